@@ -1,0 +1,92 @@
+"""The ``stepstream`` command: finds the subcommand and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import CliSettingsSource
+from pydantic_settings import SettingsError as SourceError
+
+from stepstream import __version__
+from stepstream.errors import StepstreamError
+from stepstream.settings import ENV_PREFIX, check_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepstream.settings import CommandSettings
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "run": ("Run", "read readings, publish step events"),
+    "demo": ("Demo", "everything in one process, with simulated walkers and nothing to install"),
+    "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
+    "detect": ("Detect", "find the steps in CSV recordings"),
+    "topics": ("Topics", "create the topics, or say what is wrong with those that exist"),
+    "train": ("Train", "train a model on labelled recordings"),
+    "quantize": ("Quantize", "make the int8 form of a trained model"),
+    "evaluate": ("Evaluate", "score a model on labelled recordings"),
+}
+"""Command name: class in ``stepstream.commands.<name>``, what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code is 0, 1 if it failed, 2 if it was called wrongly."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        sys.stdout.write(f"stepstream {__version__}\n")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        sys.stderr.write(f"stepstream: no command {name}\n\n{_usage()}")
+        return 2
+    module = importlib.import_module(f"stepstream.commands.{name}")
+    command: type[CommandSettings] = getattr(module, COMMANDS[name][0])
+    try:
+        check_environment()
+        flags = CliSettingsSource[Any](
+            command, cli_prog_name=f"stepstream {name}", cli_parse_args=rest
+        )
+        return command(_cli_settings_source=flags).execute()
+    except ValidationError as error:
+        sys.stderr.write(_explain(name, error))
+        return 2
+    except SourceError as error:
+        sys.stderr.write(f"stepstream {name}: {error}\n")
+        return 2
+    except StepstreamError as error:
+        sys.stderr.write(f"stepstream {name}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return (
+        "usage: stepstream COMMAND [OPTIONS]\n\n"
+        "Footstep events from accelerometer and gyroscope readings, over Kafka.\n\n"
+        "commands:\n" + "\n".join(lines) + "\n\n"
+        "stepstream COMMAND --help lists the options of a command. Settings may also stand in\n"
+        f"the environment ({ENV_PREFIX}KAFKA__BOOTSTRAP_SERVERS=...) or in a .env file.\n"
+    )
+
+
+def _explain(command: str, error: ValidationError) -> str:
+    # The input is left out: it may be a secret.
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        setting = ".".join(str(part) for part in problem["loc"]) or "settings"
+        lines.append(f"stepstream {command}: {setting}: {problem['msg']}\n")
+    return "".join(lines)

@@ -1,0 +1,1 @@
+"""The commands of ``stepstream``: one module each, loaded only when its command is called."""

@@ -1,0 +1,95 @@
+"""Readings and steps as columns: what goes into the detector and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Readings", "Steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Arrays of one length: row i of each belongs together."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Self:
+        """Rows by index, mask or slice, as new columns."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self:
+        """All rows of ``parts`` (at least one), in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            *(np.concatenate([getattr(p, field.name) for p in parts]) for field in fields(cls))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Readings(_Columns):
+    """Readings of many devices, those of one device in the order in which they arrived.
+
+    Attributes
+    ----------
+    slot : (n,) intp
+        The device's slot in the detector.
+    time_us : (n,) int64
+        When the sensor was read, microseconds since the epoch.
+    axes : (n, 6) float32
+        Acceleration x, y, z in m/s^2 with gravity, angular velocity x, y, z in rad/s.
+    offset : (n,) int64
+        Input offset of the message that carried the reading; doesn't fall within a device.
+    stream_ms : (n,) int64
+        Stream time at that message, milliseconds since the epoch; doesn't fall within a device.
+    """
+
+    slot: NDArray[np.intp]
+    time_us: NDArray[np.int64]
+    axes: NDArray[np.float32]
+    offset: NDArray[np.int64]
+    stream_ms: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(_Columns):
+    """Detected steps, those of one device in the order of their ends.
+
+    Attributes
+    ----------
+    slot : (n,) intp
+        The device's slot in the detector.
+    start_us, end_us : (n,) int64
+        When the heel lifted and when the toe struck, microseconds since the epoch.
+    start_probability, end_probability : (n,) float32
+        What the model gave for these two moments.
+    offset : (n,) int64
+        Input offset of the message whose reading completed the step.
+    """
+
+    slot: NDArray[np.intp]
+    start_us: NDArray[np.int64]
+    end_us: NDArray[np.int64]
+    start_probability: NDArray[np.float32]
+    end_probability: NDArray[np.float32]
+    offset: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Steps:
+        """No steps."""
+        return cls(
+            np.empty(0, np.intp),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.int64),
+        )

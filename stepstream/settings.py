@@ -1,0 +1,303 @@
+"""Every setting: type, default, unit and meaning; from environment, ``.env`` file or flags."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stepstream.errors import SettingsError
+
+__all__ = [
+    "ENV_PREFIX",
+    "CommandSettings",
+    "HttpSettings",
+    "KafkaSettings",
+    "LoggingSettings",
+    "ModelSettings",
+    "ProcessingSettings",
+    "Settings",
+    "TopicSettings",
+    "check_environment",
+    "environment_names",
+    "read_secret_file",
+]
+
+ENV_PREFIX = "STEPSTREAM_"
+ENV_FILE = ".env"
+
+RESERVED_PROPERTIES = {
+    "bootstrap.servers": "kafka.bootstrap_servers",
+    "group.id": "kafka.group_id",
+    "group.protocol": "kafka.group_protocol",
+    "partition.assignment.strategy": "kafka.group_protocol",
+    "transactional.id": "kafka.transactional_id",
+    "transaction.timeout.ms": "kafka.transaction_timeout_ms",
+    "sasl.password": "kafka.sasl_password",
+    "ssl.key.password": "kafka.ssl_key_password",
+    "isolation.level": None,
+    "enable.auto.commit": None,
+    "enable.auto.offset.store": None,
+    "enable.idempotence": None,
+    "enable.partition.eof": None,
+    "auto.offset.reset": "kafka.start_at",
+    "acks": None,
+    "request.required.acks": None,
+    "max.in.flight": None,
+    "max.in.flight.requests.per.connection": None,
+    "partitioner": None,
+}
+"""librdkafka properties that the guarantees rest on, and the setting to use instead, if any."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _unit(unit: str) -> dict[str, Any]:
+    return {"unit": unit}
+
+
+def read_secret_file(path: Path, setting: str) -> SecretStr:
+    """Read a secret from a file, without the line end that editors add.
+
+    Raises
+    ------
+    ValueError
+        The file can't be read; the message names the setting, never the content.
+    """
+    try:
+        return SecretStr(path.read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ValueError(f"{setting}: can't read {path}: {reason}") from None
+
+
+class KafkaSettings(_Group):
+    """How to reach Kafka and as whom."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Brokers to start from, as host:port, several with commas."""
+    group_id: str = Field("stepstream", min_length=1)
+    """Consumer group; a new group counts every device from scratch."""
+    transactional_id: str | None = None
+    """Identity of this process in transactions, unique and stable across restarts; `<group>-<hostname>` if not set."""
+    client_id: str = "stepstream"
+    """Name of this client in the broker's logs and metrics."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """Rebalance protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848, brokers from 4.0)."""
+    start_at: Literal["earliest", "latest"] = "earliest"
+    """Where a group without committed offsets begins."""
+    transaction_timeout_ms: int = Field(10_000, ge=1_000, le=900_000, json_schema_extra=_unit("ms"))
+    """After this time the broker ends a transaction that its owner left open."""
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    """How connections to the brokers are encrypted and authenticated."""
+    sasl_mechanism: str | None = None
+    """SASL mechanism, such as `PLAIN`, `SCRAM-SHA-512` or `OAUTHBEARER`."""
+    sasl_username: str | None = None
+    """SASL user name."""
+    sasl_password: SecretStr | None = None
+    """SASL password."""
+    sasl_password_file: Path | None = None
+    """File that holds the SASL password."""
+    ssl_ca_location: Path | None = None
+    """File of the certificate authorities to trust, PEM; the system's if not set."""
+    ssl_certificate_location: Path | None = None
+    """File of the client's own certificate, PEM."""
+    ssl_key_location: Path | None = None
+    """File of the client's private key, PEM."""
+    ssl_key_password: SecretStr | None = None
+    """Password of the private key."""
+    ssl_key_password_file: Path | None = None
+    """File that holds the password of the private key."""
+    properties: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Any other librdkafka property, as a JSON object; those the guarantees rest on are refused."""
+
+    @field_validator("properties")
+    @classmethod
+    def _refuse_reserved(cls, properties: dict[str, Any]) -> dict[str, Any]:
+        for name in properties:
+            if name in RESERVED_PROPERTIES:
+                instead = RESERVED_PROPERTIES[name]
+                hint = f"; use {instead}" if instead else ""
+                raise ValueError(
+                    f"{name} can't be set here, the delivery guarantee rests on it{hint}"
+                )
+        return properties
+
+    @model_validator(mode="after")
+    def _read_secret_files(self) -> Self:
+        for name in ("sasl_password", "ssl_key_password"):
+            file = getattr(self, f"{name}_file")
+            if file is None:
+                continue
+            if getattr(self, name) is not None:
+                raise ValueError(f"set {name} or {name}_file, not both")
+            object.__setattr__(self, name, read_secret_file(file, f"{name}_file"))
+        return self
+
+    def effective_transactional_id(self) -> str:
+        """The transactional id: as set, else group and host name."""
+        return self.transactional_id or f"{self.group_id}-{socket.gethostname()}"
+
+
+class TopicSettings(_Group):
+    """Topic names, and how `stepstream topics` creates them."""
+
+    readings: Annotated[tuple[str, ...], NoDecode] = Field(("sensor-readings",), min_length=1)
+    """Topics to read, several with commas."""
+    events: str = "step-events"
+    """Topic of the step events."""
+    state: str = "stepstream-state"
+    """Compacted topic of the step counts."""
+    dead_letters: str = "sensor-readings.dlq"
+    """Topic of the messages that could not be read."""
+    partitions: int = Field(4, ge=1, le=10_000)
+    """Partitions of a topic that `stepstream topics` creates."""
+    replication_factor: int = Field(-1, ge=-1, le=32_767)
+    """Replicas of a topic that `stepstream topics` creates; -1 is the broker's default."""
+
+    @field_validator("readings", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _refuse_clashes(self) -> Self:
+        names = [*self.readings, self.events, self.state, self.dead_letters]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"topic {twice[0]} is used for two things")
+        return self
+
+
+class ProcessingSettings(_Group):
+    """How readings are taken and when results are published."""
+
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """`exactly_once` commits events, dead letters and offsets in one transaction; `at_least_once` does without transactions."""
+    commit_interval_ms: int = Field(100, ge=1, le=60_000, json_schema_extra=_unit("ms"))
+    """Offsets that moved are committed at the latest after this time."""
+    output_interval_ms: int = Field(20, ge=0, le=60_000, json_schema_extra=_unit("ms"))
+    """Least time between two commits while events wait."""
+    linger_ms: int = Field(5, ge=0, le=1_000, json_schema_extra=_unit("ms"))
+    """Time given to more messages to arrive after the first of a poll."""
+    poll_max_messages: int = Field(10_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
+    """Most messages taken in one poll."""
+    max_gap_ms: int = Field(250, ge=25, le=5_000, json_schema_extra=_unit("ms"))
+    """A longer pause between two readings of a device starts a new window."""
+    max_lateness_s: float = Field(600.0, gt=0, json_schema_extra=_unit("s"))
+    """A reading further behind its device's last one means that the device's clock was set back."""
+    max_ahead_s: float = Field(60.0, gt=0, json_schema_extra=_unit("s"))
+    """A reading further ahead of this machine's clock is a dead letter."""
+    idle_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_unit("s"))
+    """A device that delivered nothing for this time starts a new window; set it above the interval of batch uploads."""
+    max_devices: int = Field(1_000_000, ge=1, json_schema_extra=_unit("devices"))
+    """Most devices with a live window in one partition; further ones go to the dead letters."""
+    outbox_max_records: int = Field(100_000, ge=1, json_schema_extra=_unit("records"))
+    """Most records that wait to be published before reading is paused."""
+    shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))
+    """Time for the last commit and for leaving the group at the end."""
+    accel_unit: Literal["m/s2", "g"] = "m/s2"
+    """Unit of the accelerometer's readings."""
+    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
+    """Unit of the gyroscope's readings."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Unit of the readings' timestamps, counted since the epoch."""
+
+
+class ModelSettings(_Group):
+    """The neural network."""
+
+    path: Path | None = None
+    """Model file; the one that ships with stepstream if not set."""
+    threads: int = Field(1, ge=1, le=64)
+    """Threads of one inference call."""
+
+
+class LoggingSettings(_Group):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is written."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
+
+
+class HttpSettings(_Group):
+    """Health and metrics over HTTP."""
+
+    address: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
+    """Address to listen on."""
+    port: int = Field(8080, ge=0, le=65_535)
+    """Port to listen on; 0 serves nothing."""
+
+
+class CommandSettings(BaseSettings):
+    """What a command can be told: groups of settings, and options of its own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_file=ENV_FILE,
+        extra="ignore",
+        frozen=True,
+        nested_model_default_partial_update=True,
+        use_attribute_docstrings=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    def execute(self) -> int:
+        """Do the command's work; returns its exit code."""
+        raise NotImplementedError
+
+
+class Settings(CommandSettings):
+    """All of stepstream's settings."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    processing: ProcessingSettings = ProcessingSettings()
+    model: ModelSettings = ModelSettings()
+    http: HttpSettings = HttpSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+def environment_names() -> list[str]:
+    """Names of all environment variables that stepstream reads, in the order of the settings."""
+    names = []
+    for group, info in Settings.model_fields.items():
+        kind = info.annotation
+        assert isinstance(kind, type) and issubclass(kind, BaseModel)  # noqa: S101, PT018
+        names += [f"{ENV_PREFIX}{group}__{name}".upper() for name in kind.model_fields]
+    return names
+
+
+def check_environment() -> None:
+    """Refuse ``STEPSTREAM_`` variables, in the environment or ``.env``, that no setting reads.
+
+    Raises
+    ------
+    SettingsError
+        A name is unknown; the message gives the nearest right one.
+    """
+    known = environment_names()
+    given = {**{name: ENV_FILE for name in dotenv_values(ENV_FILE)}, **dict.fromkeys(os.environ, "")}
+    for name, source in given.items():
+        upper = name.upper()
+        if not upper.startswith(ENV_PREFIX) or upper in known:
+            continue
+        nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
+        where = f" in {source}" if source else ""
+        raise SettingsError(f"{name}{where} is not a setting; did you mean {nearest[0]}?")
