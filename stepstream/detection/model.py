@@ -16,7 +16,15 @@ from stepstream.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AXES", "CHANNELS", "METADATA_FILE", "Model", "ModelMetadata", "write_metadata"]
+__all__ = [
+    "AXES",
+    "CHANNELS",
+    "METADATA_FILE",
+    "Model",
+    "ModelMetadata",
+    "default_model_path",
+    "write_metadata",
+]
 
 AXES = 6
 """Axes of a reading: acceleration x, y, z, angular velocity x, y, z."""
@@ -24,6 +32,8 @@ CHANNELS = 8
 """Channels of the model: the axes, scaled, and the two magnitudes."""
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
+
+DEFAULT_MODEL = "stepstream-hand-1.0.tflite"
 
 _US = 1_000_000
 _BATCH_SIZES = (1, 4, 16, 64, 256)
@@ -107,6 +117,17 @@ def write_metadata(path: Path, metadata: ModelMetadata) -> None:
     entry = zipfile.ZipInfo(METADATA_FILE, date_time=(1980, 1, 1, 0, 0, 0))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(entry, text)
+
+
+def default_model_path() -> Path:
+    """The model that ships with stepstream.
+
+    An installed package carries the models; in a checkout they stand beside it.
+    """
+    package = Path(__file__).resolve().parent.parent
+    folders = (package / "models", package.parent / "models")
+    found = (path for folder in folders if (path := folder / DEFAULT_MODEL).is_file())
+    return next(found, folders[0] / DEFAULT_MODEL)
 
 
 class Model:

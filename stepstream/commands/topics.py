@@ -1,0 +1,26 @@
+"""``stepstream topics``."""
+
+from __future__ import annotations
+
+import sys
+
+from stepstream.settings import CommandSettings, KafkaSettings, TopicSettings
+from stepstream.streaming.topics import create_topics
+
+__all__ = ["Topics"]
+
+
+class Topics(CommandSettings):
+    """Create the topics that stepstream needs, or say what is wrong with those that exist."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+
+    def execute(self) -> int:
+        """Create and check."""
+        created = create_topics(self.kafka, self.topics)
+        for name in [*self.topics.readings, self.topics.events, self.topics.dead_letters]:
+            sys.stdout.write(f"{name}: {'created' if name in created else 'exists'}\n")
+        state = self.topics.state
+        sys.stdout.write(f"{state}: {'created' if state in created else 'exists'}\n")
+        return 0

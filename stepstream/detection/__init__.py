@@ -1,0 +1,19 @@
+"""Steps from readings: plain computation, without Kafka, clock or thread."""
+
+from stepstream.detection.columns import Readings, Steps
+from stepstream.detection.detector import Detector
+from stepstream.detection.ledger import Entry, Ledger
+from stepstream.detection.model import Model, ModelMetadata, default_model_path
+from stepstream.detection.rules import Rules
+
+__all__ = [
+    "Detector",
+    "Entry",
+    "Ledger",
+    "Model",
+    "ModelMetadata",
+    "Readings",
+    "Rules",
+    "Steps",
+    "default_model_path",
+]

@@ -1,0 +1,204 @@
+"""Readings in, steps out: windows, model and peaks put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection.columns import Steps
+from stepstream.detection.model import CHANNELS
+from stepstream.detection.resampling import resample, scale_channels
+from stepstream.detection.rules import Rules
+from stepstream.detection.steps import Probabilities
+from stepstream.detection.windows import Windows, first_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from stepstream.detection.columns import Readings
+    from stepstream.detection.model import Model
+
+    Observer = Callable[[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]], None]
+
+__all__ = ["Detector"]
+
+
+class Detector:
+    """Finds the steps of many devices.
+
+    The steps of a device depend on its own readings only: not on how they were cut into calls,
+    nor on other devices in them. What is known of a device derives from the readings of its last
+    `horizon_us`.
+
+    Parameters
+    ----------
+    model
+        The network that judges windows.
+    rules
+        When readings belong together.
+    hops_ahead
+        Blocks of one hop that a device may advance between two runs of the model: memory of a
+        device against calls of the model. 2 suits many devices, 256 one long recording.
+    on_probabilities
+        Called with what the model gave: slots (n,), the index on the grid of the first sample
+        (n,), start and end probabilities (n, hop, 2).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        rules: Rules = Rules(),  # noqa: B008 - immutable
+        *,
+        hops_ahead: int = 2,
+        on_probabilities: Observer | None = None,
+    ) -> None:
+        metadata = model.metadata
+        self.model = model
+        self._observer = on_probabilities
+        self._hop = metadata.hop
+        self._hops_ahead = hops_ahead
+        self._window_blocks = metadata.window // metadata.hop
+        self._delay_blocks = metadata.delay // metadata.hop
+        self._probabilities = Probabilities(metadata, hops_ahead)
+        # The next block is judged one block after the model gives it, looks back over
+        # lookback_blocks, and the oldest of these was given by a window that long before it.
+        history_blocks = self._probabilities.lookback_blocks + self._window_blocks
+        self.windows = Windows(
+            rules,
+            metadata.period_us,
+            metadata.hop,
+            self._window_blocks + hops_ahead - 1,
+            history_blocks,
+        )
+        self.horizon_us = (history_blocks + 1) * metadata.hop * metadata.period_us
+        """Age of the oldest reading that can still matter, beyond one pause between readings."""
+        self._capacity = 0
+        self._free: list[int] = []
+
+    @property
+    def device_count(self) -> int:
+        """Devices that have a slot."""
+        return self._capacity - len(self._free)
+
+    def add_device(self) -> int:
+        """Slot for a new device, without a window."""
+        if not self._free:
+            grown = max(256, self._capacity * 2)
+            self.windows.resize(grown)
+            self._probabilities.resize(grown)
+            added = np.arange(self._capacity, grown)
+            self.windows.clear(added)
+            self._free = added[::-1].tolist()
+            self._capacity = grown
+        return self._free.pop()
+
+    def remove_devices(self, slots: NDArray[np.intp]) -> None:
+        """Give slots back; their windows are forgotten."""
+        self.windows.clear(slots)
+        self._free.extend(slots.tolist())
+
+    def feed(self, readings: Readings) -> Steps:
+        """Take readings in the order of arrival; the steps that they complete.
+
+        Parameters
+        ----------
+        readings
+            Of any devices that have a slot, in any interleaving.
+        """
+        if not len(readings):
+            return Steps.none()
+        admitted = self.windows.admit(readings.take(np.argsort(readings.slot, kind="stable")))
+        if not len(admitted.readings):
+            return Steps.none()
+        samples = resample(
+            admitted.readings.time_us,
+            admitted.readings.axes,
+            admitted.previous_us,
+            admitted.previous_axes,
+            self.model.metadata.period_us,
+        )
+        metadata = self.model.metadata
+        channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
+        slot = admitted.readings.slot[samples.row]
+        offset = admitted.readings.offset[samples.row]
+        first = admitted.first_sample[samples.row]
+        block = samples.index // self._hop
+        place = samples.index % self._hop
+        due = (place == self._hop - 1) & (samples.index - first >= metadata.window - 1)
+        steps = []
+        for rows in self._rounds(slot, admitted.window[samples.row], block, due):
+            self.windows.samples[
+                slot[rows], block[rows] % self.windows.sample_blocks, place[rows]
+            ] = channels[rows]
+            ends = rows[due[rows]]
+            if len(ends):
+                steps.append(self._judge(slot[ends], block[ends], first[ends], offset[ends]))
+        return Steps.concatenate(steps) if steps else Steps.none()
+
+    def history_offset(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Input offset from which each device's readings are still needed: (n,) int64."""
+        return self.windows.history_offset(slots)
+
+    def _rounds(
+        self,
+        slot: NDArray[np.intp],
+        window: NDArray[np.intp],
+        block: NDArray[np.int64],
+        due: NDArray[np.bool_],
+    ) -> list[NDArray[np.intp]]:
+        """Rows of samples to be written together, so that no block is overwritten before its use.
+
+        A device gets at most ``hops_ahead`` blocks of one window in a round. Windows that ended
+        before anything was due, and that another one follows, are left out.
+        """
+        heads = first_rows(window)
+        if not len(heads):
+            return []
+        lengths = np.diff(heads, append=len(window))
+        ahead = (block - np.repeat(block[heads], lengths)) // self._hops_ahead
+        tails = heads + lengths - 1
+        last = np.diff(slot[heads], append=-1) != 0
+        if ahead[tails].max() == 0 and last.all():
+            return [np.arange(len(window))]
+        kept = last | np.logical_or.reduceat(due, heads)
+        rounds = np.where(kept, ahead[tails] + 1, 0)
+        begun = np.cumsum(rounds) - rounds
+        devices = first_rows(slot[heads])
+        begun -= np.repeat(begun[devices], np.diff(devices, append=len(heads)))
+        rows = np.flatnonzero(np.repeat(kept, lengths))
+        number = (ahead + np.repeat(begun, lengths))[rows]
+        order = np.argsort(number, kind="stable")
+        return np.split(rows[order], first_rows(number[order])[1:])
+
+    def _judge(
+        self,
+        slot: NDArray[np.intp],
+        block: NDArray[np.int64],
+        first_sample: NDArray[np.int64],
+        offset: NDArray[np.int64],
+    ) -> Steps:
+        """Run the model over the windows that end with these blocks; the steps they complete."""
+        windows, metadata = self.windows, self.model.metadata
+        back = np.arange(self._window_blocks - 1, -1, -1)
+        rows = (block[:, np.newaxis] - back) % windows.sample_blocks
+        rows += slot[:, np.newaxis] * windows.sample_blocks
+        blocks = windows.samples.reshape(-1, self._hop * CHANNELS)
+        probabilities = self.model.predict(blocks, rows)
+        given = block - self._delay_blocks
+        if self._observer:
+            self._observer(slot, given * self._hop, probabilities)
+        # The first block that a window ends with is the first whose samples are all its own.
+        first_given = -((self._hop - metadata.window - first_sample) // self._hop)
+        first_given -= self._delay_blocks
+        found = self._probabilities.find(slot, given, first_given, probabilities)
+        return Steps(
+            slot[found.row],
+            found.start * metadata.period_us,
+            found.end * metadata.period_us,
+            found.start_probability,
+            found.end_probability,
+            offset[found.row],
+        )

@@ -1,0 +1,97 @@
+"""Linear interpolation of readings to the model's absolute time grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Samples", "expand_spans", "resample", "scale_channels"]
+
+
+class Samples(NamedTuple):
+    """Samples on the grid, in the order of the readings that completed them.
+
+    ``row`` (m,) intp is the completing reading's row, ``index`` (m,) int64 the sample's place on
+    the grid (it stands at ``index * period_us``), ``axes`` (m, 6) float32 the values there.
+    """
+
+    row: NDArray[np.intp]
+    index: NDArray[np.int64]
+    axes: NDArray[np.float32]
+
+
+def resample(
+    time_us: NDArray[np.int64],
+    axes: NDArray[np.float32],
+    previous_us: NDArray[np.int64],
+    previous_axes: NDArray[np.float32],
+    period_us: int,
+) -> Samples:
+    """Values at the grid points after each previous reading, up to and including the reading.
+
+    Each sample depends on two readings only, and on nothing else in the call. A reading that
+    starts a window passes itself, one microsecond earlier, as its previous one: it gives a sample
+    only if it stands on the grid.
+
+    Parameters
+    ----------
+    time_us, previous_us : (n,) int64
+        Times of the readings and of the ones before them, ``previous_us < time_us``.
+    axes, previous_axes : (n, 6) float32
+        Their values.
+    period_us
+        Distance of the grid's points.
+    """
+    row, index = expand_spans(previous_us // period_us + 1, time_us // period_us)
+    since = (index * period_us - previous_us[row]).astype(np.float32)
+    span = (time_us - previous_us).astype(np.float32)
+    before = previous_axes[row]
+    values = before + (axes[row] - before) * (since / span[row])[:, np.newaxis]
+    return Samples(row, index, values)
+
+
+def expand_spans(
+    first: NDArray[np.int64], last: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """All whole numbers from ``first`` to ``last`` of each row, empty where last < first.
+
+    Returns
+    -------
+    row : (m,) intp
+        The row that each number comes from, ascending.
+    value : (m,) int64
+        The numbers, ascending within a row.
+    """
+    count = np.maximum(last - first + 1, 0)
+    row = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return row, first[row] + nth
+
+
+def scale_channels(
+    axes: NDArray[np.float32], accel_scale: float, gyro_scale: float
+) -> NDArray[np.float32]:
+    """Channels of the model: the six axes, scaled, then the magnitudes of both sensors.
+
+    Parameters
+    ----------
+    axes : (n, 6) float32
+        Acceleration in m/s^2, angular velocity in rad/s.
+    accel_scale, gyro_scale
+        What they are divided by.
+
+    Returns
+    -------
+    (n, 8) float32
+    """
+    channels = np.empty((len(axes), 8), np.float32)
+    np.divide(axes[:, :3], np.float32(accel_scale), out=channels[:, :3])
+    np.divide(axes[:, 3:], np.float32(gyro_scale), out=channels[:, 3:6])
+    for sensor, magnitude in ((channels[:, :3], 6), (channels[:, 3:6], 7)):
+        x, y, z = sensor[:, 0], sensor[:, 1], sensor[:, 2]
+        np.sqrt(x * x + y * y + z * z, out=channels[:, magnitude])
+    return channels

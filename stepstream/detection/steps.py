@@ -1,0 +1,167 @@
+"""From probabilities to steps: peaks, their refractory time, and pairing ends with starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.detection.model import ModelMetadata
+
+__all__ = ["Found", "Probabilities"]
+
+START, END = 0, 1
+
+
+class Found(NamedTuple):
+    """Steps: the row of the block that showed them, and where they start and end on the grid.
+
+    ``row`` (m,) intp, ``start`` and ``end`` (m,) int64, their probabilities (m,) float32.
+    """
+
+    row: NDArray[np.intp]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    start_probability: NDArray[np.float32]
+    end_probability: NDArray[np.float32]
+
+
+class Probabilities:
+    """The last probabilities of many devices, and the steps in them.
+
+    A sample is an *end* if its end probability reaches the threshold, exceeds that of all
+    samples within the refractory time before it, and is not exceeded within the settling time
+    after it. Its *start* is the most probable start between the shortest and the longest step
+    before it that can't belong to the end before it. These rules look back over a fixed number
+    of samples and keep no state, so that steps don't depend on where the signal began.
+
+    Parameters
+    ----------
+    metadata
+        The model's thresholds and lengths.
+    blocks_ahead
+        Most blocks that one call of `find` brings for a device.
+    """
+
+    def __init__(self, metadata: ModelMetadata, blocks_ahead: int) -> None:
+        self._model = metadata
+        self._hop = metadata.hop
+        self.lookback_blocks = -(-(metadata.longest_step + metadata.refractory) // metadata.hop)
+        """Blocks before that of an end on which the end and its start can depend."""
+        self._blocks = self.lookback_blocks + 1 + blocks_ahead
+        # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
+        self._ring = np.empty((0, self._blocks, metadata.hop, 2), np.float16)
+
+    def resize(self, capacity: int) -> None:
+        """Make room for ``capacity`` slots."""
+        grown = np.zeros((capacity, *self._ring.shape[1:]), np.float16)
+        grown[: len(self._ring)] = self._ring
+        self._ring = grown
+
+    def find(
+        self,
+        slot: NDArray[np.intp],
+        block: NDArray[np.int64],
+        first_block: NDArray[np.int64],
+        probabilities: NDArray[np.float32],
+    ) -> Found:
+        """Add one block of probabilities a row; the steps whose ends they settle.
+
+        Parameters
+        ----------
+        slot : (n,) intp
+            Devices; those of one device stand together, blocks ascending without a hole.
+        block : (n,) int64
+            The block's place on the grid, in blocks.
+        first_block : (n,) int64
+            The first block that the device's window has given.
+        probabilities : (n, hop, 2) float32
+            Start and end probability of its samples.
+        """
+        self._ring[slot, block % self._blocks] = probabilities
+        judged = block - 1
+        ends = self._ring[slot, judged % self._blocks, :, END]
+        hopeful = np.flatnonzero(
+            (judged >= first_block) & (ends.max(axis=1) >= self._model.end_threshold)
+        )
+        steps = self._pair(self._gather(slot[hopeful], block[hopeful], first_block[hopeful]))
+        origin = (judged[hopeful[steps.row]] - self.lookback_blocks) * self._hop
+        return Found(
+            hopeful[steps.row],
+            origin + steps.start,
+            origin + steps.end,
+            steps.start_probability,
+            steps.end_probability,
+        )
+
+    def _gather(
+        self, slot: NDArray[np.intp], block: NDArray[np.int64], first_block: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What the block before each given one rests on: (n, samples, 2), oldest first.
+
+        Samples that the window never gave count as 0.
+        """
+        blocks = block[:, np.newaxis] - np.arange(self.lookback_blocks + 1, -1, -1)
+        gathered = self._ring[slot[:, np.newaxis], blocks % self._blocks].astype(np.float32)
+        gathered[blocks < first_block[:, np.newaxis]] = 0
+        return gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
+
+    def _pair(self, probabilities: NDArray[np.float32]) -> Found:
+        """The steps that end in the judged block; places are counted from the first sample."""
+        model = self._model
+        judged = self.lookback_blocks * self._hop
+        peaks = find_peaks(
+            probabilities[:, :, END], model.end_threshold, model.refractory, model.settling
+        )
+        row, place = np.nonzero(peaks[:, judged : judged + self._hop])
+        end = place + judged
+        samples = np.arange(probabilities.shape[1])
+        before = (
+            peaks[row]
+            & (samples < end[:, np.newaxis])
+            & (samples >= end[:, np.newaxis] - model.longest_step)
+        )
+        last_before = np.where(before, samples, -1).max(axis=1, initial=-1)
+        after = np.maximum(
+            np.where(last_before < 0, -1, last_before - model.shortest_step),
+            end - model.longest_step - 1,
+        )
+        allowed = (samples > after[:, np.newaxis]) & (
+            samples <= (end - model.shortest_step)[:, np.newaxis]
+        )
+        starts = np.where(allowed, probabilities[row, :, START], -1)
+        start = starts.argmax(axis=1) if len(row) else np.empty(0, np.intp)
+        paired = starts[np.arange(len(row)), start] >= model.start_threshold
+        row, start, end = row[paired], start[paired], end[paired]
+        return Found(
+            row, start, end, probabilities[row, start, START], probabilities[row, end, END]
+        )
+
+
+def find_peaks(
+    values: NDArray[np.float32], threshold: float, before: int, after: int
+) -> NDArray[np.bool_]:
+    """Which values reach a threshold, exceed the ones before and aren't exceeded by those after.
+
+    Parameters
+    ----------
+    values : (n, m) float32
+        Independent rows.
+    threshold
+        Least value of a peak.
+    before, after
+        How many values on each side count; fewer at the edges.
+
+    Returns
+    -------
+    (n, m) bool
+    """
+    padded = np.pad(values, ((0, 0), (before, after)))
+    width = values.shape[1]
+    highest_before = sliding_window_view(padded[:, : before + width - 1], before, axis=1).max(2)
+    highest_after = sliding_window_view(padded[:, before + 1 :], after, axis=1).max(2)
+    return (values >= threshold) & (values > highest_before) & (values >= highest_after)

@@ -1,0 +1,1 @@
+"""Kafka: the consumer's loop, its outbox and commits, partitions, topics."""

@@ -1,0 +1,69 @@
+"""librdkafka properties of each client, from the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepstream.settings import Settings, KafkaSettings
+
+__all__ = ["client_properties", "consumer_properties", "producer_properties"]
+
+
+def client_properties(kafka: KafkaSettings) -> dict[str, Any]:
+    """Properties that every client shares: brokers, identity, encryption, authentication."""
+    optional: dict[str, Any] = {
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
+        "sasl.password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+        "ssl.ca.location": kafka.ssl_ca_location and str(kafka.ssl_ca_location),
+        "ssl.certificate.location": kafka.ssl_certificate_location
+        and str(kafka.ssl_certificate_location),
+        "ssl.key.location": kafka.ssl_key_location and str(kafka.ssl_key_location),
+        "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
+    }
+    return {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "client.id": kafka.client_id,
+        "security.protocol": kafka.security_protocol,
+        **{name: value for name, value in optional.items() if value is not None},
+        **kafka.properties,
+    }
+
+
+def consumer_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of the consumer of readings."""
+    kafka = settings.kafka
+    properties: dict[str, Any] = {
+        # The default of 1000 ms stalls a consumer that drains its queue faster than that.
+        "fetch.queue.backoff.ms": 5,
+        # Events are wanted at once; batching happens in the loop's own linger.
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 16_384,
+        **client_properties(kafka),
+        "group.id": kafka.group_id,
+        "group.protocol": kafka.group_protocol,
+        "auto.offset.reset": kafka.start_at,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+    }
+    if kafka.group_protocol == "classic":
+        properties["partition.assignment.strategy"] = "cooperative-sticky"
+    return properties
+
+
+def producer_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of the producer of events and dead letters."""
+    properties: dict[str, Any] = {
+        "linger.ms": 0,
+        # With the default of 100 ms, a transaction close behind another waits that long.
+        "retry.backoff.ms": 10,
+        "compression.type": "lz4",
+        **client_properties(settings.kafka),
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+    }
+    if settings.processing.guarantee == "exactly_once":
+        properties["transactional.id"] = settings.kafka.effective_transactional_id()
+        properties["transaction.timeout.ms"] = settings.kafka.transaction_timeout_ms
+    return properties

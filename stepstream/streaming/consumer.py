@@ -1,0 +1,305 @@
+"""The consumer: the only loop, and the only place where messages, results and commits meet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event as Flag
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from stepstream.detection import Model, default_model_path
+from stepstream.errors import StreamError
+from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
+from stepstream.streaming.outbox import Outbox, Sealed
+from stepstream.streaming.partitions import Partition, Phase
+from stepstream.streaming.processor import Processor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepstream.settings import Settings
+
+__all__ = ["Consumer"]
+
+logger = logging.getLogger(__name__)
+
+MAX_WAIT_S = 0.1
+COMMIT_TIMEOUT_S = 30.0
+
+
+class Consumer:
+    """Reads readings and publishes step events until it is told to stop.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    model
+        The network; by default the one that the settings name.
+
+    Raises
+    ------
+    ModelError
+        The model can't be used.
+    """
+
+    def __init__(self, settings: Settings, model: Model | None = None) -> None:
+        self._settings = settings
+        self.model = model or Model(
+            settings.model.path or default_model_path(), settings.model.threads
+        )
+        self.processor = Processor(self.model, settings.processing)
+        self.outbox = Outbox()
+        self.partitions: dict[tuple[str, int], Partition] = {}
+        self._epoch = 0
+        self._stopping = Flag()
+        self._callback_error: BaseException | None = None
+        self._commits = ThreadPoolExecutor(1, "commit")
+        self._running_commit: Future[None] | None = None
+        self._committing: list[Sealed] = []
+        self._last_commit_s = time.monotonic()
+        self._paused = False
+        self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
+        producer = Producer(producer_properties(settings), logger=logger)
+        self._committer: Committer
+        if settings.processing.guarantee == "exactly_once":
+            transactional_id = settings.kafka.effective_transactional_id()
+            self._committer = ExactlyOnce(producer, settings.topics, transactional_id)
+        else:
+            self._committer = AtLeastOnce(producer, self._kafka, settings.topics)
+
+    def stop(self) -> None:
+        """End the loop after the poll that is being worked on; from any thread or a signal."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Process messages until `stop`; then commit what is finished and leave the group.
+
+        Each turn of the loop:
+
+        1. polls: all messages that have arrived,
+        2. starts partitions that the poll's rebalance has assigned,
+        3. processes: decodes, detects, counts,
+        4. seals the results in the outbox with the offsets behind them,
+        5. commits, if something is due and no commit is under way: in a second thread, while the
+           next turn runs.
+
+        Raises
+        ------
+        StreamError
+            Kafka refused something for good; what wasn't committed will be read again.
+        """
+        self._committer.open(COMMIT_TIMEOUT_S)
+        self._kafka.subscribe(
+            list(self._settings.topics.readings),
+            on_assign=self._guard(self._on_assign),
+            on_revoke=self._guard(self._on_revoke),
+            on_lost=self._guard(self._on_lost),
+        )
+        try:
+            while not self._stopping.is_set():
+                messages = self._poll()
+                self._start_assigned()
+                self._process(messages)
+                self._commit_if_due()
+        except BaseException:
+            self._close(commit=False)
+            raise
+        self._close(commit=True)
+
+    def _poll(self) -> list[Message]:
+        """Messages that have arrived, in the order of each partition."""
+        processing = self._settings.processing
+        first = self._kafka.poll(self._wait_s())
+        self._raise_callback_error()
+        if first is None:
+            return []
+        if processing.linger_ms and processing.poll_max_messages > 1:
+            self._stopping.wait(processing.linger_ms / 1000)
+        rest = self._kafka.consume(processing.poll_max_messages - 1, 0)
+        self._raise_callback_error()
+        return [first, *rest]
+
+    def _start_assigned(self) -> None:
+        assigned = [p for p in self.partitions.values() if p.phase is Phase.ASSIGNED]
+        if not assigned:
+            return
+        for partition in assigned:
+            partition.start()
+        if not self._paused:
+            self._kafka.resume(_topic_partitions(assigned))
+        logger.info("partitions started", extra={"partitions": sorted(map(repr, assigned))})
+
+    def _process(self, messages: list[Message]) -> None:
+        polled: dict[tuple[str, int], list[Message]] = {}
+        for message in messages:
+            if message.error() is not None:
+                self._on_message_error(message.error())
+                continue
+            polled.setdefault((message.topic(), message.partition()), []).append(message)
+        running = [
+            (partition, records)
+            for name, records in polled.items()
+            if (partition := self.partitions.get(name)) and partition.phase is Phase.RUNNING
+        ]
+        if running:
+            self.outbox.seal(self.processor.process(running, time.time_ns() // 1000))
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Pause reading while too much waits to be published; polling goes on."""
+        waiting = len(self.outbox) + sum(map(len, self._committing))
+        limit = self._settings.processing.outbox_max_records
+        owned = _topic_partitions(self.partitions.values())
+        if not self._paused and waiting > limit:
+            self._kafka.pause(owned)
+            self._paused = True
+            logger.warning("reading is paused until results are published", extra={"records": waiting})
+        elif self._paused and waiting <= limit // 2:
+            self._kafka.resume(owned)
+            self._paused = False
+            logger.info("reading goes on")
+
+    def _wait_s(self) -> float:
+        """Time until a commit is due."""
+        if self.outbox.is_empty:
+            return MAX_WAIT_S
+        return min(MAX_WAIT_S, max(0.0, self._commit_due_s() - time.monotonic()))
+
+    def _commit_due_s(self) -> float:
+        processing = self._settings.processing
+        results = len(self.outbox) > 0
+        interval_ms = processing.output_interval_ms if results else processing.commit_interval_ms
+        return self._last_commit_s + min(interval_ms, processing.commit_interval_ms) / 1000
+
+    def _commit_if_due(self) -> None:
+        if self._running_commit is not None:
+            if not self._running_commit.done():
+                return
+            self._finish_commit()
+        if not self.outbox.is_empty and time.monotonic() >= self._commit_due_s():
+            self._begin_commit(COMMIT_TIMEOUT_S)
+
+    def _begin_commit(self, timeout_s: float) -> None:
+        self._committing = self.outbox.take()
+        self._last_commit_s = time.monotonic()
+        self._running_commit = self._commits.submit(
+            self._committer.commit,
+            self._committing,
+            self._kafka.consumer_group_metadata(),
+            time.monotonic() + timeout_s,
+        )
+
+    def _finish_commit(self, timeout_s: float | None = None) -> bool:
+        """Wait for the running commit; whether everything taken is committed."""
+        if self._running_commit is None:
+            return True
+        try:
+            self._running_commit.result(timeout_s)
+        except Aborted as reason:
+            logger.warning("commit aborted, to be repeated: %s", reason)
+            owned = self.partitions.values()
+            self.outbox.put_back(s for s in self._committing if s.partition in owned)
+            return False
+        except TimeoutError:
+            raise StreamError("a commit didn't end in time") from None
+        finally:
+            if self._running_commit.done():
+                self._running_commit = None
+                self._committing = []
+        return True
+
+    def _commit_now(self, timeout_s: float) -> bool:
+        """One attempt to commit all that is sealed."""
+        self._finish_commit(timeout_s)
+        if self.outbox.is_empty:
+            return True
+        self._begin_commit(timeout_s)
+        return self._finish_commit(timeout_s + 1)
+
+    def _close(self, *, commit: bool) -> None:
+        timeout_s = self._settings.processing.shutdown_timeout_s
+        committed = True
+        if commit:
+            deadline_s = time.monotonic() + timeout_s
+            committed = self._commit_now(timeout_s)
+            while not committed and time.monotonic() < deadline_s:
+                committed = self._commit_now(max(0.1, deadline_s - time.monotonic()))
+        self._commits.shutdown(wait=commit, cancel_futures=True)
+        self._kafka.close()
+        if not committed:
+            raise StreamError("results were not committed in time; they will be computed again")
+
+    def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
+        # Paused until the loop has prepared them: what arrives in this very poll is dropped.
+        self._epoch += 1
+        for tp in assigned:
+            partition = self.processor.add_partition(tp.topic, tp.partition, self._epoch)
+            self.partitions[tp.topic, tp.partition] = partition
+        self._kafka.incremental_assign(assigned)
+        self._kafka.pause(assigned)
+
+    def _on_revoke(self, _consumer: KafkaConsumer, revoked: list[TopicPartition]) -> None:
+        try:
+            self._commit_now(self._settings.processing.shutdown_timeout_s)
+        finally:
+            self._forget(revoked)
+            self._kafka.incremental_unassign(revoked)
+
+    def _on_lost(self, _consumer: KafkaConsumer, lost: list[TopicPartition]) -> None:
+        logger.warning("partitions lost", extra={"partitions": [_name(tp) for tp in lost]})
+        self._forget(lost)
+        self._kafka.incremental_unassign(lost)
+
+    def _forget(self, gone: list[TopicPartition]) -> None:
+        partitions = [
+            partition
+            for tp in gone
+            if (partition := self.partitions.pop((tp.topic, tp.partition), None))
+        ]
+        for partition in partitions:
+            self.processor.remove_partition(partition)
+        self.outbox.drop(partitions)
+        logger.info("partitions released", extra={"partitions": sorted(map(repr, partitions))})
+
+    def _guard(
+        self, callback: Callable[[KafkaConsumer, list[TopicPartition]], None]
+    ) -> Callable[[KafkaConsumer, list[TopicPartition]], None]:
+        # An exception that leaves a callback would destroy messages that the poll has taken.
+        def guarded(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(consumer, partitions)
+            except BaseException as error:  # noqa: BLE001 - raised again after the poll
+                self._callback_error = error
+
+        return guarded
+
+    def _raise_callback_error(self) -> None:
+        if self._callback_error is not None:
+            error, self._callback_error = self._callback_error, None
+            raise error
+
+    def _on_message_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            raise StreamError(f"the consumer can't go on: {error.str()}")
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
+        if error.code() in {
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+        }:
+            raise StreamError(error.str())
+        logger.warning("consumer: %s", error.str())
+
+
+def _topic_partitions(partitions: object) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.number) for p in partitions]  # type: ignore[attr-defined]
+
+
+def _name(tp: TopicPartition) -> str:
+    return f"{tp.topic}-{tp.partition}"

@@ -1,0 +1,100 @@
+"""Results that wait to be committed, with the offsets they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepstream.messages import DeadLetter
+    from stepstream.streaming.partitions import Partition
+    from stepstream.streaming.processor import Outputs
+
+__all__ = ["Outbox", "Sealed"]
+
+
+@dataclass(slots=True)
+class Sealed:
+    """What one partition's finished polls gave, up to an offset.
+
+    Attributes
+    ----------
+    partition
+        The partition under the assignment that it was computed for.
+    next_offset
+        The offset to commit: everything below it is in here or was committed before.
+    events
+        Key and value of each event.
+    dead_letters
+        Messages to be set aside.
+    """
+
+    partition: Partition
+    next_offset: int
+    events: list[tuple[bytes, bytes]] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.dead_letters)
+
+    def follow(self, later: Sealed) -> None:
+        """Take in what ``later`` holds, which was sealed after this."""
+        if later.next_offset < self.next_offset:
+            raise RuntimeError(f"{self.partition!r}: offsets would go back")
+        self.events += later.events
+        self.dead_letters += later.dead_letters
+        self.next_offset = later.next_offset
+
+
+class Outbox:
+    """Sealed results, merged for each partition, until a commit takes them.
+
+    An abort loses nothing and rolls nothing back: what a commit took is put back, in front of
+    what was sealed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Partition, Sealed] = {}
+
+    def __len__(self) -> int:
+        """Records that wait to be produced."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether not even an offset waits."""
+        return not self._waiting
+
+    def seal(self, results: Iterable[tuple[Partition, Outputs]]) -> None:
+        """Add what a poll gave."""
+        for partition, outputs in results:
+            self._add(
+                Sealed(partition, outputs.next_offset, outputs.events, outputs.dead_letters)
+            )
+
+    def take(self) -> list[Sealed]:
+        """Everything that waits, to be committed at once."""
+        taken = list(self._waiting.values())
+        self._waiting = {}
+        return taken
+
+    def put_back(self, taken: Iterable[Sealed]) -> None:
+        """Return what could not be committed."""
+        newer = self._waiting
+        self._waiting = {}
+        for sealed in taken:
+            self._add(sealed)
+        for sealed in newer.values():
+            self._add(sealed)
+
+    def drop(self, partitions: Iterable[Partition]) -> None:
+        """Forget what waits for partitions that are no longer owned."""
+        for partition in partitions:
+            self._waiting.pop(partition, None)
+
+    def _add(self, sealed: Sealed) -> None:
+        waiting = self._waiting.setdefault(sealed.partition, sealed)
+        if waiting is not sealed:
+            waiting.follow(sealed)

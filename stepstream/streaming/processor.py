@@ -1,0 +1,286 @@
+"""From messages to what has to be published: everything between poll and commit, without Kafka."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from stepstream.detection import Detector, Ledger, Readings, Rules, Steps
+from stepstream.messages import (
+    DeadLetter,
+    ErrorCode,
+    Event,
+    InvalidMessage,
+    ReadingsDecoder,
+    decode_device_id,
+    encode_event,
+    event_id,
+    make_dead_letter,
+)
+from stepstream.streaming.partitions import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from stepstream.detection import Model
+    from stepstream.settings import ProcessingSettings
+
+__all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
+
+MAX_RECORD_AHEAD_MS = 60_000
+"""A record time further ahead of the clock than this doesn't move stream time."""
+SWEEP_INTERVAL_MS = 1_000
+
+
+class Record(Protocol):
+    """A message as the Kafka client hands it over."""
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a partition's messages gave.
+
+    Attributes
+    ----------
+    events
+        Key and value of each event.
+    dead_letters
+        Messages to be set aside.
+    next_offset
+        Offset behind the last message taken.
+    readings
+        Readings that were taken.
+    """
+
+    events: list[tuple[bytes, bytes]] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    next_offset: int = 0
+    readings: int = 0
+
+
+def make_rules(settings: ProcessingSettings) -> Rules:
+    """The detector's rules, from the settings."""
+    return Rules(
+        max_gap_us=settings.max_gap_ms * 1000,
+        max_lateness_us=round(settings.max_lateness_s * 1e6),
+        idle_timeout_ms=round(settings.idle_timeout_s * 1000),
+    )
+
+
+def make_ledger(model: Model, settings: ProcessingSettings) -> Ledger:
+    """An empty ledger for the model's steps."""
+    metadata = model.metadata
+    return Ledger(
+        refractory_us=metadata.refractory * metadata.period_us,
+        max_lateness_us=round(settings.max_lateness_s * 1e6),
+    )
+
+
+class Processor:
+    """Turns the messages of many partitions into events and dead letters.
+
+    Parameters
+    ----------
+    model
+        The network.
+    settings
+        Units, rules and limits.
+    """
+
+    def __init__(self, model: Model, settings: ProcessingSettings) -> None:
+        self._model = model
+        self._settings = settings
+        self._decoder = ReadingsDecoder(settings)
+        self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
+        self.detector = Detector(model, make_rules(settings))
+        self._device_ids: dict[int, str] = {}
+        self._keys: dict[int, bytes] = {}
+        self._partitions: dict[int, Partition] = {}
+
+    def add_partition(self, topic: str, number: int, epoch: int) -> Partition:
+        """A partition from which nothing was taken yet."""
+        return Partition(topic, number, epoch, make_ledger(self._model, self._settings))
+
+    def remove_partition(self, partition: Partition) -> None:
+        """Forget a partition's devices."""
+        self._release(partition, list(partition.slots))
+
+    def process(
+        self, polled: Iterable[tuple[Partition, Sequence[Record]]], now_us: int
+    ) -> list[tuple[Partition, Outputs]]:
+        """Take messages; what they give, for each partition.
+
+        Parameters
+        ----------
+        polled
+            Partitions, each once, with their messages in the order of their offsets. Messages
+            below a partition's next offset are passed over.
+        now_us
+            The clock, microseconds since the epoch.
+        """
+        results = []
+        parts = []
+        for partition, records in polled:
+            outputs = Outputs()
+            parts += self._take(partition, records, now_us, outputs)
+            results.append((partition, outputs))
+        if parts:
+            self._publish(self.detector.feed(Readings.concatenate(parts)), dict(results))
+        return results
+
+    def _take(
+        self, partition: Partition, records: Sequence[Record], now_us: int, outputs: Outputs
+    ) -> list[Readings]:
+        offsets = [record.offset() for record in records]
+        if offsets[0] < partition.next_offset:
+            begin = bisect_left(offsets, partition.next_offset)
+            records, offsets = records[begin:], offsets[begin:]
+        if not records:
+            outputs.next_offset = partition.next_offset
+            return []
+        outputs.next_offset = offsets[-1] + 1
+        partition.advance(outputs.next_offset)
+        record_ms = [record.timestamp()[1] for record in records]
+        stream_ms = self._advance_stream_time(partition, record_ms, now_us)
+        if stream_ms[0] >= partition.next_sweep_ms:
+            self._sweep(partition, int(stream_ms[0]))
+
+        keys = [record.key() for record in records]
+        slots = list(map(partition.slots.get, keys))  # type: ignore[arg-type]
+        unknown = {row: keys[row] for row, slot in enumerate(slots) if slot is None}
+        invalid: dict[int, InvalidMessage] = {}
+        ids = [self._device_ids.get(slot, "") for slot in slots]  # type: ignore[arg-type]
+        for row, key in unknown.items():
+            try:
+                ids[row] = decode_device_id(key)
+            except InvalidMessage as error:
+                invalid[row] = error
+        values = [record.value() for record in records]
+        decoded = self._decoder.decode(values, ids, record_ms, now_us)
+        invalid = {**decoded.invalid, **invalid}
+        for row, key in unknown.items():
+            if row in invalid:
+                continue
+            slot = self._slot(partition, key, ids[row], int(stream_ms[row]))
+            if slot is None:
+                invalid[row] = InvalidMessage(
+                    ErrorCode.DEVICE_LIMIT,
+                    f"{len(partition.slots)} devices in this partition, no more are taken",
+                )
+            slots[row] = slot
+        for row in sorted(invalid):
+            outputs.dead_letters.append(
+                make_dead_letter(
+                    keys[row],
+                    values[row],
+                    records[row].headers() or [],
+                    topic=partition.topic,
+                    partition=partition.number,
+                    offset=offsets[row],
+                    timestamp_ms=record_ms[row],
+                    error=invalid[row],
+                )
+            )
+        message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
+        if invalid:
+            good = ~np.isin(message, list(invalid))
+            message, time_us, axes = message[good], time_us[good], axes[good]
+            slots = [0 if slot is None else slot for slot in slots]
+        outputs.readings = len(message)
+        if not len(message):
+            return []
+        return [
+            Readings(
+                np.array(slots, np.intp)[message],
+                time_us,
+                axes,
+                np.array(offsets, np.int64)[message],
+                stream_ms[message],
+            )
+        ]
+
+    def _advance_stream_time(
+        self, partition: Partition, record_ms: list[int], now_us: int
+    ) -> NDArray[np.int64]:
+        """Stream time at each message."""
+        times = np.array(record_ms, np.int64)
+        times[times > now_us // 1000 + MAX_RECORD_AHEAD_MS] = 0
+        times[0] = max(int(times[0]), partition.stream_ms)
+        np.maximum.accumulate(times, out=times)
+        partition.stream_ms = int(times[-1])
+        return times
+
+    def _slot(
+        self, partition: Partition, key: bytes | None, device_id: str, stream_ms: int
+    ) -> int | None:
+        """The slot of a device that had none before this poll; None if there are too many."""
+        assert key is not None  # noqa: S101 - its device id was decoded
+        slot = partition.slots.get(key)
+        if slot is None:
+            if len(partition.slots) >= self._settings.max_devices:
+                return None
+            slot = self.detector.add_device()
+            partition.slots[key] = slot
+            self._keys[slot] = key
+            self._device_ids[slot] = device_id
+            self._partitions[slot] = partition
+        return slot
+
+    def _sweep(self, partition: Partition, stream_ms: int) -> None:
+        """Give back the windows of devices that would start a new one anyway."""
+        partition.next_sweep_ms = stream_ms + SWEEP_INTERVAL_MS
+        if partition.slots:
+            slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
+            last_ms = self.detector.windows.last_stream_ms[slots]
+            idle = slots[stream_ms - last_ms > self._idle_timeout_ms]
+            self._release(partition, [self._keys[slot] for slot in idle.tolist()])
+
+    def _release(self, partition: Partition, keys: list[bytes]) -> None:
+        slots = [partition.slots.pop(key) for key in keys]
+        for slot in slots:
+            del self._keys[slot], self._device_ids[slot], self._partitions[slot]
+        self.detector.remove_devices(np.array(slots, np.intp))
+
+    def _publish(self, steps: Steps, results: dict[Partition, Outputs]) -> None:
+        """Count steps and encode those that weren't counted before."""
+        label = self._model.metadata.label
+        rows = zip(
+            steps.slot.tolist(),
+            steps.offset.tolist(),
+            steps.start_us.tolist(),
+            steps.end_us.tolist(),
+            steps.start_probability.tolist(),
+            steps.end_probability.tolist(),
+            strict=True,
+        )
+        for (slot, offset), message_steps in groupby(rows, key=lambda row: row[:2]):
+            found = list(message_steps)
+            partition, device_id = self._partitions[slot], self._device_ids[slot]
+            counts = partition.ledger.count(device_id, offset, [row[3] for row in found])
+            for number, (row, count) in enumerate(zip(found, counts, strict=True)):
+                if count is None:
+                    continue
+                _, _, start_us, end_us, start_probability, end_probability = row
+                event = Event(
+                    event_id=event_id(partition.topic, partition.number, offset, number),
+                    device_id=device_id,
+                    step_count=count,
+                    started_at=start_us / 1e6,
+                    ended_at=end_us / 1e6,
+                    start_probability=round(start_probability, 4),
+                    end_probability=round(end_probability, 4),
+                    model=label,
+                )
+                results[partition].events.append((self._keys[slot], encode_event(event)))

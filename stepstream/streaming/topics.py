@@ -1,0 +1,132 @@
+"""The topics that stepstream needs: creating them, and what is wrong with those that exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from stepstream.errors import TopicError
+from stepstream.streaming.clients import client_properties
+
+if TYPE_CHECKING:
+    from stepstream.settings import KafkaSettings, TopicSettings
+
+__all__ = ["WantedTopic", "check_topics", "create_topics", "wanted_topics"]
+
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class WantedTopic:
+    """A topic as stepstream would create it.
+
+    Attributes
+    ----------
+    name, partitions
+        Its name and number of partitions.
+    config
+        Topic settings at creation.
+    required
+        Those among them without which stepstream can't work.
+    """
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
+
+
+def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
+    """All topics that stepstream reads and writes."""
+    delete = {"cleanup.policy": "delete"}
+    required = frozenset(delete)
+    readings = [
+        WantedTopic(
+            name,
+            topics.partitions,
+            {**delete, "message.timestamp.type": "LogAppendTime"},
+            required,
+        )
+        for name in topics.readings
+    ]
+    state = {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(4 << 20),
+        "min.cleanable.dirty.ratio": "0.1",
+        "max.compaction.lag.ms": str(3_600_000),
+    }
+    return [
+        *readings,
+        WantedTopic(topics.events, topics.partitions, delete, required),
+        WantedTopic(topics.dead_letters, topics.partitions, delete, required),
+        WantedTopic(topics.state, topics.partitions, state, required),
+    ]
+
+
+def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
+    """Create the topics that don't exist yet; their names.
+
+    Raises
+    ------
+    TopicError
+        A topic can't be created, or one that exists is unfit.
+    """
+    admin = AdminClient(client_properties(kafka))
+    wanted = wanted_topics(topics)
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topics.replication_factor,
+                config=topic.config,
+            )
+            for topic in wanted
+        ],
+        operation_timeout=TIMEOUT_S,
+        request_timeout=TIMEOUT_S,
+    )
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicError(f"topic {name}: {error.args[0].str()}") from None
+        else:
+            created.append(name)
+    problems = check_topics(admin, topics)
+    if problems:
+        raise TopicError("; ".join(problems))
+    return created
+
+
+def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
+    """What is wrong with the topics, in words; empty if nothing is."""
+    try:
+        found = admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TopicError(f"can't list topics: {error.args[0].str()}") from None
+    wanted = wanted_topics(topics)
+    problems = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in found]
+    existing = [topic for topic in wanted if topic.name in found]
+    counts = {topic.name: len(found[topic.name].partitions) for topic in existing}
+    most = max((counts.get(name, 0) for name in topics.readings), default=0)
+    if counts.get(topics.state, most) < most:
+        problems.append(
+            f"topic {topics.state} has {counts[topics.state]} partitions, the readings have {most}"
+        )
+    resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in existing]
+    configs = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
+    for topic, future in zip(existing, configs.values(), strict=True):
+        config = future.result()
+        for name in sorted(topic.required):
+            value = config[name].value if name in config else None
+            if value is not None and value != topic.config[name]:
+                problems.append(
+                    f"topic {topic.name} has {name}={value}, expected {topic.config[name]}"
+                )
+    return problems

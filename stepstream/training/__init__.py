@@ -1,0 +1,1 @@
+"""The model: data, network, training, quantization and evaluation (extra ``train``)."""

@@ -1,0 +1,66 @@
+"""From a trained network to model files: float32, and int8 for processors that gain by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stepstream.detection.model import ModelMetadata, write_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["export", "quantize"]
+
+
+def export(network: keras.Model, path: Path, metadata: ModelMetadata) -> None:
+    """Write ``network`` as float32 model file."""
+    _write(_converter(network, metadata), path, metadata)
+
+
+def quantize(
+    network: keras.Model, path: Path, metadata: ModelMetadata, windows: NDArray[np.float32]
+) -> None:
+    """Write ``network`` as model file that computes in int8, with float32 input and output.
+
+    Parameters
+    ----------
+    windows : (n, 1, window, 8) float32
+        Real windows, from which the ranges of all activations are taken.
+    """
+    converter = _converter(network, metadata)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+    def representative() -> Iterator[list[NDArray[np.float32]]]:
+        for window in windows:
+            yield [window[np.newaxis]]
+
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    _write(converter, path, metadata)
+
+
+def _converter(network: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
+    # Keras' own reshape asks for the batch size when it runs, which makes the output's shape
+    # unknown until then; a constant -1 lets LiteRT plan for any batch size.
+    flat = keras.Model(network.input, network.layers[-1].input)
+    signature = tf.TensorSpec((None, 1, metadata.window, 8), tf.float32, name="window")
+
+    @tf.function(input_signature=[signature])  # type: ignore[untyped-decorator]
+    def probabilities(window: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(flat(window, training=False), (-1, metadata.hop, 2))
+
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [probabilities.get_concrete_function()], flat
+    )
+
+
+def _write(converter: tf.lite.TFLiteConverter, path: Path, metadata: ModelMetadata) -> None:
+    path.write_bytes(converter.convert())
+    write_metadata(path, metadata)

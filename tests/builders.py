@@ -1,0 +1,66 @@
+"""Messages of readings, as senders write them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepstream.training.data import load_people
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FIELDS = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
+
+
+def reading(**changes: Any) -> dict[str, Any]:
+    """A valid single reading; a field set to None is left out."""
+    fields: dict[str, Any] = {
+        "timestamp": 1_700_000_000.0125,
+        "accel_x": 0.12,
+        "accel_y": 9.71,
+        "accel_z": 0.34,
+        "gyro_x": 0.01,
+        "gyro_y": -0.02,
+        "gyro_z": 0.11,
+        **changes,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def encode(fields: Any) -> bytes:
+    """JSON as Python's own library writes it, NaN included."""
+    return json.dumps(fields).encode()
+
+
+def messages(
+    time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1
+) -> list[bytes]:
+    """A recording as messages of ``size`` readings, single ones in scalar form."""
+    values = np.round(axes.astype(float), 6)
+    if size == 1:
+        return [
+            encode({"timestamp": t, **dict(zip(FIELDS, row, strict=True))})
+            for t, row in zip(time_s.tolist(), values.tolist(), strict=True)
+        ]
+    return [
+        encode(
+            {
+                "timestamp": time_s[i : i + size].tolist(),
+                **{f: values[i : i + size, j].tolist() for j, f in enumerate(FIELDS)},
+            }
+        )
+        for i in range(0, len(time_s), size)
+    ]
+
+
+def load_walk(
+    recordings: Path, person: str = "person-08"
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Times in s, at 80 Hz, and axes of a person's first recording."""
+    recording = next(r for r in load_people(recordings / "simul-hand") if r.person == person)
+    return np.arange(len(recording.axes)) / 80, recording.axes

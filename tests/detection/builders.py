@@ -1,0 +1,170 @@
+"""Readings and a network whose answers can be told from the readings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection import Detector, Model, ModelMetadata, Readings, Rules, Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+PERIOD_US = 12_500
+EPOCH_US = 1_700_000_000_000_000
+
+METADATA = ModelMetadata(
+    name="transparent",
+    version="1",
+    rate_hz=80,
+    window=128,
+    hop=8,
+    delay=24,
+    accel_scale=10.0,
+    gyro_scale=2.0,
+    start_threshold=0.5,
+    end_threshold=0.5,
+    refractory=16,
+    settling=8,
+    shortest_step=36,
+    longest_step=100,
+)
+
+
+class TransparentModel(Model):
+    """Start probability is accel_x / 10 at the sample, end probability accel_y / 10.
+
+    Where accel_z is not 0, it adds a little that depends on every sample of the window, so that
+    a window with a wrong sample anywhere shows.
+    """
+
+    def __init__(self) -> None:
+        self.metadata = METADATA
+        self.windows_judged = 0
+
+    def predict(
+        self, blocks: NDArray[np.float32], rows: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        windows = blocks[rows].reshape(len(rows), 128, 8)
+        self.windows_judged += len(rows)
+        weights = np.arange(1, 129)
+        fingerprint = ((windows[:, :, 2] * 1000).astype(np.int64) * weights).sum(axis=1) % 97
+        return windows[:, 96:104, :2] + (fingerprint / 1000).astype(np.float32)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of one device, as a message would carry it."""
+
+    device: int
+    time_us: int
+    axes: tuple[float, ...] = (0.0,) * 6
+    offset: int = 0
+    stream_ms: int = 0
+
+
+def columns(readings: Sequence[Reading], slots: dict[int, int]) -> Readings:
+    return Readings(
+        np.array([slots[r.device] for r in readings], np.intp),
+        np.array([r.time_us for r in readings], np.int64),
+        np.array([r.axes for r in readings], np.float32).reshape(-1, 6),
+        np.array([r.offset for r in readings], np.int64),
+        np.array([r.stream_ms for r in readings], np.int64),
+    )
+
+
+Found = tuple[int, int, int, float, float, int]
+
+
+def rows(steps: Steps, devices: dict[int, int]) -> list[Found]:
+    """Steps as plain values, with the device instead of its slot."""
+    return [
+        (devices[slot], start, end, p_start, p_end, offset)
+        for slot, start, end, p_start, p_end, offset in zip(
+            steps.slot.tolist(),
+            steps.start_us.tolist(),
+            steps.end_us.tolist(),
+            steps.start_probability.tolist(),
+            steps.end_probability.tolist(),
+            steps.offset.tolist(),
+            strict=True,
+        )
+    ]
+
+
+class Feed:
+    """A detector that is fed plain readings, in pieces."""
+
+    def __init__(
+        self, rules: Rules | None = None, hops_ahead: int = 2, model: Model | None = None
+    ) -> None:
+        self.detector = Detector(
+            model or TransparentModel(), rules or Rules(), hops_ahead=hops_ahead
+        )
+        self.slots: dict[int, int] = {}
+        self.found: list[Found] = []
+
+    def feed(self, readings: Sequence[Reading]) -> list[Found]:
+        for reading in readings:
+            if reading.device not in self.slots:
+                self.slots[reading.device] = self.detector.add_device()
+        devices = {slot: device for device, slot in self.slots.items()}
+        found = rows(self.detector.feed(columns(readings, self.slots)), devices)
+        self.found += found
+        return found
+
+    def feed_in_pieces(self, readings: Sequence[Reading], cuts: Iterable[int]) -> list[Found]:
+        bounds = sorted({0, len(readings), *(min(cut, len(readings)) for cut in cuts)})
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+            self.feed(readings[begin:end])
+        return self.found
+
+    def history_offset(self) -> int:
+        """Offset from which some device still needs its readings."""
+        return int(self.detector.history_offset(np.array(list(self.slots.values()))).min())
+
+
+def by_device(found: Iterable[Found]) -> dict[int, list[Found]]:
+    grouped: dict[int, list[Found]] = {}
+    for step in found:
+        grouped.setdefault(step[0], []).append(step)
+    return grouped
+
+
+def walk(
+    count: int,
+    *,
+    device: int = 0,
+    begin_us: int = EPOCH_US,
+    rate_hz: float = 80.0,
+    interval_s: float = 0.55,
+    duration_s: float = 0.85,
+) -> tuple[list[Reading], list[tuple[int, int]]]:
+    """Readings in which ``count`` steps stand clearly, and their starts and ends.
+
+    Offsets count from 0; stream time is the reading's own.
+    """
+    lead_s = 2.5
+    ends_s = lead_s + np.arange(count) * interval_s
+    times_s = np.arange(0, lead_s + count * interval_s + 1.5, 1 / rate_hz)
+
+    def bumps(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 9.0 * np.exp(-0.5 * ((times_s[:, None] - moments) / 0.03) ** 2).max(axis=1)
+
+    starts, ends = bumps(ends_s - duration_s), bumps(ends_s)
+    readings = [
+        Reading(
+            device,
+            begin_us + round(t * 1e6),
+            (float(a), float(b), 0.0, 0.0, 0.0, 0.0),
+            i,
+            (begin_us + round(t * 1e6)) // 1000,
+        )
+        for i, (t, a, b) in enumerate(zip(times_s, starts, ends, strict=True))
+    ]
+    truth = [(begin_us + round((e - duration_s) * 1e6), begin_us + round(e * 1e6)) for e in ends_s]
+    return readings, truth

@@ -1,0 +1,114 @@
+"""The detector's rules once more, told reading by reading and sample by sample.
+
+Slow and without arrays that outlive a call: what the detector, which works on columns, must equal.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection.resampling import scale_channels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.detection.builders import Found, Reading
+    from stepstream.detection import Model, Rules
+
+WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
+HISTORY_BLOCKS = 31
+
+
+class _Window:
+    def __init__(self, reading: Reading) -> None:
+        self.last = reading
+        self.times_us = [reading.time_us]
+        self.stream_ms = [reading.stream_ms]
+        self.first = -(-reading.time_us // PERIOD_US)
+        self.samples: dict[int, np.ndarray] = {}
+        self.starts: dict[int, float] = defaultdict(float)
+        self.ends: dict[int, float] = defaultdict(float)
+        if reading.time_us % PERIOD_US == 0:
+            self.samples[self.first] = np.array(reading.axes, np.float32)
+
+    def extend(self, reading: Reading) -> list[int]:
+        before, self.last = self.last, reading
+        self.times_us.append(reading.time_us)
+        self.stream_ms.append(reading.stream_ms)
+        added = range(before.time_us // PERIOD_US + 1, reading.time_us // PERIOD_US + 1)
+        if added:
+            a, b = np.array(before.axes, np.float32), np.array(reading.axes, np.float32)
+        for k in added:
+            share = np.float32(k * PERIOD_US - before.time_us) / np.float32(
+                reading.time_us - before.time_us
+            )
+            self.samples[k] = a + (b - a) * share
+        return list(added)
+
+    def needed_ms(self) -> int:
+        next_block = (self.last.time_us // PERIOD_US + 1) // HOP
+        sample = max(self.first, (next_block - HISTORY_BLOCKS) * HOP)
+        return self.stream_ms[max(0, bisect_left(self.times_us, sample * PERIOD_US) - 1)]
+
+
+def detect(readings: Sequence[Reading], model: Model, rules: Rules) -> list[Found]:
+    """Steps of one device."""
+    found: list[Found] = []
+    window: _Window | None = None
+    for reading in readings:
+        if window is None or _opens(window, window.last, reading, rules):
+            window = _Window(reading)
+            continue
+        if reading.time_us <= window.last.time_us:
+            continue
+        for k in window.extend(reading):
+            if k % HOP == HOP - 1 and k - WINDOW + 1 >= window.first:
+                found += _judge(window, k, reading, model)
+    return found
+
+
+def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bool:
+    return (
+        reading.stream_ms - last.stream_ms > rules.idle_timeout_ms
+        or reading.stream_ms - window.needed_ms() > rules.idle_timeout_ms + 10_000
+        or reading.time_us < last.time_us - rules.max_lateness_us
+        or reading.time_us > last.time_us + rules.max_gap_us
+    )
+
+
+def _judge(window: _Window, k: int, reading: Reading, model: Model) -> list[Found]:
+    axes = np.array([window.samples[i] for i in range(k - WINDOW + 1, k + 1)])
+    metadata = model.metadata
+    blocks = scale_channels(axes, metadata.accel_scale, metadata.gyro_scale).reshape(-1, HOP * 8)
+    given = model.predict(blocks, np.arange(WINDOW // HOP)[None, :])[0].astype(np.float16)
+    for i, (p_start, p_end) in enumerate(given.astype(float).tolist()):
+        window.starts[k - DELAY - HOP + 1 + i] = p_start
+        window.ends[k - DELAY - HOP + 1 + i] = p_end
+    first_given = min(window.starts)
+    start, end = window.starts.__getitem__, window.ends.__getitem__
+
+    def is_end(i: int) -> bool:
+        return (
+            end(i) >= metadata.end_threshold
+            and all(end(i) > end(j) for j in range(i - metadata.refractory, i))
+            and all(end(i) >= end(j) for j in range(i + 1, i + metadata.settling + 1))
+        )
+
+    steps = []
+    judged = range(k - DELAY - 2 * HOP + 1, k - DELAY - HOP + 1)
+    for e in judged:
+        if e < first_given or not is_end(e):
+            continue
+        longest, shortest = metadata.longest_step, metadata.shortest_step
+        before = next((i for i in range(e - 1, e - longest - 1, -1) if is_end(i)), None)
+        begin = e - longest if before is None else max(before - shortest + 1, e - longest)
+        s = max(range(begin, e - shortest + 1), key=lambda i: (start(i), -i))
+        if start(s) >= metadata.start_threshold:
+            steps.append(
+                (reading.device, s * PERIOD_US, e * PERIOD_US, start(s), end(e), reading.offset)
+            )
+    return steps

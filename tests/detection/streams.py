@@ -1,0 +1,85 @@
+"""Random streams of readings: several devices, jitter, gaps, late ones, clocks set back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from tests.detection.builders import EPOCH_US, Reading
+from hypothesis import strategies as st
+
+
+def _device(seed: int, device: int, pieces: list[tuple[str, int]]) -> list[Reading]:
+    random = np.random.default_rng([seed, device])
+    rate_hz = float(random.choice([20.0, 50.0, 80.0, 100.0, 200.0]))
+    time_us = EPOCH_US + int(random.integers(0, 10**7))
+    stream_ms = EPOCH_US // 1000 + int(random.integers(0, 5000))
+    readings: list[Reading] = []
+    for kind, size in pieces:
+        if kind == "gap":
+            time_us += size * 10_000
+            stream_ms += size * 10
+        elif kind == "back":
+            time_us -= size * 10_000_000
+        elif kind == "quiet":
+            stream_ms += size * 100
+        if kind == "late" and readings:
+            for earlier in readings[-size:]:
+                readings.append(replace(earlier, stream_ms=stream_ms))
+                stream_ms += 3
+            continue
+        for _ in range(size * 4):
+            step_us = max(1, round(1e6 / rate_hz * random.normal(1.0, 0.1)))
+            time_us += step_us
+            stream_ms += step_us // 1000
+            bump = random.random(2) < 0.06
+            axes = (
+                float(bump[0] * random.uniform(5, 9.5)),
+                float(bump[1] * random.uniform(5, 9.5)),
+                float(random.normal(0, 1)),
+                0.0,
+                0.0,
+                float(random.normal(0, 1)),
+            )
+            readings.append(Reading(device, time_us, axes, 0, stream_ms))
+    return readings
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a random stream is made from; `readings` has them, interleaved, in order of arrival.
+
+    Offsets count messages of 1 to 9 readings, with holes; stream time is the running maximum
+    over all devices, as in a partition.
+    """
+
+    seed: int
+    devices: list[list[tuple[str, int]]]
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        devices = [_device(self.seed, d, pieces) for d, pieces in enumerate(self.devices)]
+        random = np.random.default_rng(self.seed)
+        merged: list[Reading] = []
+        offset = int(random.integers(0, 1000))
+        stream_ms = 0
+        while any(devices):
+            queue = devices[int(random.choice([i for i, d in enumerate(devices) if d]))]
+            size = int(random.integers(1, 10))
+            message, queue[:] = queue[:size], queue[size:]
+            stream_ms = max(stream_ms, message[0].stream_ms)
+            merged += [replace(r, offset=offset, stream_ms=stream_ms) for r in message]
+            offset += int(random.integers(1, 4))
+        return merged
+
+
+KINDS = st.sampled_from(["walk", "walk", "walk", "gap", "late", "back", "quiet"])
+PIECES = st.lists(st.tuples(KINDS, st.integers(1, 130)), min_size=1, max_size=6)
+
+
+def streams() -> st.SearchStrategy[Stream]:
+    """Streams of up to three devices."""
+    return st.builds(
+        Stream, st.integers(0, 2**32 - 1), st.lists(PIECES, min_size=1, max_size=3)
+    )

@@ -1,0 +1,141 @@
+"""A real Apache Kafka broker: one KRaft node, its jars from Maven Central, its data in a folder."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+ROOT = Path(__file__).resolve().parents[2]
+POM = Path(__file__).with_name("pom.xml")
+START_TIMEOUT_S = 60
+JAVA_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+
+
+def missing_tool() -> str | None:
+    """What a broker can't be started without, if it isn't there."""
+    return next((tool for tool in ("java", "mvn") if shutil.which(tool) is None), None)
+
+
+def broker_jars() -> Path:
+    """Folder with the broker's jars, fetched once for each version of the pom."""
+    version = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ROOT / ".cache")) / f"stepstream-kafka-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            subprocess.run(
+                ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
+                 f"-DoutputDirectory={folder / 'libs'}"],
+                check=True,
+            )  # fmt: skip
+            (folder / "complete").touch()
+    return folder / "libs"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    # A test run that is killed must not leave a broker behind.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Broker:
+    """A broker whose ports and data stay the same when it is stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._controller_port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = folder / "broker.log"
+        self._classpath = f"{broker_jars()}/*"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._properties = folder / "server.properties"
+        self._properties.write_text(self._settings())
+        self._java("kafka.tools.StorageTool", "format", "--cluster-id", "c3RlcHN0cmVhbS10ZXN0",
+                   "--config", str(self._properties))  # fmt: skip
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        log = self._log.open("ab")
+        self._process = subprocess.Popen(
+            ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka", str(self._properties)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            preexec_fn=_die_with_parent,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                admin.list_topics(timeout=1)
+            except KafkaException:
+                continue
+            return
+        tail = self._log.read_text(errors="replace")[-4000:]
+        self.kill()
+        raise RuntimeError(f"the broker didn't start:\n{tail}")
+
+    def stop(self) -> None:
+        """End it in good order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _java(self, *command: str) -> None:
+        subprocess.run(
+            ["java", *JAVA_OPTIONS, "-cp", self._classpath, *command],
+            check=True,
+            cwd=self.folder,
+            capture_output=True,
+        )
+
+    def _settings(self) -> str:
+        return f"""
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{self._controller_port}
+listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+controller.listener.names=CONTROLLER
+log.dirs={self.folder / "data"}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+"""

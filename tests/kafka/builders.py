@@ -1,0 +1,235 @@
+"""Topics, messages, consumers and processes for tests on a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from stepstream.settings import KafkaSettings, Settings, TopicSettings
+from stepstream.streaming.topics import create_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+DEADLINE_S = 60.0
+T = TypeVar("T")
+
+
+def wait_until(what: str, condition: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
+    """The first true result of ``condition``, asked again and again."""
+    end = time.monotonic() + deadline_s
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class TopicSet:
+    """Topics and a group of one test's own."""
+
+    bootstrap: str
+    readings: str
+    events: str
+    dead_letters: str
+    state: str
+    group: str
+    partitions: int
+
+    @classmethod
+    def create(cls, bootstrap: str, partitions: int = 4) -> Self:
+        name = uuid.uuid4().hex[:8]
+        topics = cls(
+            bootstrap,
+            f"readings-{name}",
+            f"events-{name}",
+            f"dead-{name}",
+            f"state-{name}",
+            f"group-{name}",
+            partitions,
+        )
+        settings = topics.settings()
+        create_topics(settings.kafka, settings.topics)
+        return topics
+
+    def settings(self, **groups: dict[str, Any]) -> Settings:
+        """Settings that name these topics, with more by group."""
+        return Settings(
+            kafka=KafkaSettings(
+                bootstrap_servers=self.bootstrap, group_id=self.group, **groups.pop("kafka", {})
+            ),
+            topics=TopicSettings(
+                readings=(self.readings,),
+                events=self.events,
+                dead_letters=self.dead_letters,
+                state=self.state,
+                partitions=self.partitions,
+            ),
+            **groups,  # type: ignore[arg-type]
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables."""
+        return {
+            "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
+            "STEPSTREAM_KAFKA__GROUP_ID": self.group,
+            "STEPSTREAM_TOPICS__READINGS": self.readings,
+            "STEPSTREAM_TOPICS__EVENTS": self.events,
+            "STEPSTREAM_TOPICS__DEAD_LETTERS": self.dead_letters,
+            "STEPSTREAM_TOPICS__STATE": self.state,
+            "STEPSTREAM_HTTP__PORT": "0",
+        }
+
+    def produce(self, messages: Iterable[tuple[str | bytes | None, bytes | None]]) -> None:
+        """Send keys and values to the readings topic; all are acknowledged on return."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 4_000_000,
+                "queue.buffering.max.messages": 1_000_000,
+                "linger.ms": 20,
+            }
+        )
+        failures: list[Any] = []
+
+        def delivered(error: Any, _message: Message) -> None:
+            if error is not None:
+                failures.append(error)
+
+        for key, value in messages:
+            while True:
+                try:
+                    producer.produce(self.readings, value, key, on_delivery=delivered)
+                except BufferError:
+                    producer.poll(0.1)
+                else:
+                    break
+            producer.poll(0)
+        assert producer.flush(DEADLINE_S) == 0
+        assert not failures, failures[:3]
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "end-offsets"})
+        try:
+            return {
+                p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
+                for p in range(self.partitions)
+            }
+        finally:
+            consumer.close()
+
+    def committed(self) -> dict[int, int]:
+        """Committed offsets of the group; partitions without one are left out."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
+        try:
+            asked = [TopicPartition(self.readings, p) for p in range(self.partitions)]
+            found = consumer.committed(asked, DEADLINE_S)
+            return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+        finally:
+            consumer.close()
+
+    def wait_consumed(self, deadline_s: float = DEADLINE_S) -> None:
+        """Until all readings that are there now are committed."""
+        ends = {p: end for p, end in self.end_offsets(self.readings).items() if end > 0}
+
+        def consumed() -> bool:
+            committed = self.committed()
+            return all(committed.get(p, 0) >= end for p, end in ends.items())
+
+        wait_until(f"{self.readings} committed up to {ends}", consumed, deadline_s)
+
+    def read(self, topic: str) -> list[Message]:
+        """All committed messages that are in a topic now, partition by partition."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": f"read-{uuid.uuid4().hex[:8]}",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        consumer.assign([TopicPartition(topic, p, 0) for p in range(self.partitions)])
+        messages, ended = [], set()
+        end = time.monotonic() + DEADLINE_S
+        try:
+            while len(ended) < self.partitions:
+                assert time.monotonic() < end, f"{topic} can't be read to its end"
+                for message in consumer.consume(10_000, 0.2):
+                    if message.error() is None:
+                        messages.append(message)
+                    else:
+                        ended.add(message.partition())
+        finally:
+            consumer.close()
+        return messages
+
+    def read_events(self) -> list[dict[str, Any]]:
+        return [json.loads(message.value() or b"") for message in self.read(self.events)]
+
+    def describe_group(self) -> Any:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        return admin.describe_consumer_groups([self.group])[self.group].result()
+
+
+class RunProcess:
+    """``stepstream run`` in a process of its own; what it writes goes to a file."""
+
+    def __init__(self, topics: TopicSet, folder: Path, name: str = "run", **more: str) -> None:
+        self.log = folder / f"{name}.log"
+        environment = {
+            **os.environ,
+            **topics.environment(),
+            "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": f"{topics.group}-{name}",
+            **more,
+        }
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stepstream", "run"],
+                env=environment,
+                cwd=folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_for_log(self, text: str) -> None:
+        def written() -> bool:
+            assert self.is_alive, self.log.read_text()
+            return text in self.log.read_text()
+
+        wait_until(f"{text!r} in {self.log.name}", written)
+
+    def terminate(self, deadline_s: float = DEADLINE_S) -> int:
+        """SIGTERM; its exit code."""
+        self._process.terminate()
+        return self._process.wait(deadline_s)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_alive:
+            self.kill()
