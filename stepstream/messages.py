@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from stepstream.settings import ProcessingSettings
 
 __all__ = [
+    "ACCELEROMETER",
+    "GYROSCOPE",
+    "MAX_ACCELERATION",
+    "MAX_ANGULAR_VELOCITY",
     "MAX_DEVICE_ID_BYTES",
     "MAX_MESSAGE_BYTES",
     "MAX_READINGS",
@@ -415,6 +419,30 @@ class Event(msgspec.Struct, frozen=True):
     start_probability: float
     end_probability: float
     model: str
+
+    @classmethod
+    def of(  # noqa: PLR0913, PLR0917 - all that an event is
+        cls,
+        device_id: str,
+        step_count: int,
+        start_us: int,
+        end_us: int,
+        start_probability: float,
+        end_probability: float,
+        model: str,
+        event_id: str | msgspec.UnsetType = msgspec.UNSET,
+    ) -> Event:
+        """An event from a step as the detector gives it, times in microseconds."""
+        return cls(
+            event_id,
+            device_id,
+            step_count,
+            start_us / 1e6,
+            end_us / 1e6,
+            round(start_probability, 4),
+            round(end_probability, 4),
+            model,
+        )
 
 
 encode_event = msgspec.json.Encoder().encode

@@ -5,6 +5,7 @@ from stepstream.detection.detector import Detector
 from stepstream.detection.ledger import Entry, Ledger
 from stepstream.detection.model import Model, ModelMetadata, default_model_path
 from stepstream.detection.rules import Rules
+from stepstream.detection.series import detect_series
 
 __all__ = [
     "Detector",
@@ -16,4 +17,5 @@ __all__ = [
     "Rules",
     "Steps",
     "default_model_path",
+    "detect_series",
 ]

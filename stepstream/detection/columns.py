@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 __all__ = ["Readings", "Steps"]
@@ -81,6 +83,16 @@ class Steps(_Columns):
     start_probability: NDArray[np.float32]
     end_probability: NDArray[np.float32]
     offset: NDArray[np.int64]
+
+    def rows(self) -> Iterator[tuple[int, int, float, float]]:
+        """Start, end and their probabilities of each step, as plain numbers."""
+        return zip(
+            self.start_us.tolist(),
+            self.end_us.tolist(),
+            self.start_probability.tolist(),
+            self.end_probability.tolist(),
+            strict=True,
+        )
 
     @classmethod
     def none(cls) -> Steps:

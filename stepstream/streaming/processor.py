@@ -256,31 +256,13 @@ class Processor:
     def _publish(self, steps: Steps, results: dict[Partition, Outputs]) -> None:
         """Count steps and encode those that weren't counted before."""
         label = self._model.metadata.label
-        rows = zip(
-            steps.slot.tolist(),
-            steps.offset.tolist(),
-            steps.start_us.tolist(),
-            steps.end_us.tolist(),
-            steps.start_probability.tolist(),
-            steps.end_probability.tolist(),
-            strict=True,
-        )
+        rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
         for (slot, offset), message_steps in groupby(rows, key=lambda row: row[:2]):
-            found = list(message_steps)
+            found = [row for _, _, row in message_steps]
             partition, device_id = self._partitions[slot], self._device_ids[slot]
-            counts = partition.ledger.count(device_id, offset, [row[3] for row in found])
+            counts = partition.ledger.count(device_id, offset, [end_us for _, end_us, *_ in found])
             for number, (row, count) in enumerate(zip(found, counts, strict=True)):
-                if count is None:
-                    continue
-                _, _, start_us, end_us, start_probability, end_probability = row
-                event = Event(
-                    event_id=event_id(partition.topic, partition.number, offset, number),
-                    device_id=device_id,
-                    step_count=count,
-                    started_at=start_us / 1e6,
-                    ended_at=end_us / 1e6,
-                    start_probability=round(start_probability, 4),
-                    end_probability=round(end_probability, 4),
-                    model=label,
-                )
-                results[partition].events.append((self._keys[slot], encode_event(event)))
+                if count is not None:
+                    name = event_id(partition.topic, partition.number, offset, number)
+                    event = Event.of(device_id, count, *row, label, name)
+                    results[partition].events.append((self._keys[slot], encode_event(event)))

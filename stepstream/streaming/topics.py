@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -98,9 +99,12 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
                 raise TopicError(f"topic {name}: {error.args[0].str()}") from None
         else:
             created.append(name)
-    problems = check_topics(admin, topics)
-    if problems:
-        raise TopicError("; ".join(problems))
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while problems := check_topics(admin, topics):
+        # A broker may answer for a moment from before the topics were there.
+        if not created or time.monotonic() > deadline_s:
+            raise TopicError("; ".join(problems))
+        time.sleep(0.05)
     return created
 
 

@@ -56,8 +56,9 @@ def _converter(network: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteC
     def probabilities(window: tf.Tensor) -> tf.Tensor:
         return tf.reshape(flat(window, training=False), (-1, metadata.hop, 2))
 
+    # Given the network as well, the converter would keep its weights as variables.
     return tf.lite.TFLiteConverter.from_concrete_functions(
-        [probabilities.get_concrete_function()], flat
+        [probabilities.get_concrete_function()]
     )
 
 

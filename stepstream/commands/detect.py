@@ -1,0 +1,105 @@
+"""``stepstream detect``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+from rich.console import Console
+from rich.progress import Progress
+
+from stepstream.detection import Model, Steps, default_model_path, detect_series
+from stepstream.messages import Event, encode_event
+from stepstream.recordings import Recording, read_recording
+from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings
+from stepstream.streaming.processor import make_ledger, make_rules
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Detect", "count_steps"]
+
+
+class Detect(CommandSettings):
+    """Find the steps in CSV recordings; prints a JSON object a step, like the events."""
+
+    files: CliPositionalArg[list[Path]] = Field(min_length=1)
+    """Recordings: `timestamp` or `time` in s, `accel_*`, maybe `gyro_*`; `.gz` too."""
+    rate: float | None = Field(None, gt=0)
+    """Rows a second of files that have no time column."""
+    plot: Path | None = None
+    """Picture to draw; with several files, one each, named after it and the file."""
+    model: ModelSettings = ModelSettings()
+    processing: ProcessingSettings = ProcessingSettings()
+
+    def execute(self) -> int:
+        """Detect file by file."""
+        model = Model(self.model.path or default_model_path(), self.model.threads)
+        console = Console(stderr=True)
+        with Progress(
+            console=console, transient=True, disable=not console.is_terminal
+        ) as progress:
+            for path in self.files:
+                recording = read_recording(path, self.rate)
+                task = progress.add_task(recording.device_id, total=len(recording))
+                given: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+                steps = detect_series(
+                    model,
+                    np.rint(recording.time_s * 1e6).astype(np.int64),
+                    recording.axes.astype(np.float32),
+                    make_rules(self.processing),
+                    on_probabilities=lambda _, first, p: given.append((first, p)),  # noqa: B023 - called at once
+                    on_progress=lambda rows: progress.advance(task, rows),  # noqa: B023 - the same
+                )
+                steps, events = count_steps(recording.device_id, steps, model, self.processing)
+                sys.stdout.write("".join(f"{encode_event(event).decode()}\n" for event in events))
+                sys.stdout.flush()
+                if self.plot:
+                    self._draw(self.plot, recording, steps, given, model)
+        return 0
+
+    def _draw(
+        self,
+        path: Path,
+        recording: Recording,
+        steps: Steps,
+        given: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
+        model: Model,
+    ) -> None:
+        from stepstream.plotting import plot_steps  # noqa: PLC0415 - an extra
+
+        metadata = model.metadata
+        if len(self.files) > 1:
+            path = path.with_name(f"{path.stem}-{recording.device_id}{path.suffix}")
+        first = np.concatenate([index for index, _ in given]) if given else np.empty(0, np.int64)
+        index = (first[:, np.newaxis] + np.arange(metadata.hop)).ravel()
+        probabilities = (
+            np.concatenate([p for _, p in given]).reshape(-1, 2)
+            if given
+            else np.empty((0, 2), np.float32)
+        )
+        plot_steps(
+            path, recording, steps, index * metadata.period_us / 1e6, probabilities, metadata
+        )
+
+
+def count_steps(
+    device_id: str, steps: Steps, model: Model, settings: ProcessingSettings
+) -> tuple[Steps, list[Event]]:
+    """Those of one device's steps that count, by the rules of the stream, and their events."""
+    ledger = make_ledger(model, settings)
+    counts = [
+        ledger.count(device_id, offset, [end_us])[0]
+        for offset, end_us in zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True)
+    ]
+    steps = steps.take(np.array([count is not None for count in counts], np.bool_))
+    events = [
+        Event.of(device_id, count, *row, model.metadata.label)
+        for count, row in zip(filter(None, counts), steps.rows(), strict=True)
+    ]
+    return steps, events

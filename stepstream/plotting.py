@@ -1,0 +1,187 @@
+"""Pictures of detected steps (extra ``plot``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.errors import StepstreamError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from stepstream.detection import ModelMetadata, Steps
+    from stepstream.recordings import Recording
+
+__all__ = ["plot_steps"]
+
+ZOOMS = 3
+ZOOM_S = 8.0
+INK, FAINT = "#1d2733", "#8a97a6"
+ACCEL, GYRO, START, END = "#2b6cb0", "#b7791f", "#2f855a", "#c53030"
+
+
+def plot_steps(
+    path: Path,
+    recording: Recording,
+    steps: Steps,
+    probability_s: NDArray[np.float64],
+    probabilities: NDArray[np.float32],
+    metadata: ModelMetadata,
+) -> None:
+    """Draw a recording's cadence, and up to three closer looks at signal and steps.
+
+    Parameters
+    ----------
+    path
+        Picture to write; its suffix gives the format.
+    recording
+        The signal.
+    steps
+        What was found in it.
+    probability_s : (n,) float64
+        Times at which the model gave probabilities, seconds.
+    probabilities : (n, 2) float32
+        Start and end probability there.
+    metadata
+        The model's thresholds.
+
+    Raises
+    ------
+    StepstreamError
+        Matplotlib isn't installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise StepstreamError(
+            "drawing needs matplotlib; install it with: pip install 'stepstream[plot]'"
+        ) from None
+    zooms = _choose_zooms(recording, steps)
+    figure = Figure(figsize=(13, 2.6 + 3.0 * len(zooms)), layout="constrained")
+    heights = [1.6, *([1.7, 0.8] * len(zooms))]
+    axes = figure.subplots(len(heights), 1, height_ratios=heights)
+    count = len(steps)
+    length_s = float(np.ptp(recording.time_s))
+    figure.suptitle(
+        f"{recording.device_id}: {count} steps in {length_s:.0f} s   ({metadata.label})",
+        color=INK,
+        fontsize=14,
+        fontweight="bold",
+    )
+    _draw_overview(axes[0], recording, steps, zooms)
+    for number, (begin_s, end_s) in enumerate(zooms):
+        signal, model = axes[1 + 2 * number], axes[2 + 2 * number]
+        _draw_signal(signal, recording, steps, begin_s, end_s, legend=number == 0)
+        _draw_probabilities(
+            model, probability_s, probabilities, metadata, begin_s, end_s, legend=number == 0
+        )
+    axes[-1].set_xlabel("time (s)", color=INK)
+    figure.savefig(path, dpi=110)
+
+
+def _choose_zooms(recording: Recording, steps: Steps) -> list[tuple[float, float]]:
+    """Parts to look at closely: spread over the recording, where there are steps if any."""
+    first, last = float(recording.time_s.min()), float(recording.time_s.max())
+    if last - first <= ZOOM_S * 1.5:
+        return [(first, last)]
+    anchors = steps.end_us / 1e6 if len(steps) else np.array([first, last])
+    zooms = []
+    for share in np.linspace(0.05, 0.85, ZOOMS):
+        begin = float(anchors[int(share * (len(anchors) - 1))]) - 1.5
+        begin = min(max(begin, first), last - ZOOM_S)
+        if not zooms or begin >= zooms[-1][1]:
+            zooms.append((begin, begin + ZOOM_S))
+    return zooms
+
+
+def _tidy(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label, color=INK, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=FAINT, labelsize=8)
+    axes.grid(axis="y", color="#e3e8ee", linewidth=0.6)
+    axes.margins(x=0)
+
+
+def _draw_overview(
+    axes: Axes, recording: Recording, steps: Steps, zooms: list[tuple[float, float]]
+) -> None:
+    _tidy(axes, "steps a minute")
+    ends_s = steps.end_us / 1e6
+    for begin_s, end_s in zooms:
+        axes.axvspan(begin_s, end_s, color="#edf2f7", zorder=0)
+    if len(ends_s) > 1:
+        interval_s = np.diff(ends_s)
+        walking = interval_s < 2
+        axes.plot(
+            ends_s[1:][walking], 60 / interval_s[walking], ".", color=ACCEL, markersize=3, alpha=0.7
+        )
+    axes.set_ylim(0, 220)
+    axes.set_xlim(float(recording.time_s.min()), float(recording.time_s.max()))
+    total = axes.twinx()
+    total.step(ends_s, np.arange(1, len(ends_s) + 1), where="post", color=INK, linewidth=1.4)
+    total.set_ylabel("steps so far", color=INK, fontsize=9)
+    total.spines[["top"]].set_visible(False)
+    total.tick_params(colors=FAINT, labelsize=8)
+    total.set_ylim(bottom=0)
+    axes.set_title("cadence (dots), count (line); shaded: shown below", fontsize=9, color=FAINT, loc="left")
+
+
+def _draw_signal(  # noqa: PLR0913
+    axes: Axes, recording: Recording, steps: Steps, begin_s: float, end_s: float, *, legend: bool
+) -> None:
+    _tidy(axes, "|accel| (m/s²)")
+    rows = (recording.time_s >= begin_s) & (recording.time_s <= end_s)
+    time_s, values = recording.time_s[rows], recording.axes[rows]
+    axes.plot(time_s, np.linalg.norm(values[:, :3], axis=1), color=ACCEL, linewidth=1.3, label="acceleration")
+    if values[:, 3:].any():
+        turning = axes.twinx()
+        turning.plot(
+            time_s, np.linalg.norm(values[:, 3:], axis=1), color=GYRO, linewidth=0.9, alpha=0.7
+        )
+        turning.set_ylabel("|gyro| (rad/s)", color=GYRO, fontsize=9)
+        turning.spines[["top"]].set_visible(False)
+        turning.tick_params(colors=FAINT, labelsize=8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.28 * (high - low), high)
+    inside = np.flatnonzero((steps.end_us / 1e6 >= begin_s) & (steps.start_us / 1e6 <= end_s))
+    for step in inside:
+        begin, end = steps.start_us[step] / 1e6, steps.end_us[step] / 1e6
+        level = low - (0.10 + 0.11 * (step % 2)) * (high - low)
+        axes.plot([begin, end], [level, level], color=INK, linewidth=3.5, alpha=0.75, solid_capstyle="butt")
+        axes.axvline(end, color=END, linewidth=0.7, alpha=0.55)
+        axes.plot(begin, level, ">", color=START, markersize=5)
+        axes.plot(end, level, "|", color=END, markersize=9, markeredgewidth=2)
+    axes.set_xlim(begin_s, end_s)
+    axes.tick_params(labelbottom=False)
+    if legend:
+        axes.set_title("bars: steps, from heel lift (green) to toe strike (red)", fontsize=9, color=FAINT, loc="left")
+
+
+def _draw_probabilities(  # noqa: PLR0913, PLR0917
+    axes: Axes,
+    time_s: NDArray[np.float64],
+    probabilities: NDArray[np.float32],
+    metadata: ModelMetadata,
+    begin_s: float,
+    end_s: float,
+    *,
+    legend: bool,
+) -> None:
+    _tidy(axes, "probability")
+    rows = (time_s >= begin_s) & (time_s <= end_s)
+    for column, name, colour, threshold in (
+        (0, "start", START, metadata.start_threshold),
+        (1, "end", END, metadata.end_threshold),
+    ):
+        axes.fill_between(time_s[rows], probabilities[rows, column], color=colour, alpha=0.25)
+        axes.plot(time_s[rows], probabilities[rows, column], color=colour, linewidth=1, label=name)
+        axes.axhline(threshold, color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_ylim(0, 1)
+    axes.set_xlim(begin_s, end_s)
+    if legend:
+        axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=2)

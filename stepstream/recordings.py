@@ -1,0 +1,128 @@
+"""CSV recordings: one row a reading."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.errors import RecordingError
+from stepstream.messages import ACCELEROMETER, GYROSCOPE, MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Recording", "read_recording"]
+
+TIME_COLUMNS = ("timestamp", "time")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One device's readings from a file.
+
+    Attributes
+    ----------
+    device_id
+        The file's name without ``.csv`` or ``.csv.gz``.
+    time_s : (n,) float64
+        Times in seconds, from wherever the file counts them; not necessarily ascending.
+    axes : (n, 6) float64
+        Acceleration in m/s^2, angular velocity in rad/s (0 without a gyroscope).
+    """
+
+    device_id: str
+    time_s: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+def read_recording(path: Path, rate_hz: float | None = None) -> Recording:
+    """Read a recording with columns ``timestamp`` or ``time``, ``accel_*`` and maybe ``gyro_*``.
+
+    Parameters
+    ----------
+    path
+        A ``.csv`` or ``.csv.gz`` file with a header; columns that aren't needed are passed over.
+    rate_hz
+        For a file without a time column: row i is at i / rate_hz seconds.
+
+    Raises
+    ------
+    RecordingError
+        The file can't be read, lacks a column, is empty, or has something in it that isn't a
+        number a sensor could give; the message names the line.
+    """
+    text = _read_text(path)
+    header, _, body = text.partition("\n")
+    names = [name.strip().strip('"') for name in header.lstrip("\ufeff").split(",")]
+    time_column = next((name for name in TIME_COLUMNS if name in names), None)
+    if time_column is None and rate_hz is None:
+        raise RecordingError(
+            f"{path}: no column timestamp or time; give the rate of its rows with --rate"
+        )
+    given = [name for name in GYROSCOPE if name in names]
+    if len(given) not in {0, 3}:
+        raise RecordingError(f"{path}: only some of gyro_x, gyro_y, gyro_z")
+    wanted = [*([time_column] if time_column else []), *ACCELEROMETER, *given]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise RecordingError(f"{path}: no column {missing[0]}")
+    if not body.strip():
+        raise RecordingError(f"{path}: no rows")
+    places = [names.index(name) for name in wanted]
+    try:
+        table = np.loadtxt(io.StringIO(body), delimiter=",", usecols=places, ndmin=2, quotechar='"')
+    except (ValueError, IndexError):
+        raise RecordingError(_first_fault(path, body, places, wanted)) from None
+    time_s = table[:, 0] if time_column else np.arange(len(table)) / (rate_hz or 1.0)
+    axes = np.zeros((len(table), 6))
+    values = table[:, 1:] if time_column else table
+    axes[:, : values.shape[1]] = values
+    _check_range(path, time_s, axes)
+    device_id = path.name.removesuffix(".gz").removesuffix(".csv")
+    return Recording(device_id, time_s, axes)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode()
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror or error}") from None
+    except (EOFError, UnicodeDecodeError) as error:
+        raise RecordingError(f"{path}: {error}") from None
+
+
+def _first_fault(path: Path, body: str, places: list[int], names: list[str]) -> str:
+    for number, line in enumerate(body.splitlines(), start=2):
+        cells = [cell.strip().strip('"') for cell in line.split(",")]
+        if not line.strip():
+            continue
+        for place, name in zip(places, names, strict=True):
+            if place >= len(cells):
+                return f"{path}, line {number}: no {name}"
+            try:
+                float(cells[place])
+            except ValueError:
+                return f"{path}, line {number}: {name} is {cells[place]!r}, not a number"
+    return f"{path}: rows of unequal length"
+
+
+def _check_range(path: Path, time_s: NDArray[np.float64], axes: NDArray[np.float64]) -> None:
+    limits = np.array([MAX_ACCELERATION] * 3 + [MAX_ANGULAR_VELOCITY] * 3)
+    wrong = ~(np.abs(axes) <= limits).all(axis=1) | ~((time_s >= 0) & np.isfinite(time_s))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise RecordingError(
+            f"{path}, line {row + 2}: out of range, expected time >= 0, acceleration up to "
+            f"{MAX_ACCELERATION:.0f} m/s^2, angular velocity up to {MAX_ANGULAR_VELOCITY:.0f} rad/s"
+        )

@@ -1,0 +1,1 @@
+"""Simulated devices with known steps, and the demo that runs on them."""

@@ -1,0 +1,161 @@
+"""Many simulated devices at once: their messages in the order of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from stepstream.recordings import Recording
+
+__all__ = ["Device", "Message", "Player", "Sensor", "messages"]
+
+SLICE_S = 0.25
+
+
+class Sensor(Protocol):
+    """Something that gives readings in the order of time."""
+
+    def read(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Readings from where the last call ended up to a time: times (n,), axes (n, 6)."""
+
+
+class Player:
+    """Plays a recording, from second ``delay_s`` on.
+
+    Parameters
+    ----------
+    recording
+        Its times are taken to begin in the second of its first reading.
+    delay_s
+        Whole seconds, so that the recording keeps its place on the model's time grid.
+    """
+
+    def __init__(self, recording: Recording, delay_s: int = 0) -> None:
+        self.first_s = int(recording.time_s.min() // 1)
+        self._time_s = recording.time_s - self.first_s + delay_s
+        self._axes = recording.axes
+        self._row = 0
+        # A clock that was set back doesn't hold up what comes after it.
+        self._due_s = np.maximum.accumulate(self._time_s)
+        self.end_s = float(self._due_s[-1])
+
+    def read(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """See `Sensor.read`."""
+        begin = self._row
+        self._row = int(np.searchsorted(self._due_s, until_s, "left"))
+        return self._time_s[begin : self._row], self._axes[begin : self._row]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A sensor with a name."""
+
+    device_id: str
+    sensor: Sensor
+
+
+class Message(NamedTuple):
+    """A message of readings, due when its last reading is taken: seconds from the beginning."""
+
+    due_s: float
+    key: bytes
+    value: bytes
+    readings: int
+
+
+class _Reading(msgspec.Struct, gc=False):
+    device_id: str
+    timestamp: float | list[float]
+    accel_x: float | list[float]
+    accel_y: float | list[float]
+    accel_z: float | list[float]
+    gyro_x: float | list[float] | msgspec.UnsetType = msgspec.UNSET
+    gyro_y: float | list[float] | msgspec.UnsetType = msgspec.UNSET
+    gyro_z: float | list[float] | msgspec.UnsetType = msgspec.UNSET
+
+
+def messages(
+    devices: Sequence[Device],
+    epoch_s: float,
+    seconds: float,
+    *,
+    batch: int = 1,
+    decimals: int | None = 5,
+) -> Iterator[Message]:
+    """All messages of some devices, in the order in which they are due.
+
+    Parameters
+    ----------
+    devices
+        The devices; each one's messages keep their order.
+    epoch_s
+        Seconds since the epoch at the simulation's beginning.
+    seconds
+        Its length.
+    batch
+        Readings a message; single readings are written as numbers, more as arrays. What is left
+        at the end comes in a smaller batch.
+    decimals
+        Values are rounded to these; None leaves them as they are.
+    """
+    encode = msgspec.json.Encoder().encode
+    waiting = {device.device_id: (np.empty(0), np.empty((0, 6))) for device in devices}
+    slices = int(np.ceil(seconds / SLICE_S))
+    for number in range(1, slices + 1):
+        until_s = min(seconds, number * SLICE_S)
+        due: list[Message] = []
+        for device in devices:
+            time_s, axes = device.sensor.read(until_s)
+            if decimals is not None:
+                axes = axes.round(decimals)
+            if batch > 1:
+                old_time_s, old_axes = waiting[device.device_id]
+                time_s = np.concatenate([old_time_s, time_s])
+                axes = np.concatenate([old_axes, axes])
+                whole = len(time_s) if number == slices else len(time_s) // batch * batch
+                waiting[device.device_id] = time_s[whole:], axes[whole:]
+                time_s, axes = time_s[:whole], axes[:whole]
+            due += _encode(device.device_id, time_s, axes, epoch_s, batch, encode)
+        due.sort(key=lambda message: message.due_s)
+        yield from due
+
+
+def _encode(  # noqa: PLR0913, PLR0917
+    device_id: str,
+    time_s: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    epoch_s: float,
+    batch: int,
+    encode: object,
+) -> list[Message]:
+    if not len(time_s):
+        return []
+    key = device_id.encode()
+    stamps = (epoch_s + time_s).round(6)
+    columns = axes.T if axes[:, 3:].any() else axes[:, :3].T
+    # Readings whose clock was set back are due when they come, not when they claim to be.
+    due_s = np.maximum.accumulate(time_s).tolist()
+    if batch == 1:
+        rows = zip(repeat(device_id), stamps.tolist(), *columns.tolist(), strict=False)
+        return [
+            Message(due, key, encode(_Reading(*row)), 1)  # type: ignore[operator]
+            for due, row in zip(due_s, rows, strict=True)
+        ]
+    found = []
+    for begin in range(0, len(time_s), batch):
+        rows_of = slice(begin, begin + batch)
+        reading = _Reading(
+            device_id, stamps[rows_of].tolist(), *(column[rows_of].tolist() for column in columns)
+        )
+        size = len(stamps[rows_of])
+        found.append(Message(due_s[begin + size - 1], key, encode(reading), size))  # type: ignore[operator]
+    return found

@@ -1,0 +1,93 @@
+"""Sending simulated messages at the right times."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from threading import Event
+
+    from stepstream.simulation.fleet import Message
+
+__all__ = ["Sent", "Sink", "begin_epoch", "send"]
+
+SPAN_S = 0.005
+"""Messages due within this time go out together."""
+
+
+class Sink(Protocol):
+    """Where messages go."""
+
+    def send(self, key: bytes, value: bytes) -> None:
+        """Queue a message."""
+
+    def poll(self) -> None:
+        """Take notice of deliveries."""
+
+
+@dataclass
+class Sent:
+    """What was sent so far.
+
+    Attributes
+    ----------
+    messages, readings
+        How many.
+    simulated_s
+        The simulation's time.
+    behind_s
+        How far sending lags behind the times at which messages were due, at the most.
+    """
+
+    messages: int = 0
+    readings: int = 0
+    simulated_s: float = 0.0
+    behind_s: float = 0.0
+
+
+def begin_epoch(seconds: float, speed: float, now_s: float) -> int:
+    """Whole second since the epoch at which a simulation begins.
+
+    At more than real time its clock starts so far in the past that no reading is ever ahead of
+    the clock of whoever reads it.
+
+    Parameters
+    ----------
+    seconds
+        Length of the simulation, in its own time.
+    speed
+        Times real time; 0 is as fast as possible.
+    now_s
+        The clock.
+    """
+    if speed == 0:
+        return int(now_s - seconds) - 1
+    return int(now_s - max(0.0, seconds - seconds / speed)) - 1
+
+
+def send(messages: Iterable[Message], sink: Sink, speed: float, stop: Event, sent: Sent) -> None:
+    """Send messages when they are due, until they end or ``stop`` is set.
+
+    The times are fixed in advance: if sending falls behind, it catches up.
+    """
+    begin_s = time.monotonic()
+    wait_until_s = 0.0
+    for message in messages:
+        if speed and message.due_s >= wait_until_s:
+            sink.poll()
+            wait_s = begin_s + message.due_s / speed - time.monotonic()
+            if stop.wait(max(0.0, wait_s)):
+                return
+            sent.behind_s = max(sent.behind_s, -wait_s)
+            wait_until_s = message.due_s + SPAN_S * speed
+        elif sent.messages % 1000 == 0:
+            sink.poll()
+            if stop.is_set():
+                return
+        sink.send(message.key, message.value)
+        sent.messages += 1
+        sent.readings += message.readings
+        sent.simulated_s = message.due_s

@@ -1,0 +1,84 @@
+"""A plain producer of readings: bounded, ordered, and sure to say what got lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, Producer
+
+from stepstream.errors import StreamError
+from stepstream.streaming.clients import client_properties
+
+if TYPE_CHECKING:
+    from stepstream.settings import KafkaSettings
+
+__all__ = ["Publisher"]
+
+logger = logging.getLogger(__name__)
+
+QUEUE_TIMEOUT_S = 60.0
+
+
+class Publisher:
+    """Sends messages to one topic, keyed by device.
+
+    Parameters
+    ----------
+    kafka
+        The brokers.
+    topic
+        Where to.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._topic = topic
+        self.failed = 0
+        """Messages that the broker didn't take."""
+        self._producer = Producer(
+            {
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 200_000,
+                **client_properties(kafka),
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+            },
+            logger=logger,
+        )
+
+    def send(self, key: bytes, value: bytes) -> None:
+        """Queue a message; waits while the queue is full.
+
+        Raises
+        ------
+        StreamError
+            The queue stays full: no broker takes anything.
+        """
+        deadline_s = 0.0
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+            except BufferError:
+                deadline_s = deadline_s or time.monotonic() + QUEUE_TIMEOUT_S
+                if time.monotonic() > deadline_s:
+                    raise StreamError("no broker takes messages") from None
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def poll(self) -> None:
+        """Take notice of deliveries; to be called now and then."""
+        self._producer.poll(0)
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for all deliveries; how many messages are lost so far."""
+        self.failed += self._producer.flush(timeout_s)
+        return self.failed
+
+    def _delivered(self, error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            if not self.failed:
+                logger.error("message not delivered: %s", error.str())
+            self.failed += 1
