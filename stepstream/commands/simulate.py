@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -67,6 +68,8 @@ class Simulate(CommandSettings):
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("give --seconds: at another speed than 1 the end must be known")
         epoch_s = begin_epoch(0 if seconds == float("inf") else seconds, self.speed, time.time())
+        if self.recordings:
+            epoch_s = math.floor(epoch_s)
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -124,7 +127,7 @@ class Simulate(CommandSettings):
         return fleet, min(self.seconds or float("inf"), end_s + 0.001)
 
     def _truth(
-        self, fleet: list[Device], epoch_s: int, until_s: float
+        self, fleet: list[Device], epoch_s: float, until_s: float
     ) -> Iterator[dict[str, Any]]:
         for number, device in enumerate(fleet):
             if isinstance(device.sensor, Walker):
@@ -136,5 +139,5 @@ class Simulate(CommandSettings):
                     }
             elif isinstance(device.sensor, Player):
                 path = self.recordings[number // self.copies]
-                shift_s = epoch_s + number % self.copies % 60 - device.sensor.first_s
+                shift_s = int(epoch_s) + number % self.copies % 60 - device.sensor.first_s
                 yield {"device_id": device.device_id, "file": path.name, "shift_s": shift_s}

@@ -48,8 +48,8 @@ class Sent:
     behind_s: float = 0.0
 
 
-def begin_epoch(seconds: float, speed: float, now_s: float) -> int:
-    """Whole second since the epoch at which a simulation begins.
+def begin_epoch(seconds: float, speed: float, now_s: float) -> float:
+    """Seconds since the epoch at which a simulation begins.
 
     At more than real time its clock starts so far in the past that no reading is ever ahead of
     the clock of whoever reads it.
@@ -64,8 +64,8 @@ def begin_epoch(seconds: float, speed: float, now_s: float) -> int:
         The clock.
     """
     if speed == 0:
-        return int(now_s - seconds) - 1
-    return int(now_s - max(0.0, seconds - seconds / speed)) - 1
+        return now_s - seconds
+    return now_s - max(0.0, seconds - seconds / speed)
 
 
 def send(messages: Iterable[Message], sink: Sink, speed: float, stop: Event, sent: Sent) -> None:

@@ -50,6 +50,9 @@ class Committer(Protocol):
             It can't be tried again.
         """
 
+    def complete(self, taken: Sequence[Sealed]) -> None:
+        """Do what only the loop's thread may do once `commit` has succeeded; raises the same."""
+
 
 class ExactlyOnce:
     """One transaction for events, dead letters and offsets."""
@@ -85,6 +88,9 @@ class ExactlyOnce:
         except BufferError as error:
             self._abort(deadline_s)
             raise Aborted(str(error)) from None
+
+    def complete(self, taken: Sequence[Sealed]) -> None:
+        """Nothing is left to do."""
 
     def _abort(self, deadline_s: float) -> None:
         try:
@@ -143,6 +149,9 @@ class AtLeastOnce:
         for sealed in taken:
             # They are published; only the offsets are left to be tried again.
             sealed.events, sealed.dead_letters = [], []
+
+    def complete(self, taken: Sequence[Sealed]) -> None:
+        """Commit the offsets: a call from another thread can wait for ever behind a poll."""
         try:
             self._consumer.commit(offsets=_offsets(taken), asynchronous=False)
         except KafkaException as error:

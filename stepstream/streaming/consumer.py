@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Event as Flag
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,34 @@ if TYPE_CHECKING:
 
     from stepstream.settings import Settings
 
-__all__ = ["Consumer"]
+__all__ = ["Consumer", "Totals"]
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Totals:
+    """What the consumer has done since it began.
+
+    Attributes
+    ----------
+    messages, readings
+        Messages taken, valid or not, and valid readings in them.
+    events, dead_letters
+        Records that were sealed for publication.
+    commits, aborts
+        Commits that succeeded, and those that have to be repeated.
+    """
+
+    messages: int = 0
+    readings: int = 0
+    events: int = 0
+    dead_letters: int = 0
+    commits: int = 0
+    aborts: int = 0
 
 
 class Consumer:
@@ -54,6 +77,7 @@ class Consumer:
             settings.model.path or default_model_path(), settings.model.threads
         )
         self.processor = Processor(self.model, settings.processing)
+        self.totals = Totals()
         self.outbox = Outbox()
         self.partitions: dict[tuple[str, int], Partition] = {}
         self._epoch = 0
@@ -72,6 +96,11 @@ class Consumer:
             self._committer = ExactlyOnce(producer, settings.topics, transactional_id)
         else:
             self._committer = AtLeastOnce(producer, self._kafka, settings.topics)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was taken is committed; as seen from another thread, for a moment."""
+        return self.outbox.is_empty and not self._committing
 
     def stop(self) -> None:
         """End the loop after the poll that is being worked on; from any thread or a signal."""
@@ -148,7 +177,14 @@ class Consumer:
             if (partition := self.partitions.get(name)) and partition.phase is Phase.RUNNING
         ]
         if running:
-            self.outbox.seal(self.processor.process(running, time.time_ns() // 1000))
+            results = self.processor.process(running, time.time_ns() // 1000)
+            self.outbox.seal(results)
+            totals = self.totals
+            totals.messages += sum(len(records) for _, records in running)
+            for _, outputs in results:
+                totals.readings += outputs.readings
+                totals.events += len(outputs.events)
+                totals.dead_letters += len(outputs.dead_letters)
         self._hold_back()
 
     def _hold_back(self) -> None:
@@ -201,8 +237,10 @@ class Consumer:
             return True
         try:
             self._running_commit.result(timeout_s)
+            self._committer.complete(self._committing)
         except Aborted as reason:
             logger.warning("commit aborted, to be repeated: %s", reason)
+            self.totals.aborts += 1
             owned = self.partitions.values()
             self.outbox.put_back(s for s in self._committing if s.partition in owned)
             return False
@@ -212,6 +250,7 @@ class Consumer:
             if self._running_commit.done():
                 self._running_commit = None
                 self._committing = []
+        self.totals.commits += 1
         return True
 
     def _commit_now(self, timeout_s: float) -> bool:

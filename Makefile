@@ -1,0 +1,79 @@
+# Everything happens in .venv; a target downloads only what pyproject.toml and constraints.txt
+# changed since it last ran.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+RUNTIME := .venv/installed-runtime
+ALL := .venv/installed-all
+WHEEL := build/wheel
+WHEEL_BIN := build/wheel-venv/bin
+WHEEL_INSTALLED := build/wheel-venv/installed
+REQUIREMENTS := pyproject.toml constraints.txt
+
+# Build backends too are installed under the constraints, whichever of the two names pip knows.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types layers wheel train bench bench-quick clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." is passed on to demo, test, train and bench; PYTHON names the interpreter.'
+
+demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
+	$(BIN)/stepstream demo $(ARGS)
+
+test: $(ALL) ## tests, with coverage
+	$(BIN)/pytest -q --cov $(ARGS)
+
+lint: $(ALL) ## style: ruff's rules and formatter
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --quiet --check
+
+types: $(ALL) ## types: mypy, strict
+	$(BIN)/mypy
+
+layers: $(ALL) ## which module may import which
+	$(BIN)/lint-imports --no-logo
+
+wheel: $(ALL) $(WHEEL_INSTALLED) ## build the wheel and test it as installed
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL) . > build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
+	$(WHEEL_BIN)/pip install --quiet --no-deps --no-index --force-reinstall $(WHEEL)/*.whl
+	WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest -q -m wheel tests/test_wheel.py
+
+train: $(ALL) ## train a model on labelled recordings
+	$(BIN)/stepstream train $(ARGS)
+
+bench: $(ALL) ## measure throughput
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+bench-quick: $(ALL) ## the same, shorter
+	$(BIN)/python -m benchmarks.throughput --quick $(ARGS)
+
+clean: ## remove all that these targets made
+	rm -rf .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "make: stepstream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them: make PYTHON=python3.12 ..."; exit 1; } >&2
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+$(RUNTIME): .venv/created $(REQUIREMENTS)
+	$(BIN)/pip install --quiet -e .
+	@touch $@
+
+$(ALL): .venv/created $(REQUIREMENTS)
+	$(BIN)/pip install --quiet -e '.[dev,plot,train,bench]'
+	@touch $(RUNTIME) $@
+
+$(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)
+	$(BIN)/python -m venv --clear build/wheel-venv
+	$(WHEEL_BIN)/pip install --quiet .
+	@touch $@
