@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from stepstream.settings import KafkaSettings, Settings, TopicSettings
 from stepstream.streaming.topics import create_topics
@@ -50,7 +56,7 @@ class TopicSet:
     partitions: int
 
     @classmethod
-    def create(cls, bootstrap: str, partitions: int = 4) -> Self:
+    def create(cls, bootstrap: str, partitions: int = 4, *, large_messages: bool = False) -> Self:
         name = uuid.uuid4().hex[:8]
         topics = cls(
             bootstrap,
@@ -63,7 +69,15 @@ class TopicSet:
         )
         settings = topics.settings()
         create_topics(settings.kafka, settings.topics)
+        if large_messages:
+            topics._raise_message_limit()
         return topics
+
+    def _raise_message_limit(self) -> None:
+        entry = ConfigEntry("max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, self.readings, incremental_configs=[entry])
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.incremental_alter_configs([resource])[resource].result()
 
     def settings(self, **groups: dict[str, Any]) -> Settings:
         """Settings that name these topics, with more by group."""
