@@ -37,9 +37,7 @@ def encode(fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def messages(
-    time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1
-) -> list[bytes]:
+def messages(time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1) -> list[bytes]:
     """A recording as messages of ``size`` readings, single ones in scalar form."""
     values = np.round(axes.astype(float), 6)
     if size == 1:

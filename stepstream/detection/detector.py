@@ -125,13 +125,13 @@ class Detector:
         slot = admitted.readings.slot[samples.row]
         offset = admitted.readings.offset[samples.row]
         first = admitted.first_sample[samples.row]
-        block = samples.index // self._hop
-        place = samples.index % self._hop
-        due = (place == self._hop - 1) & (samples.index - first >= metadata.window - 1)
+        block = samples.place // self._hop
+        within = samples.place % self._hop
+        due = (within == self._hop - 1) & (samples.place - first >= metadata.window - 1)
         steps = []
         for rows in self._rounds(slot, admitted.window[samples.row], block, due):
             self.windows.samples[
-                slot[rows], block[rows] % self.windows.sample_blocks, place[rows]
+                slot[rows], block[rows] % self.windows.sample_blocks, within[rows]
             ] = channels[rows]
             ends = rows[due[rows]]
             if len(ends):

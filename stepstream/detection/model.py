@@ -167,9 +167,7 @@ class Model:
             self._runners[size] = runner
         return runner
 
-    def predict(
-        self, blocks: NDArray[np.float32], rows: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
+    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Probabilities for windows that are gathered from blocks of samples.
 
         Parameters

@@ -15,12 +15,12 @@ __all__ = ["Samples", "expand_spans", "resample", "scale_channels"]
 class Samples(NamedTuple):
     """Samples on the grid, in the order of the readings that completed them.
 
-    ``row`` (m,) intp is the completing reading's row, ``index`` (m,) int64 the sample's place on
-    the grid (it stands at ``index * period_us``), ``axes`` (m, 6) float32 the values there.
+    ``row`` (m,) intp is the completing reading's row, ``place`` (m,) int64 the sample's place on
+    the grid (it stands at ``place * period_us``), ``axes`` (m, 6) float32 the values there.
     """
 
     row: NDArray[np.intp]
-    index: NDArray[np.int64]
+    place: NDArray[np.int64]
     axes: NDArray[np.float32]
 
 
@@ -46,12 +46,12 @@ def resample(
     period_us
         Distance of the grid's points.
     """
-    row, index = expand_spans(previous_us // period_us + 1, time_us // period_us)
-    since = (index * period_us - previous_us[row]).astype(np.float32)
+    row, place = expand_spans(previous_us // period_us + 1, time_us // period_us)
+    since = (place * period_us - previous_us[row]).astype(np.float32)
     span = (time_us - previous_us).astype(np.float32)
     before = previous_axes[row]
     values = before + (axes[row] - before) * (since / span[row])[:, np.newaxis]
-    return Samples(row, index, values)
+    return Samples(row, place, values)
 
 
 def expand_spans(

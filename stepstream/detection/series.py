@@ -24,7 +24,7 @@ CHUNK = 50_000
 HOPS_AHEAD = 256
 
 
-def detect_series(  # noqa: PLR0913
+def detect_series(
     model: Model,
     time_us: NDArray[np.int64],
     axes: NDArray[np.float32],

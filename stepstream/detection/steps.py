@@ -108,7 +108,8 @@ class Probabilities:
         blocks = block[:, np.newaxis] - np.arange(self.lookback_blocks + 1, -1, -1)
         gathered = self._ring[slot[:, np.newaxis], blocks % self._blocks].astype(np.float32)
         gathered[blocks < first_block[:, np.newaxis]] = 0
-        return gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
+        samples: NDArray[np.float32] = gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
+        return samples
 
     def _pair(self, probabilities: NDArray[np.float32]) -> Found:
         """The steps that end in the judged block; places are counted from the first sample."""
@@ -164,4 +165,7 @@ def find_peaks(
     width = values.shape[1]
     highest_before = sliding_window_view(padded[:, : before + width - 1], before, axis=1).max(2)
     highest_after = sliding_window_view(padded[:, before + 1 :], after, axis=1).max(2)
-    return (values >= threshold) & (values > highest_before) & (values >= highest_after)
+    peaks: NDArray[np.bool_] = (
+        (values >= threshold) & (values > highest_before) & (values >= highest_after)
+    )
+    return peaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepstream.settings import Settings, KafkaSettings
+    from stepstream.settings import KafkaSettings, Settings
 
 __all__ = ["client_properties", "consumer_properties", "producer_properties"]
 

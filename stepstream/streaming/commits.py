@@ -190,7 +190,5 @@ def _produce(
         for key, value in sealed.events:
             produce(topics.events, key=key, value=value)
         for letter in sealed.dead_letters:
-            produce(
-                topics.dead_letters, key=letter.key, value=letter.value, headers=letter.headers
-            )
+            produce(topics.dead_letters, key=letter.key, value=letter.value, headers=letter.headers)
     producer.poll(0)

@@ -7,10 +7,10 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event as Flag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
@@ -21,9 +21,10 @@ from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from stepstream.settings import Settings
+    from stepstream.streaming.processor import Record
 
 __all__ = ["Consumer", "Totals"]
 
@@ -167,12 +168,14 @@ class Consumer:
     def _process(self, messages: list[Message]) -> None:
         polled: dict[tuple[str, int], list[Message]] = {}
         for message in messages:
-            if message.error() is not None:
-                self._on_message_error(message.error())
+            error = message.error()
+            if error is not None:
+                self._on_message_error(error)
                 continue
-            polled.setdefault((message.topic(), message.partition()), []).append(message)
-        running = [
-            (partition, records)
+            name = cast("tuple[str, int]", (message.topic(), message.partition()))
+            polled.setdefault(name, []).append(message)
+        running: list[tuple[Partition, Sequence[Record]]] = [
+            (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()
             if (partition := self.partitions.get(name)) and partition.phase is Phase.RUNNING
         ]
@@ -195,7 +198,9 @@ class Consumer:
         if not self._paused and waiting > limit:
             self._kafka.pause(owned)
             self._paused = True
-            logger.warning("reading is paused until results are published", extra={"records": waiting})
+            logger.warning(
+                "reading is paused until results are published", extra={"records": waiting}
+            )
         elif self._paused and waiting <= limit // 2:
             self._kafka.resume(owned)
             self._paused = False
@@ -336,8 +341,8 @@ class Consumer:
         logger.warning("consumer: %s", error.str())
 
 
-def _topic_partitions(partitions: object) -> list[TopicPartition]:
-    return [TopicPartition(p.topic, p.number) for p in partitions]  # type: ignore[attr-defined]
+def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.number) for p in partitions]
 
 
 def _name(tp: TopicPartition) -> str:

@@ -70,9 +70,7 @@ class Outbox:
     def seal(self, results: Iterable[tuple[Partition, Outputs]]) -> None:
         """Add what a poll gave."""
         for partition, outputs in results:
-            self._add(
-                Sealed(partition, outputs.next_offset, outputs.events, outputs.dead_letters)
-            )
+            self._add(Sealed(partition, outputs.next_offset, outputs.events, outputs.dead_letters))
 
     def take(self) -> list[Sealed]:
         """Everything that waits, to be committed at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -36,6 +36,7 @@ __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
 MAX_RECORD_AHEAD_MS = 60_000
 """A record time further ahead of the clock than this doesn't move stream time."""
 SWEEP_INTERVAL_MS = 1_000
+UNKNOWN = -1
 
 
 class Record(Protocol):
@@ -45,7 +46,7 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     def offset(self) -> int: ...
     def timestamp(self) -> tuple[int, int]: ...
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def headers(self) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class Processor:
         self._decoder = ReadingsDecoder(settings)
         self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
         self.detector = Detector(model, make_rules(settings))
-        self._device_ids: dict[int, str] = {}
+        self._device_ids: dict[int, str] = {UNKNOWN: ""}
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
 
@@ -158,46 +159,23 @@ class Processor:
             self._sweep(partition, int(stream_ms[0]))
 
         keys = [record.key() for record in records]
-        slots = list(map(partition.slots.get, keys))  # type: ignore[arg-type]
-        unknown = {row: keys[row] for row, slot in enumerate(slots) if slot is None}
-        invalid: dict[int, InvalidMessage] = {}
-        ids = [self._device_ids.get(slot, "") for slot in slots]  # type: ignore[arg-type]
-        for row, key in unknown.items():
-            try:
-                ids[row] = decode_device_id(key)
-            except InvalidMessage as error:
-                invalid[row] = error
         values = [record.value() for record in records]
+        slots, ids, invalid = self._identify(partition, keys)
         decoded = self._decoder.decode(values, ids, record_ms, now_us)
         invalid = {**decoded.invalid, **invalid}
-        for row, key in unknown.items():
-            if row in invalid:
-                continue
-            slot = self._slot(partition, key, ids[row], int(stream_ms[row]))
-            if slot is None:
-                invalid[row] = InvalidMessage(
-                    ErrorCode.DEVICE_LIMIT,
-                    f"{len(partition.slots)} devices in this partition, no more are taken",
-                )
-            slots[row] = slot
-        for row in sorted(invalid):
-            outputs.dead_letters.append(
-                make_dead_letter(
-                    keys[row],
-                    values[row],
-                    records[row].headers() or [],
-                    topic=partition.topic,
-                    partition=partition.number,
-                    offset=offsets[row],
-                    timestamp_ms=record_ms[row],
-                    error=invalid[row],
-                )
-            )
+        for row, slot in enumerate(slots):
+            if slot == UNKNOWN and row not in invalid:
+                try:
+                    slots[row] = self._slot(partition, keys[row], ids[row])
+                except InvalidMessage as error:
+                    invalid[row] = error
         message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
         if invalid:
+            for row in sorted(invalid):
+                letter = self._set_aside(partition, records[row], invalid[row])
+                outputs.dead_letters.append(letter)
             good = ~np.isin(message, list(invalid))
             message, time_us, axes = message[good], time_us[good], axes[good]
-            slots = [0 if slot is None else slot for slot in slots]
         outputs.readings = len(message)
         if not len(message):
             return []
@@ -211,6 +189,22 @@ class Processor:
             )
         ]
 
+    def _identify(
+        self, partition: Partition, keys: list[bytes | None]
+    ) -> tuple[list[int], list[str], dict[int, InvalidMessage]]:
+        """Slots and device ids of keys; `UNKNOWN` for a device without a slot."""
+        known = partition.slots.get
+        slots = [known(key, UNKNOWN) for key in keys]  # type: ignore[arg-type]
+        ids = [self._device_ids[slot] for slot in slots]
+        invalid: dict[int, InvalidMessage] = {}
+        for row, slot in enumerate(slots):
+            if slot == UNKNOWN:
+                try:
+                    ids[row] = decode_device_id(keys[row])
+                except InvalidMessage as error:
+                    invalid[row] = error
+        return slots, ids, invalid
+
     def _advance_stream_time(
         self, partition: Partition, record_ms: list[int], now_us: int
     ) -> NDArray[np.int64]:
@@ -222,21 +216,37 @@ class Processor:
         partition.stream_ms = int(times[-1])
         return times
 
-    def _slot(
-        self, partition: Partition, key: bytes | None, device_id: str, stream_ms: int
-    ) -> int | None:
-        """The slot of a device that had none before this poll; None if there are too many."""
-        assert key is not None  # noqa: S101 - its device id was decoded
+    def _slot(self, partition: Partition, key: bytes | None, device_id: str) -> int:
+        """The slot of a device that had none before this poll."""
+        if key is None:
+            raise RuntimeError("a device id was decoded from no key")
         slot = partition.slots.get(key)
         if slot is None:
             if len(partition.slots) >= self._settings.max_devices:
-                return None
+                raise InvalidMessage(
+                    ErrorCode.DEVICE_LIMIT,
+                    f"{len(partition.slots)} devices in this partition, no more are taken",
+                )
             slot = self.detector.add_device()
             partition.slots[key] = slot
             self._keys[slot] = key
             self._device_ids[slot] = device_id
             self._partitions[slot] = partition
         return slot
+
+    @staticmethod
+    def _set_aside(partition: Partition, record: Record, error: InvalidMessage) -> DeadLetter:
+        headers = record.headers() or []
+        return make_dead_letter(
+            record.key(),
+            record.value(),
+            list(headers.items()) if isinstance(headers, dict) else headers,
+            topic=partition.topic,
+            partition=partition.number,
+            offset=record.offset(),
+            timestamp_ms=record.timestamp()[1],
+            error=error,
+        )
 
     def _sweep(self, partition: Partition, stream_ms: int) -> None:
         """Give back the windows of devices that would start a new one anyway."""

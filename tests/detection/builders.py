@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,14 +47,15 @@ class TransparentModel(Model):
         self.metadata = METADATA
         self.windows_judged = 0
 
-    def predict(
-        self, blocks: NDArray[np.float32], rows: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
+    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         windows = blocks[rows].reshape(len(rows), 128, 8)
         self.windows_judged += len(rows)
         weights = np.arange(1, 129)
         fingerprint = ((windows[:, :, 2] * 1000).astype(np.int64) * weights).sum(axis=1) % 97
-        return windows[:, 96:104, :2] + (fingerprint / 1000).astype(np.float32)[:, None, None]
+        given: NDArray[np.float32] = (
+            windows[:, 96:104, :2] + (fingerprint / 1000).astype(np.float32)[:, None, None]
+        )
+        return given
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Feed:
 
     def feed_in_pieces(self, readings: Sequence[Reading], cuts: Iterable[int]) -> list[Found]:
         bounds = sorted({0, len(readings), *(min(cut, len(readings)) for cut in cuts)})
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             self.feed(readings[begin:end])
         return self.found
 
@@ -152,8 +154,10 @@ def walk(
     ends_s = lead_s + np.arange(count) * interval_s
     times_s = np.arange(0, lead_s + count * interval_s + 1.5, 1 / rate_hz)
 
-    def bumps(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 9.0 * np.exp(-0.5 * ((times_s[:, None] - moments) / 0.03) ** 2).max(axis=1)
+    def bumps(moments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        distance = (times_s[:, None] - moments) / 0.03
+        height: NDArray[np.float64] = 9.0 * np.exp(-0.5 * distance**2).max(axis=1)
+        return height
 
     starts, ends = bumps(ends_s - duration_s), bumps(ends_s)
     readings = [

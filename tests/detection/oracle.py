@@ -16,8 +16,8 @@ from stepstream.detection.resampling import scale_channels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.detection.builders import Found, Reading
     from stepstream.detection import Model, Rules
+    from tests.detection.builders import Found, Reading
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
 HISTORY_BLOCKS = 31

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from tests.detection.builders import EPOCH_US, Reading
 from hypothesis import strategies as st
+
+from tests.detection.builders import EPOCH_US, Reading
 
 
 def _device(seed: int, device: int, pieces: list[tuple[str, int]]) -> list[Reading]:
@@ -80,6 +81,4 @@ PIECES = st.lists(st.tuples(KINDS, st.integers(1, 130)), min_size=1, max_size=6)
 
 def streams() -> st.SearchStrategy[Stream]:
     """Streams of up to three devices."""
-    return st.builds(
-        Stream, st.integers(0, 2**32 - 1), st.lists(PIECES, min_size=1, max_size=3)
-    )
+    return st.builds(Stream, st.integers(0, 2**32 - 1), st.lists(PIECES, min_size=1, max_size=3))

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.detection import oracle
 import pytest
-from tests.detection.builders import EPOCH_US, Feed, Reading, TransparentModel, by_device, walk
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.detection.streams import Stream, streams
 
 from stepstream.detection import Rules
+from tests.detection import oracle
+from tests.detection.builders import EPOCH_US, Feed, Reading, TransparentModel, by_device, walk
+from tests.detection.streams import Stream, streams
 
 CUTS = st.lists(st.integers(0, 2000), max_size=30)
 EXAMPLES = settings(max_examples=120, deadline=None)
@@ -24,7 +24,8 @@ def test_a_step_is_known_half_a_second_after_its_end() -> None:
     readings, truth = walk(10)
     time_us = {reading.offset: reading.time_us for reading in readings}
     delays_s = [
-        (time_us[step[5]] - end) / 1e6 for step, (_, end) in zip(Feed().feed(readings), truth, strict=True)
+        (time_us[step[5]] - end) / 1e6
+        for step, (_, end) in zip(Feed().feed(readings), truth, strict=True)
     ]
     assert max(delays_s) <= 0.5
 
@@ -143,9 +144,7 @@ def test_a_clock_set_back_starts_a_new_window() -> None:
 def test_a_device_idle_in_stream_time_starts_a_new_window() -> None:
     readings, truth = walk(8)
     cut = next(i for i, r in enumerate(readings) if r.time_us > truth[3][1] + 50_000)
-    late = [
-        Reading(0, r.time_us, r.axes, r.offset, r.stream_ms + 10_500) for r in readings[cut:]
-    ]
+    late = [Reading(0, r.time_us, r.axes, r.offset, r.stream_ms + 10_500) for r in readings[cut:]]
     feed = Feed()
     assert len(feed.feed(readings[:cut] + late)) < len(truth)
     assert feed.detector.windows.opened == 2

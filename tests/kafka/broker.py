@@ -82,7 +82,7 @@ class Broker:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})

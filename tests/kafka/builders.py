@@ -74,7 +74,9 @@ class TopicSet:
         return topics
 
     def _raise_message_limit(self) -> None:
-        entry = ConfigEntry("max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET)
+        entry = ConfigEntry(
+            "max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET
+        )
         resource = ConfigResource(ResourceType.TOPIC, self.readings, incremental_configs=[entry])
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         admin.incremental_alter_configs([resource])[resource].result()
@@ -179,7 +181,8 @@ class TopicSet:
             }
         )
         consumer.assign([TopicPartition(topic, p, 0) for p in range(self.partitions)])
-        messages, ended = [], set()
+        messages: list[Message] = []
+        ended: set[int | None] = set()
         end = time.monotonic() + DEADLINE_S
         try:
             while len(ended) < self.partitions:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,9 @@ from tests.kafka.builders import RunProcess, TopicSet, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
+
+    from confluent_kafka import Message
 
 EPOCH_S = 1_700_000_000
 
@@ -48,6 +50,10 @@ def by_device(events: Iterable[dict[str, Any]]) -> dict[str, list[tuple[Any, ...
     return grouped
 
 
+def headers_of(message: Message) -> dict[str, bytes]:
+    return dict(message.headers() or [])  # type: ignore[arg-type]
+
+
 def shifted(steps: list[tuple[Any, ...]], shift_s: int) -> list[tuple[Any, ...]]:
     return [(n, start + shift_s * 10**6, end + shift_s * 10**6, *p) for n, start, end, *p in steps]
 
@@ -60,7 +66,7 @@ def test_two_consumers_publish_once_what_detect_finds_in_the_recordings(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     people = ("person-08", "person-11", "person-12", "person-17", "person-31")
-    files = [sorted((recordings / "simul-hand" / p).glob("*.csv.gz"))[0] for p in people]
+    files = [min((recordings / "simul-hand" / p).glob("*.csv.gz")) for p in people]
     assert main(["detect", *map(str, files), "--rate", "80"]) == 0
     found = by_device(map(json.loads, capsys.readouterr().out.splitlines()))
     assert len(found) == len(files)
@@ -77,7 +83,8 @@ def test_two_consumers_publish_once_what_detect_finds_in_the_recordings(
         assert first.is_alive
         assert second.is_alive
     shifts = {
-        line["device_id"]: line["shift_s"] for line in map(json.loads, truth.read_text().split("\n")[:-1])
+        line["device_id"]: line["shift_s"]
+        for line in map(json.loads, truth.read_text().split("\n")[:-1])
     }
     published = topics.read_events()
     assert by_device(published) == {
@@ -90,7 +97,8 @@ def broken_messages() -> list[tuple[bytes | None, bytes | None, ErrorCode]]:
     """One message for each way to be wrong."""
     key = b"device-0"
     column = [1.0] * 3
-    batch = {name: column for name in reading()}
+    batch: dict[str, object] = dict.fromkeys(reading(), column)
+    untimed = {name: field for name, field in batch.items() if name != "timestamp"}
     return [
         (key, b"not json", ErrorCode.INVALID_JSON),
         (key, encode(reading())[:-1], ErrorCode.INVALID_JSON),
@@ -111,7 +119,7 @@ def broken_messages() -> list[tuple[bytes | None, bytes | None, ErrorCode]]:
         (key, encode(reading(device_id="device-1")), ErrorCode.KEY_MISMATCH),
         (key, encode({**batch, "accel_x": [1.0]}), ErrorCode.UNEQUAL_COLUMNS),
         (key, encode({**batch, "accel_x": 1.0}), ErrorCode.UNEQUAL_COLUMNS),
-        (key, encode({k: v for k, v in batch.items() if k != "timestamp"}), ErrorCode.MISSING_TIMESTAMP),
+        (key, encode(untimed), ErrorCode.MISSING_TIMESTAMP),
         (key, encode({name: [1.0] * 10_001 for name in reading()}), ErrorCode.TOO_MANY_READINGS),
         (key, encode(reading(note="x" * (1 << 20))), ErrorCode.TOO_LARGE),
         (key, encode(reading(timestamp=4_000_000_000)), ErrorCode.TIME_IN_FUTURE),
@@ -122,9 +130,10 @@ def test_broken_messages_become_dead_letters_and_all_others_are_processed(
     bootstrap: str, tmp_path: Path
 ) -> None:
     # How many messages: a test by hand raises it.
-    wanted = int(os.environ.get("STEPS_OF_BROKEN_MESSAGES", "6000"))
+    wanted = int(os.environ.get("TEST_MESSAGES", "6000"))
     topics = TopicSet.create(bootstrap, large_messages=True)
-    good: list[tuple[bytes | None, bytes | None]] = [*walk(wanted // 1600 or 1, 20.0)][:wanted]
+    good: list[tuple[bytes | None, bytes | None]] = []
+    good += walk(max(1, wanted // 1600), 20.0)[:wanted]
     broken = broken_messages()
     random = np.random.default_rng(1)
     mixed = list(good)
@@ -138,7 +147,7 @@ def test_broken_messages_become_dead_letters_and_all_others_are_processed(
 
     letters = topics.read(topics.dead_letters)
     found = Counter(
-        (letter.key(), letter.value(), dict(letter.headers())["stepstream-error"].decode())
+        (letter.key(), letter.value(), headers_of(letter)["stepstream-error"].decode())
         for letter in letters
     )
     cut = {ErrorCode.TOO_LARGE}
@@ -149,7 +158,7 @@ def test_broken_messages_become_dead_letters_and_all_others_are_processed(
     assert found == expected
     origins = {p: set[int]() for p in range(topics.partitions)}
     for letter in letters:
-        headers = dict(letter.headers())
+        headers = headers_of(letter)
         assert headers["stepstream-topic"] == topics.readings.encode()
         assert headers["stepstream-error-detail"]
         assert ("stepstream-truncated" in headers) == (headers["stepstream-error"] == b"too-large")

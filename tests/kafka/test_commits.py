@@ -1,0 +1,120 @@
+"""One contract for both guarantees, on a real broker."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from stepstream.detection import Ledger
+from stepstream.errors import StreamError
+from stepstream.messages import DeadLetter
+from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
+from stepstream.streaming.outbox import Sealed
+from stepstream.streaming.partitions import Partition
+from tests.kafka.builders import wait_until
+
+if TYPE_CHECKING:
+    from stepstream.settings import Settings
+    from tests.kafka.builders import TopicSet
+
+GUARANTEES = ("exactly_once", "at_least_once")
+
+
+def member(settings: Settings) -> Consumer:
+    """A consumer that owns all partitions of the readings topic."""
+    consumer = Consumer(consumer_properties(settings))
+    consumer.subscribe(list(settings.topics.readings))
+
+    def owns_all() -> bool:
+        consumer.poll(0.05)
+        return len(consumer.assignment()) == settings.topics.partitions
+
+    wait_until("an assignment", owns_all)
+    return consumer
+
+
+def committer(settings: Settings, consumer: Consumer) -> Committer:
+    producer = Producer(producer_properties(settings))
+    if settings.processing.guarantee == "exactly_once":
+        return ExactlyOnce(producer, settings.topics, settings.kafka.effective_transactional_id())
+    return AtLeastOnce(producer, consumer, settings.topics)
+
+
+def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
+    partition = Partition(topics.readings, number, 1, Ledger(200_000, 600_000_000))
+    letter = DeadLetter(b"bad", None, [("stepstream-error", b"null-value")])
+    return Sealed(partition, next_offset, [(b"device", value) for value in values], [letter])
+
+
+def commit(made: Committer, group: object, *taken: Sealed) -> None:
+    made.commit(taken, group, time.monotonic() + 20)
+    made.complete(taken)
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_commit_publishes_everything_with_its_offsets(topics: TopicSet, guarantee: str) -> None:
+    settings = topics.settings(processing={"guarantee": guarantee})
+    consumer = member(settings)
+    made = committer(settings, consumer)
+    made.open(20)
+    commit(
+        made,
+        consumer.consumer_group_metadata(),
+        sealed(topics, 0, 5, b"a", b"b"),
+        sealed(topics, 2, 7, b"c"),
+    )
+    commit(made, consumer.consumer_group_metadata(), sealed(topics, 0, 9))
+    assert sorted(m.value() or b"" for m in topics.read(topics.events)) == [b"a", b"b", b"c"]
+    letters = topics.read(topics.dead_letters)
+    assert [m.value() for m in letters] == [None] * 3
+    assert letters[0].headers() == [("stepstream-error", b"null-value")]
+    assert topics.committed() == {0: 9, 2: 7}
+    consumer.close()
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_member_that_has_left_can_commit_no_offsets(topics: TopicSet, guarantee: str) -> None:
+    settings = topics.settings(processing={"guarantee": guarantee})
+    consumer = member(settings)
+    made = committer(settings, consumer)
+    made.open(20)
+    group = consumer.consumer_group_metadata()
+    consumer.unsubscribe()
+    wait_until("an empty group", lambda: not topics.describe_group().members)
+    taken = [sealed(topics, 0, 5, b"a")]
+    with pytest.raises(Aborted):
+        commit(made, group, *taken)
+    assert topics.committed() == {}
+    if guarantee == "exactly_once":
+        assert topics.read(topics.events) == []
+    consumer.close()
+
+
+def test_an_abort_leaves_the_producer_ready_for_the_next_transaction(topics: TopicSet) -> None:
+    settings = topics.settings()
+    consumer = member(settings)
+    made = committer(settings, consumer)
+    made.open(20)
+    stale = consumer.consumer_group_metadata()
+    consumer.close()
+    with pytest.raises(Aborted):
+        commit(made, stale, sealed(topics, 0, 5, b"lost"))
+    again = member(settings)
+    commit(made, again.consumer_group_metadata(), sealed(topics, 0, 5, b"kept"))
+    assert [m.value() for m in topics.read(topics.events)] == [b"kept"]
+    again.close()
+
+
+def test_a_second_owner_of_the_transactional_id_is_named(topics: TopicSet) -> None:
+    settings = topics.settings()
+    consumer = member(settings)
+    first, second = committer(settings, consumer), committer(settings, consumer)
+    first.open(20)
+    second.open(20)
+    with pytest.raises(StreamError, match=settings.kafka.effective_transactional_id()):
+        commit(first, consumer.consumer_group_metadata(), sealed(topics, 0, 5, b"a"))
+    consumer.close()

@@ -1,0 +1,34 @@
+"""Messages as the Kafka client would hand them over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TIME_MS = 1_700_000_000_000
+NOW_US = (TIME_MS + 3_600_000) * 1000
+
+
+@dataclass
+class FakeRecord:
+    """One message; its methods are those of a Kafka client's."""
+
+    message_key: bytes | None
+    message_value: bytes | None
+    message_offset: int
+    time_ms: int = TIME_MS
+    message_headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+    def key(self) -> bytes | None:
+        return self.message_key
+
+    def value(self) -> bytes | None:
+        return self.message_value
+
+    def offset(self) -> int:
+        return self.message_offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.time_ms
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return self.message_headers

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepstream.settings import ProcessingSettings
+from stepstream.streaming.processor import Outputs, Processor
+from tests.builders import encode, reading
+from tests.detection.builders import TransparentModel
+from tests.detection.builders import walk as walk_readings
+from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepstream.streaming.partitions import Partition
+
+
+def processor(**changes: Any) -> tuple[Processor, Partition]:
+    made = Processor(TransparentModel(), ProcessingSettings(**changes))
+    return made, made.add_partition("readings", 3, epoch=1)
+
+
+def walk(device: str, steps: int, first_offset: int = 0) -> list[FakeRecord]:
+    readings, _ = walk_readings(steps)
+    return [
+        FakeRecord(
+            device.encode(),
+            encode(
+                reading(
+                    timestamp=r.time_us / 1e6,
+                    accel_x=r.axes[0],
+                    accel_y=r.axes[1],
+                    accel_z=0,
+                    gyro_x=None,
+                    gyro_y=None,
+                    gyro_z=None,
+                )
+            ),
+            first_offset + i,
+            r.stream_ms,
+        )
+        for i, r in enumerate(readings)
+    ]
+
+
+def take(made: Processor, partition: Partition, records: Iterable[FakeRecord]) -> Outputs:
+    ((_, outputs),) = made.process([(partition, list(records))], NOW_US)
+    return outputs
+
+
+def decoded(outputs: Outputs) -> list[dict[str, Any]]:
+    return [json.loads(value) for _, value in outputs.events]
+
+
+def test_events_carry_count_times_and_the_offset_of_the_completing_reading() -> None:
+    made, partition = processor()
+    records = walk("phone", 5)
+    outputs = take(made, partition, records)
+    _, truth = walk_readings(5)
+    events = decoded(outputs)
+    assert [event["step_count"] for event in events] == [1, 2, 3, 4, 5]
+    assert [(event["started_at"], event["ended_at"]) for event in events] == [
+        (start / 1e6, end / 1e6) for start, end in truth
+    ]
+    for event in events:
+        topic, number, offset, nth = event["event_id"].rsplit("-", 3)
+        assert (topic, number, nth) == ("readings", "3", "0")
+        completing = json.loads(records[int(offset)].value() or b"")["timestamp"]
+        assert 0.3 <= completing - event["ended_at"] <= 0.5
+    assert {event["model"] for event in events} == {"transparent-1"}
+    assert [key for key, _ in outputs.events] == [b"phone"] * 5
+    assert outputs.next_offset == len(records)
+    assert outputs.readings == len(records)
+
+
+@settings(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(0, 900), max_size=12))
+def test_any_cut_into_polls_gives_the_same_events(cuts: list[int]) -> None:
+    records = [
+        FakeRecord(r.key(), r.value(), n, r.time_ms)
+        for n, r in enumerate(
+            r for pair in zip(walk("a", 4), walk("b", 4), strict=True) for r in pair
+        )
+    ]
+    whole, partition = processor()
+    expected = sorted(take(whole, partition, records).events)
+    made, partition = processor()
+    bounds = sorted({0, len(records), *(c for c in cuts if c < len(records))})
+    found = [
+        event
+        for begin, end in pairwise(bounds)
+        for event in take(made, partition, records[begin:end]).events
+    ]
+    assert sorted(found) == expected
+    assert len(expected) == 8
+
+
+def test_messages_below_the_next_offset_are_passed_over() -> None:
+    made, partition = processor()
+    records = walk("phone", 5)
+    first = take(made, partition, records)
+    again = take(made, partition, records)
+    assert len(first.events) == 5
+    assert not again.events
+    assert again.next_offset == first.next_offset
+
+
+def test_a_broken_message_is_set_aside_and_moves_offset_and_stream_time() -> None:
+    made, partition = processor()
+    broken = FakeRecord(b"phone", b"{", 7, TIME_MS + 5, [("trace", b"1")])
+    outputs = take(made, partition, [broken])
+    (letter,) = outputs.dead_letters
+    assert (letter.key, letter.value) == (b"phone", b"{")
+    assert dict(letter.headers) == {
+        "trace": b"1",
+        "stepstream-error": b"invalid-json",
+        "stepstream-error-detail": dict(letter.headers)["stepstream-error-detail"],
+        "stepstream-topic": b"readings",
+        "stepstream-partition": b"3",
+        "stepstream-offset": b"7",
+        "stepstream-timestamp": str(TIME_MS + 5).encode(),
+    }
+    assert outputs.next_offset == 8
+    assert partition.stream_ms == TIME_MS + 5
+    assert not partition.slots
+
+
+def test_a_record_time_far_ahead_of_the_clock_does_not_move_stream_time() -> None:
+    made, partition = processor()
+    far = NOW_US // 1000 + 61_000
+    take(made, partition, [FakeRecord(b"a", encode(reading()), 0, TIME_MS)])
+    take(made, partition, [FakeRecord(b"a", encode(reading()), 1, far)])
+    assert partition.stream_ms == TIME_MS
+
+
+def test_readings_without_a_time_take_that_of_their_record() -> None:
+    made, partition = processor()
+    untimed = encode(reading(timestamp=None))
+    take(made, partition, [FakeRecord(b"a", untimed, 0, TIME_MS)])
+    assert made.detector.windows.last_us[partition.slots[b"a"]] == TIME_MS * 1000
+
+
+def test_devices_beyond_the_limit_are_dead_letters_until_idle_ones_leave() -> None:
+    made, partition = processor(max_devices=2)
+    keys = [b"a", b"b", b"c"]
+    records = [FakeRecord(key, encode(reading()), n) for n, key in enumerate(keys)]
+    outputs = take(made, partition, records)
+    assert [dict(d.headers)["stepstream-error"] for d in outputs.dead_letters] == [b"device-limit"]
+    assert set(partition.slots) == {b"a", b"b"}
+    late = FakeRecord(b"c", encode(reading()), 3, TIME_MS + 11_000)
+    assert not take(made, partition, [late]).dead_letters
+    assert set(partition.slots) == {b"c"}
+
+
+def test_an_idle_device_gives_its_window_back_but_keeps_its_count() -> None:
+    made, partition = processor()
+    take(made, partition, walk("phone", 3))
+    assert made.detector.device_count == 1
+    offset, later = partition.next_offset, partition.stream_ms + 11_000
+    take(made, partition, [FakeRecord(b"other", encode(reading()), offset, later)])
+    assert set(partition.slots) == {b"other"}
+    entry = partition.ledger.get("phone")
+    assert entry is not None
+    assert entry.step_count == 3
+
+
+def test_a_removed_partition_frees_its_devices() -> None:
+    made, partition = processor()
+    take(made, partition, walk("phone", 1))
+    made.remove_partition(partition)
+    assert made.detector.device_count == 0
+
+
+def test_partitions_share_a_poll_and_keep_their_devices_apart() -> None:
+    made, first = processor()
+    second = made.add_partition("readings", 4, epoch=1)
+    results = dict(made.process([(first, walk("phone", 2)), (second, walk("phone", 3))], NOW_US))
+    assert len(results[first].events) == 2
+    assert len(results[second].events) == 3
+
+
+@pytest.mark.parametrize("size", [2, 50, 700])
+def test_batched_readings_give_the_same_steps_as_single_ones(size: int) -> None:
+    single, partition = processor()
+    expected = [
+        {k: v for k, v in event.items() if k != "event_id"}
+        for event in decoded(take(single, partition, walk("phone", 5)))
+    ]
+    readings, _ = walk_readings(5)
+    axes = np.array([r.axes for r in readings])
+    records = []
+    for n, begin in enumerate(range(0, len(readings), size)):
+        rows = slice(begin, begin + size)
+        value = {
+            "timestamp": [r.time_us / 1e6 for r in readings[rows]],
+            **{
+                name: axes[rows, i].tolist()
+                for i, name in enumerate(("accel_x", "accel_y", "accel_z"))
+            },
+        }
+        records.append(FakeRecord(b"phone", encode(value), n, readings[begin].stream_ms))
+    made, partition = processor()
+    events = decoded(take(made, partition, records))
+    assert [{k: v for k, v in event.items() if k != "event_id"} for event in events] == expected
+    assert len({event["event_id"] for event in events}) == 5
