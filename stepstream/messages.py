@@ -460,6 +460,7 @@ class DeadLetter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    code: ErrorCode
 
 
 def make_dead_letter(  # noqa: PLR0913 - all that a record is
@@ -494,4 +495,4 @@ def make_dead_letter(  # noqa: PLR0913 - all that a record is
         key = key and key[:TRUNCATED_BYTES]
         if header_bytes > MAX_DEAD_LETTER_BYTES // 2:
             headers = []
-    return DeadLetter(key, value, [*headers, *added])
+    return DeadLetter(key, value, [*headers, *added], error.code)

@@ -8,6 +8,7 @@ import signal
 from stepstream.logs import configure_logging
 from stepstream.settings import Settings
 from stepstream.streaming.consumer import Consumer
+from stepstream.web.server import Server
 
 __all__ = ["Run"]
 
@@ -32,6 +33,7 @@ class Run(Settings):
                 "model": consumer.model.metadata.label,
             },
         )
-        consumer.run()
+        with Server(self.http, consumer):
+            consumer.run()
         logger.info("stopped")
         return 0

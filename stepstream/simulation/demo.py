@@ -261,7 +261,7 @@ class _Demo:
             readings_per_s=self._rate,
             messages=self._consumer.totals.messages,
             events=sum(steps.values()),
-            dead_letters=self._consumer.totals.dead_letters,
+            dead_letters=self._consumer.totals.dead_letters.total(),
             true_steps=true_steps,
             found_steps=sum(steps.values()),
             delay_p50_s=p50,

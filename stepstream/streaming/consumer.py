@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event as Flag
 from typing import TYPE_CHECKING, cast
 
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
+LIVE_WITHIN_S = 60.0
+"""Longer than a commit may hold up a rebalance."""
 
 
 @dataclass
@@ -43,17 +46,22 @@ class Totals:
     messages, readings
         Messages taken, valid or not, and valid readings in them.
     events, dead_letters
-        Records that were sealed for publication.
-    commits, aborts
-        Commits that succeeded, and those that have to be repeated.
+        Records that were sealed for publication; the latter by error code.
+    polls, processing_s
+        Polls that brought messages, and the seconds it took to process them.
+    commits, aborts, commit_s
+        Commits that succeeded, those that have to be repeated, and the seconds all took.
     """
 
     messages: int = 0
     readings: int = 0
     events: int = 0
-    dead_letters: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    polls: int = 0
+    processing_s: float = 0.0
     commits: int = 0
     aborts: int = 0
+    commit_s: float = 0.0
 
 
 class Consumer:
@@ -89,6 +97,7 @@ class Consumer:
         self._committing: list[Sealed] = []
         self._last_commit_s = time.monotonic()
         self._paused = False
+        self._last_turn_s = time.monotonic()
         self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
         producer = Producer(producer_properties(settings), logger=logger)
         self._committer: Committer
@@ -97,6 +106,21 @@ class Consumer:
             self._committer = ExactlyOnce(producer, settings.topics, transactional_id)
         else:
             self._committer = AtLeastOnce(producer, self._kafka, settings.topics)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the loop has turned lately."""
+        return time.monotonic() - self._last_turn_s < LIVE_WITHIN_S
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this consumer is a member of its group and takes messages."""
+        return self._epoch > 0 and not self._paused and self.is_live
+
+    @property
+    def waiting_records(self) -> int:
+        """Records that wait in the outbox or are being committed."""
+        return len(self.outbox) + sum(map(len, self._committing))
 
     @property
     def is_settled(self) -> bool:
@@ -133,14 +157,19 @@ class Consumer:
         )
         try:
             while not self._stopping.is_set():
+                self._last_turn_s = time.monotonic()
                 messages = self._poll()
                 self._start_assigned()
                 self._process(messages)
                 self._commit_if_due()
-        except BaseException:
-            self._close(commit=False)
-            raise
-        self._close(commit=True)
+            self._commit_last()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the group without another commit; `run` does so by itself."""
+        self._commits.shutdown(wait=False, cancel_futures=True)
+        self._kafka.close()
 
     def _poll(self) -> list[Message]:
         """Messages that have arrived, in the order of each partition."""
@@ -180,19 +209,22 @@ class Consumer:
             if (partition := self.partitions.get(name)) and partition.phase is Phase.RUNNING
         ]
         if running:
+            begin_s = time.monotonic()
             results = self.processor.process(running, time.time_ns() // 1000)
             self.outbox.seal(results)
             totals = self.totals
+            totals.polls += 1
+            totals.processing_s += time.monotonic() - begin_s
             totals.messages += sum(len(records) for _, records in running)
             for _, outputs in results:
                 totals.readings += outputs.readings
                 totals.events += len(outputs.events)
-                totals.dead_letters += len(outputs.dead_letters)
+                totals.dead_letters.update(letter.code for letter in outputs.dead_letters)
         self._hold_back()
 
     def _hold_back(self) -> None:
         """Pause reading while too much waits to be published; polling goes on."""
-        waiting = len(self.outbox) + sum(map(len, self._committing))
+        waiting = self.waiting_records
         limit = self._settings.processing.outbox_max_records
         owned = _topic_partitions(self.partitions.values())
         if not self._paused and waiting > limit:
@@ -230,11 +262,19 @@ class Consumer:
         self._committing = self.outbox.take()
         self._last_commit_s = time.monotonic()
         self._running_commit = self._commits.submit(
-            self._committer.commit,
+            self._commit,
             self._committing,
             self._kafka.consumer_group_metadata(),
             time.monotonic() + timeout_s,
         )
+
+    def _commit(self, taken: list[Sealed], group: object, deadline_s: float) -> None:
+        """What the second thread does."""
+        begin_s = time.monotonic()
+        try:
+            self._committer.commit(taken, group, deadline_s)
+        finally:
+            self.totals.commit_s += time.monotonic() - begin_s
 
     def _finish_commit(self, timeout_s: float | None = None) -> bool:
         """Wait for the running commit; whether everything taken is committed."""
@@ -266,18 +306,13 @@ class Consumer:
         self._begin_commit(timeout_s)
         return self._finish_commit(timeout_s + 1)
 
-    def _close(self, *, commit: bool) -> None:
+    def _commit_last(self) -> None:
+        """Commit everything that is sealed before the consumer leaves."""
         timeout_s = self._settings.processing.shutdown_timeout_s
-        committed = True
-        if commit:
-            deadline_s = time.monotonic() + timeout_s
-            committed = self._commit_now(timeout_s)
-            while not committed and time.monotonic() < deadline_s:
-                committed = self._commit_now(max(0.1, deadline_s - time.monotonic()))
-        self._commits.shutdown(wait=commit, cancel_futures=True)
-        self._kafka.close()
-        if not committed:
-            raise StreamError("results were not committed in time; they will be computed again")
+        deadline_s = time.monotonic() + timeout_s
+        while not self._commit_now(max(0.1, deadline_s - time.monotonic())):
+            if time.monotonic() > deadline_s:
+                raise StreamError("results were not committed in time; they will be computed again")
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
         # Paused until the loop has prepared them: what arrives in this very poll is dropped.

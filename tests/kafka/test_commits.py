@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, Producer
 
 from stepstream.detection import Ledger
 from stepstream.errors import StreamError
-from stepstream.messages import DeadLetter
+from stepstream.messages import DeadLetter, ErrorCode
 from stepstream.streaming.clients import consumer_properties, producer_properties
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
 from stepstream.streaming.outbox import Sealed
@@ -46,7 +46,8 @@ def committer(settings: Settings, consumer: Consumer) -> Committer:
 
 def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
     partition = Partition(topics.readings, number, 1, Ledger(200_000, 600_000_000))
-    letter = DeadLetter(b"bad", None, [("stepstream-error", b"null-value")])
+    headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
+    letter = DeadLetter(b"bad", None, headers, ErrorCode.NULL_VALUE)
     return Sealed(partition, next_offset, [(b"device", value) for value in values], [letter])
 
 
@@ -84,7 +85,12 @@ def test_a_member_that_has_left_can_commit_no_offsets(topics: TopicSet, guarante
     made.open(20)
     group = consumer.consumer_group_metadata()
     consumer.unsubscribe()
-    wait_until("an empty group", lambda: not topics.describe_group().members)
+
+    def has_left() -> bool:
+        consumer.poll(0.05)
+        return not topics.describe_group().members
+
+    wait_until("an empty group", has_left)
     taken = [sealed(topics, 0, 5, b"a")]
     with pytest.raises(Aborted):
         commit(made, group, *taken)
