@@ -363,9 +363,7 @@ def _key_mismatch(claimed: str, device_id: str) -> InvalidMessage:
 
 
 def _too_large(value: bytes) -> InvalidMessage:
-    return InvalidMessage(
-        ErrorCode.TOO_LARGE, f"{len(value)} bytes, at most {MAX_MESSAGE_BYTES}"
-    )
+    return InvalidMessage(ErrorCode.TOO_LARGE, f"{len(value)} bytes, at most {MAX_MESSAGE_BYTES}")
 
 
 def _first_line(error: Exception) -> str:

@@ -90,7 +90,7 @@ def _choose_zooms(recording: Recording, steps: Steps) -> list[tuple[float, float
     if last - first <= ZOOM_S * 1.5:
         return [(first, last)]
     anchors = steps.end_us / 1e6 if len(steps) else np.array([first, last])
-    zooms = []
+    zooms: list[tuple[float, float]] = []
     for share in np.linspace(0.05, 0.85, ZOOMS):
         begin = float(anchors[int(share * (len(anchors) - 1))]) - 1.5
         begin = min(max(begin, first), last - ZOOM_S)
@@ -105,6 +105,10 @@ def _tidy(axes: Axes, label: str) -> None:
     axes.tick_params(colors=FAINT, labelsize=8)
     axes.grid(axis="y", color="#e3e8ee", linewidth=0.6)
     axes.margins(x=0)
+
+
+def _caption(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=9, color=FAINT, loc="left")
 
 
 def _draw_overview(
@@ -128,16 +132,22 @@ def _draw_overview(
     total.spines[["top"]].set_visible(False)
     total.tick_params(colors=FAINT, labelsize=8)
     total.set_ylim(bottom=0)
-    axes.set_title("cadence (dots), count (line); shaded: shown below", fontsize=9, color=FAINT, loc="left")
+    _caption(axes, "cadence (dots), count (line); shaded: shown below")
 
 
-def _draw_signal(  # noqa: PLR0913
+def _draw_signal(
     axes: Axes, recording: Recording, steps: Steps, begin_s: float, end_s: float, *, legend: bool
 ) -> None:
     _tidy(axes, "|accel| (m/s²)")
     rows = (recording.time_s >= begin_s) & (recording.time_s <= end_s)
     time_s, values = recording.time_s[rows], recording.axes[rows]
-    axes.plot(time_s, np.linalg.norm(values[:, :3], axis=1), color=ACCEL, linewidth=1.3, label="acceleration")
+    axes.plot(
+        time_s,
+        np.linalg.norm(values[:, :3], axis=1),
+        color=ACCEL,
+        linewidth=1.3,
+        label="acceleration",
+    )
     if values[:, 3:].any():
         turning = axes.twinx()
         turning.plot(
@@ -152,17 +162,24 @@ def _draw_signal(  # noqa: PLR0913
     for step in inside:
         begin, end = steps.start_us[step] / 1e6, steps.end_us[step] / 1e6
         level = low - (0.10 + 0.11 * (step % 2)) * (high - low)
-        axes.plot([begin, end], [level, level], color=INK, linewidth=3.5, alpha=0.75, solid_capstyle="butt")
+        axes.plot(
+            [begin, end],
+            [level, level],
+            color=INK,
+            linewidth=3.5,
+            alpha=0.75,
+            solid_capstyle="butt",
+        )
         axes.axvline(end, color=END, linewidth=0.7, alpha=0.55)
         axes.plot(begin, level, ">", color=START, markersize=5)
         axes.plot(end, level, "|", color=END, markersize=9, markeredgewidth=2)
     axes.set_xlim(begin_s, end_s)
     axes.tick_params(labelbottom=False)
     if legend:
-        axes.set_title("bars: steps, from heel lift (green) to toe strike (red)", fontsize=9, color=FAINT, loc="left")
+        _caption(axes, "bars: steps, from heel lift (green) to toe strike (red)")
 
 
-def _draw_probabilities(  # noqa: PLR0913, PLR0917
+def _draw_probabilities(  # noqa: PLR0913
     axes: Axes,
     time_s: NDArray[np.float64],
     probabilities: NDArray[np.float32],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,8 @@ from stepstream.errors import RecordingError
 from stepstream.messages import ACCELEROMETER, GYROSCOPE, MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 __all__ = ["Recording", "read_recording"]

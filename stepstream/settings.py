@@ -293,7 +293,7 @@ def check_environment() -> None:
         A name is unknown; the message gives the nearest right one.
     """
     known = environment_names()
-    given = {**{name: ENV_FILE for name in dotenv_values(ENV_FILE)}, **dict.fromkeys(os.environ, "")}
+    given = {**dict.fromkeys(dotenv_values(ENV_FILE), ENV_FILE), **dict.fromkeys(os.environ, "")}
     for name, source in given.items():
         upper = name.upper()
         if not upper.startswith(ENV_PREFIX) or upper in known:

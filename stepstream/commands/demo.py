@@ -36,9 +36,7 @@ class Demo(CommandSettings):
         configure_logging(self.logging)
         logging.getLogger("stepstream.simulation").setLevel(logging.ERROR)
         console = Console()
-        result = run_demo(
-            console, self.devices, self.rate, self.seconds, self.seed, self.model
-        )
+        result = run_demo(console, self.devices, self.rate, self.seconds, self.seed, self.model)
         shot = result.snapshot
         delay = "" if shot.delay_p50_s is None else f" {shot.delay_p50_s:.2f} s after their end"
         console.print(

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -41,9 +40,7 @@ class Detect(CommandSettings):
         """Detect file by file."""
         model = Model(self.model.path or default_model_path(), self.model.threads)
         console = Console(stderr=True)
-        with Progress(
-            console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             for path in self.files:
                 recording = read_recording(path, self.rate)
                 task = progress.add_task(recording.device_id, total=len(recording))

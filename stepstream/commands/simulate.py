@@ -32,7 +32,7 @@ FLUSH_TIMEOUT_S = 60.0
 class Simulate(CommandSettings):
     """Send the readings of simulated people, or of recordings, to the readings topic."""
 
-    recordings: CliPositionalArg[list[Path]] = []
+    recordings: CliPositionalArg[list[Path]] = Field(default_factory=list)
     """CSV recordings to play as devices; without any, people are simulated."""
     devices: int = Field(20, ge=1, le=1_000_000)
     """Simulated people."""

@@ -43,6 +43,8 @@ FIRST_STEP_S = 1.4
 """Earliest start of a step that can be found: the first window has to fill."""
 LOOK_AHEAD_S = 0.6
 """Readings after a step's end that are needed to be sure of it."""
+MOCK_PROPERTIES = {"fetch.wait.max.ms": 10}
+"""The mock broker holds a fetch for the whole time, even when messages arrive meanwhile."""
 SHOWN = 8
 SPARK_RATE_HZ = 16
 
@@ -72,6 +74,7 @@ class _Subscriber:
                 "group.id": "demo-subscriber",
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
+                **MOCK_PROPERTIES,
             },
             logger=logger,
         )
@@ -122,7 +125,9 @@ class _Demo:
         # The broker lives as long as this handle.
         self._mock = Producer({"test.mock.num.brokers": 1}, logger=logger)
         self._settings = Settings(
-            kafka=KafkaSettings(bootstrap_servers=self._bootstrap(), group_id="demo"),
+            kafka=KafkaSettings(
+                bootstrap_servers=self._bootstrap(), group_id="demo", properties=MOCK_PROPERTIES
+            ),
             topics=TopicSettings(),
             processing=ProcessingSettings(guarantee="at_least_once"),
             model=model,
@@ -131,7 +136,9 @@ class _Demo:
             self._mock.list_topics(topic, timeout=START_TIMEOUT_S)
         places = ("hand", "hand", "armband", "pocket")
         self._walkers = {
-            f"walker-{n + 1}": _Watched(Walker(seed * 1_000_003 + n, rate_hz, places[n % 4]), rate_hz)
+            f"walker-{n + 1}": _Watched(
+                Walker(seed * 1_000_003 + n, rate_hz, places[n % 4]), rate_hz
+            )
             for n in range(devices)
         }
         self._stop_sending = Event()
@@ -270,7 +277,7 @@ class _Demo:
         )
 
 
-def run_demo(  # noqa: PLR0913, PLR0917
+def run_demo(
     console: Console,
     devices: int,
     rate_hz: float,

@@ -129,7 +129,7 @@ def messages(
         yield from due
 
 
-def _encode(  # noqa: PLR0913, PLR0917
+def _encode(
     device_id: str,
     time_s: NDArray[np.float64],
     axes: NDArray[np.float64],

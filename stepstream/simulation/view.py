@@ -58,7 +58,7 @@ def render(shot: Snapshot) -> RenderableType:
     figures = Table.grid(expand=True, padding=(0, 1))
     for _ in range(5):
         figures.add_column(justify="center", ratio=1)
-    delay = "–" if shot.delay_p50_s is None else f"{shot.delay_p50_s:.2f} s"
+    delay = "-" if shot.delay_p50_s is None else f"{shot.delay_p50_s:.2f} s"
     delay_99 = "" if shot.delay_p99_s is None else f"(p99 {shot.delay_p99_s:.2f} s)"
     figures.add_row(
         *(

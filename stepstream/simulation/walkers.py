@@ -8,6 +8,7 @@ S. Kastner, https://github.com/simpleLoc/SIMUL-dataset), in a frame aligned with
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["ACTIVITIES", "PLACEMENTS", "Activity", "Placement", "Walker"]
 
 GRAVITY = 9.81
-RAMP_S = 0.35
+RAMP_S = 0.3
+SHIFT_S = 0.35
+"""The body moves before the first heel lifts: the weight goes over to the other leg."""
 STRIDE_SHARE = 1.57
 """Time from a step's start to its end, in intervals between ends: legs overlap."""
 
@@ -159,13 +162,13 @@ class Walker:
             name = str(random.choice(["walk", "walk", "walk", "stairs up", "stairs down"]))
             activity = ACTIVITIES[name]
             interval = activity.interval_s * self._pace
-            ends = [begin + random.uniform(0.55, 0.75)]
+            ends = [begin + SHIFT_S + STRIDE_SHARE * interval]
             for _ in range(int(random.integers(8, 60))):
                 interval += 0.05 * (activity.interval_s * self._pace - interval)
                 interval += random.normal(0, 0.006)
                 ends.append(ends[-1] + interval * random.normal(1, 0.025))
-            starts = [begin + 0.02]
-            for before, end in zip(ends, ends[1:], strict=False):
+            starts = [begin + SHIFT_S]
+            for before, end in pairwise(ends):
                 share = STRIDE_SHARE * random.normal(1, 0.03)
                 starts.append(max(starts[-1] + 0.25, end - share * (end - before)))
             self._bouts.append((begin, ends[-1], activity))
@@ -203,7 +206,8 @@ class Walker:
         first, last = np.searchsorted(self._ends, [begin, end + 1e-9])
         ends = np.array(self._ends[first:last])
         knots = np.concatenate([[begin], ends, [ends[-1] + activity.interval_s]])
-        steps = np.interp(time_s, knots, np.arange(-1, len(ends) + 1))
+        before = (ends[0] - begin) / activity.interval_s
+        steps = np.interp(time_s, knots, [-before, *range(len(ends) + 1)])
         envelope = np.clip((time_s - begin) / RAMP_S, 0, 1) * np.clip(
             (end + RAMP_S - time_s) / RAMP_S, 0, 1
         )
@@ -213,14 +217,11 @@ class Walker:
         def harmonics(
             amplitudes: tuple[float, ...], first_phase: int, cycles: float
         ) -> NDArray[np.float64]:
-            return np.sum(
-                [
-                    amplitude
-                    * np.cos(2 * np.pi * cycles * (n + 1) * steps + phases[first_phase + n])
-                    for n, amplitude in enumerate(amplitudes)
-                ],
-                axis=0,
-            )
+            wave = np.zeros(len(steps))
+            for n, amplitude in enumerate(amplitudes):
+                angle = 2 * np.pi * cycles * (n + 1) * steps + phases[first_phase + n]
+                wave += amplitude * np.cos(angle)
+            return wave
 
         vertical = sum(
             amplitude * np.cos(2 * np.pi * (n + 1) * steps + phase + 0.2 * phases[n] / np.pi)
@@ -236,7 +237,8 @@ class Walker:
 
 
 def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
-    return _rotations(axis, np.array([angle]))[0]
+    turned: NDArray[np.float64] = _rotations(axis, np.array([angle]))[0]
+    return turned
 
 
 def _rotations(axis: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -244,4 +246,7 @@ def _rotations(axis: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray
     x, y, z = axis / np.linalg.norm(axis)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     sine, rest = np.sin(angle), 1 - np.cos(angle)
-    return np.eye(3) + sine[:, None, None] * cross + rest[:, None, None] * (cross @ cross)
+    turns: NDArray[np.float64] = (
+        np.eye(3) + sine[:, None, None] * cross + rest[:, None, None] * (cross @ cross)
+    )
+    return turns

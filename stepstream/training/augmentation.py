@@ -96,7 +96,8 @@ def _cut(
     variation: Variation,
     random: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    axes, starts, ends = recording.axes, recording.starts, recording.ends
+    axes = recording.axes
+    starts, ends = recording.starts.astype(float), recording.ends.astype(float)
     tempo = 1 + random.uniform(-variation.tempo, variation.tempo)
     if tempo != 1:
         places = np.arange(0, len(axes) - 1, tempo)
@@ -116,7 +117,7 @@ def _cut(
     )
 
 
-def _bumps(moments: NDArray[np.float64] | NDArray[np.int64], length: int) -> NDArray[np.float64]:
+def _bumps(moments: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     reach = np.arange(-10, 11)
     near = np.rint(moments).astype(np.int64)[:, np.newaxis] + reach
     height = np.exp(-0.5 * ((near - moments[:, np.newaxis]) / LABEL_WIDTH) ** 2)
@@ -126,9 +127,7 @@ def _bumps(moments: NDArray[np.float64] | NDArray[np.int64], length: int) -> NDA
     return bumps
 
 
-def _vary(
-    axes: NDArray[np.float32], variation: Variation, random: np.random.Generator
-) -> None:
+def _vary(axes: NDArray[np.float32], variation: Variation, random: np.random.Generator) -> None:
     """Vary windows (n, window, 6) in place."""
     count = len(axes)
     accel, gyro = axes[:, :, :3], axes[:, :, 3:]
@@ -141,7 +140,8 @@ def _vary(
         rotations = random_rotations(random, count).transpose(0, 2, 1)
         accel[...] = accel @ rotations
         gyro[...] = gyro @ rotations
-    for sensor, unit in ((accel, 1.0), (gyro, 0.1)):
+    for axis, unit in ((0, 1.0), (3, 0.1)):
+        sensor = axes[:, :, axis : axis + 3]
         if variation.bias:
             limit = variation.bias * unit
             sensor += random.uniform(-limit, limit, (count, 1, 3)).astype(np.float32)

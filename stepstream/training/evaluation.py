@@ -85,7 +85,13 @@ def score(results: Iterable[tuple[LabelledRecording, Steps]], period_us: int) ->
     f1 = 2 * pairs / max(1, true_steps + found_steps)
     minutes = standing * period_us / 60e6
     return Score(
-        *f1.tolist(), true_steps, found_steps, false_standing / minutes if minutes else 0.0
+        f1_start=float(f1[0]),
+        f1_end=float(f1[1]),
+        f1_start_tight=float(f1[2]),
+        f1_end_tight=float(f1[3]),
+        true_steps=true_steps,
+        found_steps=found_steps,
+        false_per_standing_minute=false_standing / minutes if minutes else 0.0,
     )
 
 
@@ -97,9 +103,7 @@ def _far_from_steps(recording: LabelledRecording) -> NDArray[np.bool_]:
     return still
 
 
-def score_recordings(
-    model: Model, recordings: Sequence[LabelledRecording]
-) -> dict[str, Score]:
+def score_recordings(model: Model, recordings: Sequence[LabelledRecording]) -> dict[str, Score]:
     """A model's score for each person."""
     period_us = model.metadata.period_us
     people: dict[str, list[tuple[LabelledRecording, Steps]]] = {}

@@ -57,9 +57,7 @@ def _converter(network: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteC
         return tf.reshape(flat(window, training=False), (-1, metadata.hop, 2))
 
     # Given the network as well, the converter would keep its weights as variables.
-    return tf.lite.TFLiteConverter.from_concrete_functions(
-        [probabilities.get_concrete_function()]
-    )
+    return tf.lite.TFLiteConverter.from_concrete_functions([probabilities.get_concrete_function()])
 
 
 def _write(converter: tf.lite.TFLiteConverter, path: Path, metadata: ModelMetadata) -> None:
