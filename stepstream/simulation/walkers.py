@@ -108,7 +108,8 @@ class Walker:
     def __init__(
         self, seed: int, rate_hz: float, placement: str = "hand", *, gyroscope: bool = True
     ) -> None:
-        random = self._random = np.random.default_rng(seed)
+        # What is planned must not depend on how much was read before.
+        random, self._plans, self._sensor = np.random.default_rng(seed).spawn(3)
         self._rate_hz = rate_hz
         self._placement = PLACEMENTS[placement]
         self._gyroscope = gyroscope
@@ -146,13 +147,13 @@ class Walker:
         last = int(until_s * self._rate_hz)
         numbers = np.arange(self._next_reading, last)
         self._next_reading = max(self._next_reading, last)
-        jitter = np.clip(self._random.normal(0, 0.08, len(numbers)), -0.3, 0.3)
+        jitter = np.clip(self._sensor.normal(0, 0.08, len(numbers)), -0.3, 0.3)
         time_s = (numbers + 0.5 + jitter) / self._rate_hz
         self._plan(until_s + 1)
         return time_s, self._sense(time_s)
 
     def _plan(self, until_s: float) -> None:
-        random = self._random
+        random = self._plans
         while self._planned_s < until_s:
             begin = self._planned_s
             if self._bouts:
@@ -189,7 +190,7 @@ class Walker:
         axes = np.empty_like(motion)
         axes[:, :3] = (turns @ motion[:, :3, np.newaxis])[:, :, 0]
         axes[:, 3:] = (turns @ motion[:, 3:, np.newaxis])[:, :, 0]
-        axes += self._bias + self._random.normal(size=axes.shape) * self._noise
+        axes += self._bias + self._sensor.normal(size=axes.shape) * self._noise
         if not self._gyroscope:
             axes[:, 3:] = 0
         return axes

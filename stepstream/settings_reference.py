@@ -1,0 +1,65 @@
+"""The reference of all settings: ``python -m stepstream.settings_reference > docs/settings.md``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from stepstream.settings import ENV_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["render_reference"]
+
+INTRODUCTION = """\
+# Settings
+
+Each setting has an environment name and a flag: `STEPSTREAM_KAFKA__GROUP_ID=steps` and
+`--kafka.group-id steps` say the same. A flag goes before the environment, the environment before
+a `.env` file in the working directory. A `STEPSTREAM_` variable that no setting reads stops the
+start.
+
+This page is generated: `python -m stepstream.settings_reference > docs/settings.md`.
+"""
+
+
+def render_reference() -> str:
+    """All settings as Markdown, a table a group."""
+    parts = [INTRODUCTION]
+    for group, info in Settings.model_fields.items():
+        kind = info.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            raise TypeError(f"{group} is not a group of settings")
+        parts.append(f"\n## {group}\n\n{kind.__doc__}\n\n")
+        parts.append("| setting | default | meaning |\n| --- | --- | --- |\n")
+        parts += [_row(group, name, field) for name, field in kind.model_fields.items()]
+    return "".join(parts)
+
+
+def _row(group: str, name: str, field: FieldInfo) -> str:
+    variable = f"{ENV_PREFIX}{group}__{name}".upper()
+    flag = f"--{group}.{name.replace('_', '-')}"
+    extra = field.json_schema_extra
+    unit = f" {extra['unit']}" if isinstance(extra, dict) else ""
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    shown = "" if default is None or default == {} else f"`{default}`{unit}"
+    meaning = (field.description or "").replace("|", "\\|")
+    choices = _choices(field.annotation)
+    if choices:
+        meaning += f" One of {choices}."
+    return f"| `{variable}`<br>`{flag}` | {shown} | {meaning} |\n"
+
+
+def _choices(annotation: object) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    return ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_reference())

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from stepstream.cli import main
+from stepstream.detection import series
+from stepstream.simulation.walkers import Walker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_walk(path: Path, seed: int = 1, seconds: float = 20.0) -> Path:
+    time_s, axes = Walker(seed, 100.0, gyroscope=False).read(seconds)
+    table = np.column_stack([time_s, axes[:, :3]])
+    header = "time,accel_x,accel_y,accel_z"
+    np.savetxt(path, table, fmt="%.6f", delimiter=",", header=header, comments="")
+    return path
+
+
+def detect(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    assert main(["detect", *map(str, arguments)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_steps_are_printed_like_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = detect(capsys, write_walk(tmp_path / "phone-1.csv"))
+    true = [s for s in Walker(1, 100.0).steps_until(19.4) if s[0] > 1.4]
+    assert len(steps) == pytest.approx(len(true), rel=0.1)
+    assert list(steps[0]) == [
+        "device_id", "step_count", "started_at", "ended_at", "start_probability",
+        "end_probability", "model",
+    ]  # fmt: skip
+    assert [step["step_count"] for step in steps] == list(range(1, len(steps) + 1))
+    assert {step["device_id"] for step in steps} == {"phone-1"}
+    ends = [step["ended_at"] for step in steps]
+    assert ends == sorted(ends)
+
+
+def test_every_file_is_a_device_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write_walk(tmp_path / "a.csv"), write_walk(tmp_path / "b.csv", seed=2)
+    both = detect(capsys, first, second)
+    alone = [*detect(capsys, first), *detect(capsys, second)]
+    assert both == alone
+    assert {step["device_id"] for step in both} == {"a", "b"}
+
+
+def test_the_size_of_the_pieces_does_not_matter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_walk(tmp_path / "a.csv")
+    whole = detect(capsys, path)
+    monkeypatch.setattr(series, "CHUNK", 37)
+    assert detect(capsys, path) == whole
+
+
+def test_a_plot_is_drawn_for_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    first, second = write_walk(tmp_path / "a.csv"), write_walk(tmp_path / "b.csv", seconds=6.0)
+    detect(capsys, first, "--plot", tmp_path / "one.png")
+    detect(capsys, first, second, "--plot", tmp_path / "two.png")
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert pictures == ["one.png", "two-a.png", "two-b.png"]
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_read_ends_with_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", str(tmp_path / "none.csv")]) == 1
+    assert "none.csv: No such file" in capsys.readouterr().err
+    (tmp_path / "bad.tflite").write_bytes(b"no model")
+    walk = write_walk(tmp_path / "a.csv")
+    assert main(["detect", str(walk), "--model.path", str(tmp_path / "bad.tflite")]) == 1
+    assert "no metadata" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from stepstream.cli import main
+from stepstream.simulation import demo
+from stepstream.simulation.demo import DemoResult
+from stepstream.simulation.view import DeviceRow, Snapshot, render, render_line, sparkline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOT = Snapshot(
+    elapsed_s=12.3,
+    seconds=30,
+    model="hand-1.0",
+    devices=20,
+    readings=19_200,
+    readings_per_s=1_600.4,
+    messages=19_200,
+    events=1_234,
+    dead_letters=0,
+    true_steps=1_250,
+    found_steps=1_234,
+    delay_p50_s=0.47,
+    delay_p99_s=0.55,
+    rows=[DeviceRow("walker-1", [9.81, 14.0, 5.0], 61, 60)],
+)
+
+
+def test_the_whole_product_runs_in_one_process_and_counts_right(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stepstream", "demo", "--seconds", "8", "--devices", "10"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, summary = done.stdout.strip().splitlines()
+    assert summary.startswith("6,400 readings of 10 devices in 6,400 messages: ")
+    assert "true ones" in summary
+
+
+@pytest.mark.parametrize(("found", "expected"), [(100, 0), (91, 0), (109, 0), (89, 1), (111, 1)])
+def test_a_demo_whose_steps_stray_by_over_a_tenth_has_failed(
+    found: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "run_demo", lambda *_: DemoResult(100, found, SHOT))
+    assert main(["demo"]) == expected
+    assert f"{found} steps detected" in capsys.readouterr().out
+
+
+def test_the_view_shows_its_figures() -> None:
+    console = Console(width=110, record=True, file=StringIO())
+    console.print(render(SHOT))
+    text = console.export_text()
+    for figure in (
+        "1,600",
+        "1,234",
+        "1,250",
+        "0.47 s",
+        "0.55 s",
+        "12 of 30",
+        "walker-1",
+        "hand-1.0",
+    ):
+        assert figure in text
+    assert "1,250 true, 1,234 detected" in render_line(SHOT)
+
+
+def test_a_sparkline_rises_with_acceleration() -> None:
+    assert sparkline([0.0, 9.81, 30.0]) == " ▄█"

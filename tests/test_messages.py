@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepstream.messages import (
+    DeadLetter,
+    Decoded,
+    ErrorCode,
+    Event,
+    InvalidMessage,
+    ReadingsDecoder,
+    decode_device_id,
+    encode_event,
+    event_id,
+    make_dead_letter,
+)
+from stepstream.settings import ProcessingSettings
+from tests.builders import FIELDS, encode, reading
+
+NOW_US = 1_700_000_100_000_000
+RECORD_MS = 1_700_000_099_000
+
+
+def decode(*values: bytes | None, device_id: str = "phone", **units: Any) -> Decoded:
+    decoder = ReadingsDecoder(ProcessingSettings(**units))
+    return decoder.decode(values, [device_id] * len(values), [RECORD_MS] * len(values), NOW_US)
+
+
+def code(value: bytes | None) -> ErrorCode:
+    decoded = decode(value)
+    assert len(decoded.message) == 0
+    return decoded.invalid[0].code
+
+
+def batch(size: int, **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "timestamp": [1_700_000_000 + i / 80 for i in range(size)],
+        **{name: [float(i)] * size for i, name in enumerate(FIELDS)},
+        **changes,
+    }
+    return {name: field for name, field in fields.items() if field is not None}
+
+
+def test_a_single_reading_becomes_a_row() -> None:
+    decoded = decode(encode(reading()))
+    assert decoded.message.tolist() == [0]
+    assert decoded.time_us.tolist() == [1_700_000_000_012_500]
+    assert decoded.axes.dtype == np.float32
+    assert decoded.axes[0] == pytest.approx([0.12, 9.71, 0.34, 0.01, -0.02, 0.11])
+    assert not decoded.invalid
+
+
+def test_a_batch_becomes_a_row_for_each_reading() -> None:
+    decoded = decode(encode(batch(3)))
+    assert decoded.message.tolist() == [0, 0, 0]
+    assert decoded.time_us.tolist() == [1_700_000_000_000_000 + i * 12_500 for i in range(3)]
+    assert decoded.axes.tolist() == [[0, 1, 2, 3, 4, 5]] * 3
+
+
+def test_both_forms_keep_the_order_of_their_messages() -> None:
+    decoded = decode(
+        encode(batch(2)), encode(reading()), b"broken", encode(batch(1)), encode(reading())
+    )
+    assert decoded.message.tolist() == [0, 0, 1, 3, 4]
+    assert list(decoded.invalid) == [2]
+
+
+def test_an_empty_batch_gives_nothing() -> None:
+    decoded = decode(encode(batch(0)))
+    assert not len(decoded.message)
+    assert not decoded.invalid
+
+
+@pytest.mark.parametrize("form", [reading, lambda **changes: batch(2, **changes)])
+def test_a_missing_gyroscope_counts_as_zero(form: Any) -> None:
+    decoded = decode(encode(form(gyro_x=None, gyro_y=None, gyro_z=None)))
+    assert (decoded.axes[:, 3:] == 0).all()
+    assert (decoded.axes[:, :3] != 0).any()
+
+
+def test_units_are_converted() -> None:
+    value = encode(reading(timestamp=1_700_000_000_012, accel_y=1.0, gyro_z=180.0))
+    decoded = decode(value, accel_unit="g", gyro_unit="deg/s", time_unit="ms")
+    assert decoded.time_us.tolist() == [1_700_000_000_012_000]
+    assert decoded.axes[0, 1] == pytest.approx(9.80665)
+    assert decoded.axes[0, 5] == pytest.approx(math.pi)
+
+
+@pytest.mark.parametrize(
+    ("unit", "stamp"), [("us", 1_700_000_000_012_500), ("ns", 1_700_000_000_012_500_000)]
+)
+def test_fine_units_of_time_are_exact_to_the_microsecond(unit: str, stamp: int) -> None:
+    decoded = decode(encode(reading(timestamp=stamp)), time_unit=unit)
+    assert decoded.time_us.tolist() == [1_700_000_000_012_500]
+
+
+def test_a_reading_without_a_time_takes_its_records() -> None:
+    assert decode(encode(reading(timestamp=None))).time_us.tolist() == [RECORD_MS * 1000]
+
+
+def test_unknown_fields_are_ignored_and_the_right_device_id_is_accepted() -> None:
+    decoded = decode(encode(reading(device_id="phone", firmware={"major": [1]})))
+    assert len(decoded.message) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ErrorCode.NULL_VALUE),
+        (b"", ErrorCode.INVALID_JSON),
+        (b"{", ErrorCode.INVALID_JSON),
+        (b"\xff\xfe", ErrorCode.INVALID_JSON),
+        (b"[" * 100_000, ErrorCode.INVALID_JSON),
+        (b'{"accel_x":' + b"[" * 100_000, ErrorCode.INVALID_JSON),
+        (b"17", ErrorCode.WRONG_TYPE),
+        (b"[]", ErrorCode.WRONG_TYPE),
+        (b"null", ErrorCode.WRONG_TYPE),
+        (b"{}", ErrorCode.MISSING_FIELD),
+        (encode(reading(accel_z=None)), ErrorCode.MISSING_FIELD),
+        (encode(reading(gyro_y=None)), ErrorCode.MISSING_FIELD),
+        (encode(batch(2, gyro_y=None)), ErrorCode.MISSING_FIELD),
+        (encode(reading(accel_x="0.1")), ErrorCode.WRONG_TYPE),
+        (encode(reading(accel_x=True)), ErrorCode.WRONG_TYPE),
+        (encode({**reading(), "gyro_x": None}), ErrorCode.WRONG_TYPE),
+        (encode({**reading(), "timestamp": None}), ErrorCode.WRONG_TYPE),
+        (encode(reading(device_id=17)), ErrorCode.WRONG_TYPE),
+        (encode(batch(2, accel_x=[1.0, "2"])), ErrorCode.WRONG_TYPE),
+        (encode(reading(accel_x=math.nan)), ErrorCode.NOT_FINITE),
+        (encode(reading(gyro_z=-math.inf)), ErrorCode.NOT_FINITE),
+        (encode(reading(timestamp=math.nan)), ErrorCode.NOT_FINITE),
+        (encode(batch(2, gyro_x=[1.0, math.nan])), ErrorCode.NOT_FINITE),
+        (encode(reading()).replace(b"0.12", b"1e999"), ErrorCode.NOT_FINITE),
+        (encode(reading(accel_x=10**400)), ErrorCode.OUT_OF_RANGE),
+        (encode(reading(accel_x=400.1)), ErrorCode.OUT_OF_RANGE),
+        (encode(reading(gyro_x=-100.1)), ErrorCode.OUT_OF_RANGE),
+        (encode(reading(timestamp=-1)), ErrorCode.OUT_OF_RANGE),
+        (encode(batch(3, accel_y=[1.0, 500.0, 1.0])), ErrorCode.OUT_OF_RANGE),
+        (encode(reading(device_id="other")), ErrorCode.KEY_MISMATCH),
+        (encode(batch(2, device_id="other")), ErrorCode.KEY_MISMATCH),
+        (encode(batch(2, gyro_x=[1.0])), ErrorCode.UNEQUAL_COLUMNS),
+        (encode(batch(2, timestamp=1.0)), ErrorCode.UNEQUAL_COLUMNS),
+        (encode(reading(accel_x=[1.0])), ErrorCode.UNEQUAL_COLUMNS),
+        (encode(batch(2, timestamp=None)), ErrorCode.MISSING_TIMESTAMP),
+        (encode(batch(10_001)), ErrorCode.TOO_MANY_READINGS),
+        (encode(reading(note="x" * (1 << 20))), ErrorCode.TOO_LARGE),
+        (encode(batch(2, note="x" * (1 << 20))), ErrorCode.TOO_LARGE),
+        (encode(reading(timestamp=1_700_000_160.1)), ErrorCode.TIME_IN_FUTURE),
+        (encode(batch(2, timestamp=[1.0, 1e12])), ErrorCode.TIME_IN_FUTURE),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_each_way_to_be_wrong_has_its_code(value: bytes | None, expected: ErrorCode) -> None:
+    assert code(value) == expected
+
+
+def test_what_stands_exactly_at_a_limit_is_accepted() -> None:
+    at_limit = reading(accel_x=400, gyro_z=-100, timestamp=NOW_US / 1e6 + 60)
+    padding = (1 << 20) - len(encode(reading(note="")))
+    values = [
+        encode(at_limit),
+        encode(batch(10_000)),
+        encode(reading(note="x" * padding)),
+    ]
+    assert len(values[2]) == 1 << 20
+    assert not decode(*values).invalid
+
+
+def test_one_invalid_reading_makes_its_whole_message_invalid_and_no_other() -> None:
+    decoded = decode(
+        encode(batch(2)), encode(batch(3, gyro_x=[0.0, 101.0, 0.0])), encode(reading())
+    )
+    assert decoded.message.tolist() == [0, 0, 2]
+    assert decoded.invalid[1].code == ErrorCode.OUT_OF_RANGE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*FIELDS, "timestamp", "device_id"]), inner, max_size=9)
+    ),
+    max_leaves=20,
+)
+NUMBERS = st.floats(-450, 450) | st.lists(st.floats(-450, 450), max_size=3)
+OBJECTS = st.fixed_dictionaries(
+    dict.fromkeys(FIELDS[:3], NUMBERS),
+    optional={
+        "timestamp": st.floats(-1, 2e9) | st.lists(st.floats(0, 2e9), max_size=3),
+        "device_id": st.sampled_from(["phone", "other"]),
+        **dict.fromkeys(FIELDS[3:], NUMBERS),
+    },
+)
+VALUES = st.binary(max_size=40) | JSON.map(encode) | OBJECTS.map(encode) | st.none()
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6))
+def test_whatever_comes_is_taken_or_refused_with_a_code_alone_as_in_company(
+    values: list[bytes | None],
+) -> None:
+    together = decode(*values)
+    for row, value in enumerate(values):
+        alone = decode(value)
+        rows = together.message == row
+        assert together.time_us[rows].tolist() == alone.time_us.tolist()
+        assert together.axes[rows].tolist() == alone.axes.tolist()
+        if alone.invalid:
+            assert together.invalid[row].code == alone.invalid[0].code
+            assert not rows.any()
+        else:
+            assert row not in together.invalid
+            assert np.isfinite(alone.axes).all()
+
+
+def test_device_ids_are_utf_8_of_up_to_256_bytes() -> None:
+    assert decode_device_id("Gerät-7".encode()) == "Gerät-7"
+    assert decode_device_id(b"x" * 256) == "x" * 256
+    for key, expected in (
+        (None, ErrorCode.MISSING_KEY),
+        (b"", ErrorCode.INVALID_DEVICE_ID),
+        (b"x" * 257, ErrorCode.INVALID_DEVICE_ID),
+        (b"\xff", ErrorCode.INVALID_DEVICE_ID),
+    ):
+        with pytest.raises(InvalidMessage) as raised:
+            decode_device_id(key)
+        assert raised.value.code == expected
+
+
+def test_an_event_has_the_fields_of_the_contract_in_their_order() -> None:
+    event = Event.of(
+        "phone-17",
+        1234,
+        1_700_000_000_412_500,
+        1_700_000_001_150_000,
+        0.93004,
+        0.87999,
+        "hand-1.0",
+        event_id("sensor-readings", 3, 1182, 0),
+    )
+    assert encode_event(event) == (
+        b'{"event_id":"sensor-readings-3-1182-0","device_id":"phone-17","step_count":1234,'
+        b'"started_at":1700000000.4125,"ended_at":1700000001.15,'
+        b'"start_probability":0.93,"end_probability":0.88,"model":"hand-1.0"}'
+    )
+
+
+def test_an_event_without_kafka_has_no_event_id() -> None:
+    event = Event.of("phone", 1, 0, 1, 0.5, 0.5, "hand-1.0")
+    assert "event_id" not in json.loads(encode_event(event))
+
+
+def letter(
+    value: bytes | None, headers: list[tuple[str, bytes | None]] | None = None
+) -> DeadLetter:
+    return make_dead_letter(
+        b"phone",
+        value,
+        headers or [],
+        topic="sensor-readings",
+        partition=3,
+        offset=1182,
+        timestamp_ms=RECORD_MS,
+        error=InvalidMessage(ErrorCode.OUT_OF_RANGE, "accel_x is 500 m/s^2, at most 400"),
+    )
+
+
+def test_a_dead_letter_is_the_message_as_it_came_and_why() -> None:
+    made = letter(b"{}", [("trace", b"7"), ("empty", None)])
+    assert made.key == b"phone"
+    assert made.value == b"{}"
+    assert made.headers == [
+        ("trace", b"7"),
+        ("empty", None),
+        ("stepstream-error", b"out-of-range"),
+        ("stepstream-error-detail", b"accel_x is 500 m/s^2, at most 400"),
+        ("stepstream-topic", b"sensor-readings"),
+        ("stepstream-partition", b"3"),
+        ("stepstream-offset", b"1182"),
+        ("stepstream-timestamp", str(RECORD_MS).encode()),
+    ]
+
+
+@pytest.mark.parametrize("header_size", [0, 10, 400_000, 2_000_000])
+@pytest.mark.parametrize("value_size", [0, 64 << 10, 899_000, 3_000_000])
+def test_a_dead_letter_always_fits_a_message(header_size: int, value_size: int) -> None:
+    headers: list[tuple[str, bytes | None]] = [("h", b"x" * header_size)] if header_size else []
+    made = letter(b"v" * value_size, headers)
+    size = len(made.value or b"") + sum(len(k) + len(v or b"") for k, v in made.headers)
+    assert size < 1_000_000
+    cut = "stepstream-truncated" in dict(made.headers)
+    assert cut == (header_size + value_size > 899_980)
+    if cut:
+        assert made.value == b"v" * min(value_size, 64 << 10)
