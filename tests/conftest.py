@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from hypothesis import settings
 
 from tests.kafka.broker import Broker, missing_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Repeatable, so that a change is judged by what it changes; HYPOTHESIS_PROFILE=explore searches on.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = pytest.StashKey[set[str]]()

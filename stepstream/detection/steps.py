@@ -111,18 +111,23 @@ class Probabilities:
         samples: NDArray[np.float32] = gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
         return samples
 
+    def _find_ends(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        model = self._model
+        return find_peaks(probabilities, model.end_threshold, model.refractory, model.settling)
+
     def _pair(self, probabilities: NDArray[np.float32]) -> Found:
         """The steps that end in the judged block; places are counted from the first sample."""
         model = self._model
         judged = self.lookback_blocks * self._hop
-        peaks = find_peaks(
-            probabilities[:, :, END], model.end_threshold, model.refractory, model.settling
-        )
-        row, place = np.nonzero(peaks[:, judged : judged + self._hop])
+        # Few of the blocks have an end in them; only these are looked at as a whole.
+        near = probabilities[:, judged - model.refractory :, END]
+        ends = self._find_ends(near)[:, model.refractory : model.refractory + self._hop]
+        row, place = np.nonzero(ends)
         end = place + judged
+        peaks = self._find_ends(probabilities[row, :, END])
         samples = np.arange(probabilities.shape[1])
         before = (
-            peaks[row]
+            peaks
             & (samples < end[:, np.newaxis])
             & (samples >= end[:, np.newaxis] - model.longest_step)
         )

@@ -52,11 +52,13 @@ class Stream:
     """What a random stream is made from; `readings` has them, interleaved, in order of arrival.
 
     Offsets count messages of 1 to 9 readings, with holes; stream time is the running maximum
-    over all devices, as in a partition.
+    over all devices, as in a partition. Devices deliver in step, up to 2 s apart, or at random, in
+    which case some are so slow in stream time that their windows grow too old.
     """
 
     seed: int
     devices: list[list[tuple[str, int]]]
+    in_step: bool
 
     @cached_property
     def readings(self) -> list[Reading]:
@@ -66,7 +68,11 @@ class Stream:
         offset = int(random.integers(0, 1000))
         stream_ms = 0
         while any(devices):
-            queue = devices[int(random.choice([i for i, d in enumerate(devices) if d]))]
+            waiting = [queue for queue in devices if queue]
+            if self.in_step:
+                queue = min(waiting, key=lambda q: q[0].stream_ms + random.integers(0, 2000))
+            else:
+                queue = waiting[int(random.integers(len(waiting)))]
             size = int(random.integers(1, 10))
             message, queue[:] = queue[:size], queue[size:]
             stream_ms = max(stream_ms, message[0].stream_ms)
@@ -79,6 +85,11 @@ KINDS = st.sampled_from(["walk", "walk", "walk", "gap", "late", "back", "quiet"]
 PIECES = st.lists(st.tuples(KINDS, st.integers(1, 130)), min_size=1, max_size=6)
 
 
-def streams() -> st.SearchStrategy[Stream]:
+def streams(*, in_step: bool) -> st.SearchStrategy[Stream]:
     """Streams of up to three devices."""
-    return st.builds(Stream, st.integers(0, 2**32 - 1), st.lists(PIECES, min_size=1, max_size=3))
+    return st.builds(
+        Stream,
+        st.integers(0, 2**32 - 1),
+        st.lists(PIECES, min_size=1, max_size=3),
+        st.just(in_step),
+    )

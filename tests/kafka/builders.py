@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -78,8 +79,7 @@ class TopicSet:
             "max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET
         )
         resource = ConfigResource(ResourceType.TOPIC, self.readings, incremental_configs=[entry])
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        admin.incremental_alter_configs([resource])[resource].result()
+        self._admin.incremental_alter_configs([resource])[resource].result()
 
     def settings(self, **groups: dict[str, Any]) -> Settings:
         """Settings that name these topics, with more by group."""
@@ -200,8 +200,11 @@ class TopicSet:
         return [json.loads(message.value() or b"") for message in self.read(self.events)]
 
     def describe_group(self) -> Any:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        return admin.describe_consumer_groups([self.group])[self.group].result()
+        return self._admin.describe_consumer_groups([self.group])[self.group].result()
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap})
 
 
 class RunProcess:

@@ -80,7 +80,7 @@ def test_events_carry_count_times_and_the_offset_of_the_completing_reading() -> 
     assert outputs.readings == len(records)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 900), max_size=12))
 def test_any_cut_into_polls_gives_the_same_events(cuts: list[int]) -> None:
     records = [
