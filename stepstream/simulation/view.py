@@ -62,7 +62,7 @@ def render(shot: Snapshot) -> RenderableType:
     delay_99 = "" if shot.delay_p99_s is None else f"(p99 {shot.delay_p99_s:.2f} s)"
     figures.add_row(
         *(
-            Text.assemble((value, "bold white"), "\n", (label, "dim"), justify="center")
+            Text.assemble((value, "bold"), "\n", (label, "dim"), justify="center")
             for value, label in (
                 (f"{shot.devices}", "devices"),
                 (f"{shot.readings_per_s:,.0f}", "readings/s"),

@@ -7,11 +7,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings, Settings
 
-__all__ = ["client_properties", "consumer_properties", "producer_properties"]
+__all__ = [
+    "CONSUMER_ONLY",
+    "PRODUCER_ONLY",
+    "client_properties",
+    "consumer_properties",
+    "producer_properties",
+]
 
 
-def client_properties(kafka: KafkaSettings) -> dict[str, Any]:
-    """Properties that every client shares: brokers, identity, encryption, authentication."""
+CONSUMER_ONLY = ("fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs")
+PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
+"""Beginnings of property names that one kind of client knows and the other warns of."""
+
+
+def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Properties that every client shares: brokers, identity, encryption, authentication.
+
+    Parameters
+    ----------
+    kafka
+        The settings; `kafka.properties` go to each client that knows them.
+    not_for
+        Beginnings of the names of properties to leave out.
+    """
     optional: dict[str, Any] = {
         "sasl.mechanism": kafka.sasl_mechanism,
         "sasl.username": kafka.sasl_username,
@@ -27,7 +46,7 @@ def client_properties(kafka: KafkaSettings) -> dict[str, Any]:
         "client.id": kafka.client_id,
         "security.protocol": kafka.security_protocol,
         **{name: value for name, value in optional.items() if value is not None},
-        **kafka.properties,
+        **{name: value for name, value in kafka.properties.items() if not name.startswith(not_for)},
     }
 
 
@@ -40,7 +59,7 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         # Events are wanted at once; batching happens in the loop's own linger.
         "fetch.wait.max.ms": 100,
         "queued.max.messages.kbytes": 16_384,
-        **client_properties(kafka),
+        **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
         "auto.offset.reset": kafka.start_at,
@@ -59,7 +78,7 @@ def producer_properties(settings: Settings) -> dict[str, Any]:
         # With the default of 100 ms, a transaction close behind another waits that long.
         "retry.backoff.ms": 10,
         "compression.type": "lz4",
-        **client_properties(settings.kafka),
+        **client_properties(settings.kafka, CONSUMER_ONLY),
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, Producer
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import client_properties
+from stepstream.streaming.clients import CONSUMER_ONLY, client_properties
 
 if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings
@@ -41,7 +41,7 @@ class Publisher:
                 "linger.ms": 5,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 200_000,
-                **client_properties(kafka),
+                **client_properties(kafka, CONSUMER_ONLY),
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
             },

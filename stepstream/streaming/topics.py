@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from stepstream.errors import TopicError
-from stepstream.streaming.clients import client_properties
+from stepstream.streaming.clients import CONSUMER_ONLY, PRODUCER_ONLY, client_properties
 
 if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings, TopicSettings
@@ -75,7 +75,7 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
     TopicError
         A topic can't be created, or one that exists is unfit.
     """
-    admin = AdminClient(client_properties(kafka))
+    admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
     wanted = wanted_topics(topics)
     futures = admin.create_topics(
         [
