@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaException
+
+from stepstream.errors import StreamError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepstream.settings import KafkaSettings, Settings
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
     "PRODUCER_ONLY",
     "client_properties",
     "consumer_properties",
+    "explain_kafka_errors",
     "producer_properties",
 ]
 
@@ -48,6 +56,15 @@ def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> di
         **{name: value for name, value in optional.items() if value is not None},
         **{name: value for name, value in kafka.properties.items() if not name.startswith(not_for)},
     }
+
+
+@contextmanager
+def explain_kafka_errors(doing: str) -> Iterator[None]:
+    """Turn what the Kafka client raises into a `StreamError` that says what was being done."""
+    try:
+        yield
+    except KafkaException as error:
+        raise StreamError(f"{doing}: {error.args[0].str()}") from None
 
 
 def consumer_properties(settings: Settings) -> dict[str, Any]:

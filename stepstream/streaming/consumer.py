@@ -15,7 +15,11 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.clients import (
+    consumer_properties,
+    explain_kafka_errors,
+    producer_properties,
+)
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
 from stepstream.streaming.outbox import Outbox, Sealed
 from stepstream.streaming.partitions import Partition, Phase
@@ -78,6 +82,8 @@ class Consumer:
     ------
     ModelError
         The model can't be used.
+    StreamError
+        A setting of the Kafka client is wrong.
     """
 
     def __init__(self, settings: Settings, model: Model | None = None) -> None:
@@ -97,9 +103,11 @@ class Consumer:
         self._committing: list[Sealed] = []
         self._last_commit_s = time.monotonic()
         self._paused = False
+        self._closing = False
         self._last_turn_s = time.monotonic()
-        self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
-        producer = Producer(producer_properties(settings), logger=logger)
+        with explain_kafka_errors("kafka settings"):
+            self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
+            producer = Producer(producer_properties(settings), logger=logger)
         self._committer: Committer
         if settings.processing.guarantee == "exactly_once":
             transactional_id = settings.kafka.effective_transactional_id()
@@ -148,7 +156,8 @@ class Consumer:
         StreamError
             Kafka refused something for good; what wasn't committed will be read again.
         """
-        self._committer.open(COMMIT_TIMEOUT_S)
+        with explain_kafka_errors(f"can't start at {self._settings.kafka.bootstrap_servers}"):
+            self._committer.open(COMMIT_TIMEOUT_S)
         self._kafka.subscribe(
             list(self._settings.topics.readings),
             on_assign=self._guard(self._on_assign),
@@ -168,6 +177,7 @@ class Consumer:
 
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""
+        self._closing = True
         self._commits.shutdown(wait=False, cancel_futures=True)
         self._kafka.close()
 
@@ -325,7 +335,8 @@ class Consumer:
 
     def _on_revoke(self, _consumer: KafkaConsumer, revoked: list[TopicPartition]) -> None:
         try:
-            self._commit_now(self._settings.processing.shutdown_timeout_s)
+            if not self._closing:
+                self._commit_now(self._settings.processing.shutdown_timeout_s)
         finally:
             self._forget(revoked)
             self._kafka.incremental_unassign(revoked)

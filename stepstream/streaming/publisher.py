@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, Producer
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import CONSUMER_ONLY, client_properties
+from stepstream.streaming.clients import CONSUMER_ONLY, client_properties, explain_kafka_errors
 
 if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings
@@ -36,17 +36,16 @@ class Publisher:
         self._topic = topic
         self.failed = 0
         """Messages that the broker didn't take."""
-        self._producer = Producer(
-            {
-                "linger.ms": 5,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": 200_000,
-                **client_properties(kafka, CONSUMER_ONLY),
-                "partitioner": "murmur2_random",
-                "enable.idempotence": True,
-            },
-            logger=logger,
-        )
+        properties = {
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 200_000,
+            **client_properties(kafka, CONSUMER_ONLY),
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+        }
+        with explain_kafka_errors("kafka settings"):
+            self._producer = Producer(properties, logger=logger)
 
     def send(self, key: bytes, value: bytes) -> None:
         """Queue a message; waits while the queue is full.

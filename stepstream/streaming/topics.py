@@ -10,9 +10,16 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from stepstream.errors import TopicError
-from stepstream.streaming.clients import CONSUMER_ONLY, PRODUCER_ONLY, client_properties
+from stepstream.streaming.clients import (
+    CONSUMER_ONLY,
+    PRODUCER_ONLY,
+    client_properties,
+    explain_kafka_errors,
+)
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import TopicMetadata
+
     from stepstream.settings import KafkaSettings, TopicSettings
 
 __all__ = ["WantedTopic", "check_topics", "create_topics", "wanted_topics"]
@@ -75,7 +82,8 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
     TopicError
         A topic can't be created, or one that exists is unfit.
     """
-    admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
+    with explain_kafka_errors("kafka settings"):
+        admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
     wanted = wanted_topics(topics)
     futures = admin.create_topics(
         [
@@ -100,20 +108,25 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
         else:
             created.append(name)
     deadline_s = time.monotonic() + TIMEOUT_S
-    while problems := check_topics(admin, topics):
-        # A broker may answer for a moment from before the topics were there.
-        if not created or time.monotonic() > deadline_s:
-            raise TopicError("; ".join(problems))
+    # A broker may answer for a moment from before the topics were there.
+    while not set(created) <= _list_topics(admin).keys() and time.monotonic() < deadline_s:
         time.sleep(0.05)
+    problems = check_topics(admin, topics)
+    if problems:
+        raise TopicError("; ".join(problems))
     return created
+
+
+def _list_topics(admin: AdminClient) -> dict[str, TopicMetadata]:
+    try:
+        return admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TopicError(f"can't list topics: {error.args[0].str()}") from None
 
 
 def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
     """What is wrong with the topics, in words; empty if nothing is."""
-    try:
-        found = admin.list_topics(timeout=TIMEOUT_S).topics
-    except KafkaException as error:
-        raise TopicError(f"can't list topics: {error.args[0].str()}") from None
+    found = _list_topics(admin)
     wanted = wanted_topics(topics)
     problems = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in found]
     existing = [topic for topic in wanted if topic.name in found]
@@ -126,7 +139,8 @@ def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
     resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in existing]
     configs = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
     for topic, future in zip(existing, configs.values(), strict=True):
-        config = future.result()
+        with explain_kafka_errors(f"topic {topic.name}"):
+            config = future.result()
         for name in sorted(topic.required):
             value = config[name].value if name in config else None
             if value is not None and value != topic.config[name]:

@@ -76,14 +76,15 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        log = self._log.open("ab")
-        self._process = subprocess.Popen(
-            ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka", str(self._properties)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
-        )
+        command = ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, str(self._properties)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel only
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         while time.monotonic() < deadline:

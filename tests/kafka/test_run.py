@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -223,3 +224,27 @@ def test_a_missing_topic_stops_the_start_and_says_what_to_do(
         wait_until("the end of the process", lambda: not run.is_alive)
         assert run.terminate() == 1
     assert "stepstream topics" in run.log.read_text()
+
+
+def test_a_full_outbox_pauses_reading_and_loses_nothing(topics: TopicSet, tmp_path: Path) -> None:
+    topics.produce(walk(10, 20.0, batch=10))
+    options = {
+        "STEPSTREAM_PROCESSING__OUTBOX_MAX_RECORDS": "1",
+        "STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "400",
+    }
+    with RunProcess(topics, tmp_path, "small", **options) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert "reading is paused" in run.log.read_text()
+    assert "reading goes on" in run.log.read_text()
+    small = by_device(topics.read_events())
+
+    again = replace(topics, group=f"{topics.group}-again")
+    with RunProcess(again, tmp_path, "large") as run:
+        again.wait_consumed()
+        assert run.terminate() == 0
+    both = by_device(topics.read_events())
+    assert sum(map(len, small.values())) > 100
+    assert {device: sorted(steps * 2) for device, steps in small.items()} == {
+        device: sorted(steps) for device, steps in both.items()
+    }

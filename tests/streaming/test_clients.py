@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
+from stepstream.errors import StreamError
 from stepstream.settings import KafkaSettings, Settings
 from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.consumer import Consumer
+from tests.detection.builders import TransparentModel
 
 SETTINGS = Settings(
     kafka=KafkaSettings(
@@ -24,6 +29,12 @@ def test_each_property_goes_to_the_clients_that_know_it_and_beats_our_default() 
     assert consumer["socket.keepalive.enable"] is producer["socket.keepalive.enable"] is True
     assert "linger.ms" not in consumer
     assert "fetch.min.bytes" not in producer
+
+
+def test_a_property_that_librdkafka_does_not_know_is_named() -> None:
+    kafka = KafkaSettings(properties={"fetch.min.bites": 5})
+    with pytest.raises(StreamError, match=r"fetch\.min\.bites"):
+        Consumer(Settings(kafka=kafka), TransparentModel())
 
 
 def test_what_the_guarantee_rests_on_is_set() -> None:
