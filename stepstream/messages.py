@@ -168,8 +168,13 @@ class ReadingsDecoder:
             The clock, microseconds since the epoch; readings far ahead of it are invalid.
         """
         invalid: dict[int, InvalidMessage] = {}
+        records = _decode_singles(values, device_ids)
+        if records is not None:
+            return self._validate(
+                np.arange(len(records)), _single_columns(records), record_ms, now_us, invalid
+            )
         rows: list[int] = []
-        records: list[_Reading] = []
+        records = []
         batch_rows: list[int] = []
         batches: list[_Batch] = []
         for row, value in enumerate(values):
@@ -189,10 +194,7 @@ class ReadingsDecoder:
             else:
                 rows.append(row)
                 records.append(record)
-        message = np.array(rows, np.intp)
-        columns = np.fromiter(
-            chain.from_iterable(map(_columns_of, records)), np.float64, 7 * len(records)
-        ).reshape(-1, 7)
+        message, columns = np.array(rows, np.intp), _single_columns(records)
         if batches:
             message, columns = _merge(
                 message, columns, np.array(batch_rows, np.intp), batches, device_ids, invalid
@@ -207,22 +209,22 @@ class ReadingsDecoder:
         now_us: int,
         invalid: dict[int, InvalidMessage],
     ) -> Decoded:
-        time_us = columns[:, 0] * self._us
+        time_us = columns[0] * self._us
         untimed = np.flatnonzero(np.isnan(time_us))
         if len(untimed):
             time_us[untimed] = np.array([record_ms[row] for row in message[untimed]]) * 1e3
-        accel, gyro = columns[:, 1:4], columns[:, 4:7]
+        accel, gyro = columns[1:4], columns[4:7]
         if self._accel != 1.0:
             accel *= self._accel
         absent = np.isnan(gyro)
         if absent.any():
-            gyro[absent.all(axis=1)] = 0.0
+            gyro[:, absent.all(axis=0)] = 0.0
         if self._gyro != 1.0:
             gyro *= self._gyro
         # Comparisons with NaN, a gyroscope given in part, are false.
         good = (
-            (np.abs(accel).max(axis=1, initial=0) <= MAX_ACCELERATION)
-            & (np.abs(gyro).max(axis=1, initial=0) <= MAX_ANGULAR_VELOCITY)
+            (np.abs(accel).max(axis=0, initial=0) <= MAX_ACCELERATION)
+            & (np.abs(gyro).max(axis=0, initial=0) <= MAX_ANGULAR_VELOCITY)
             & (time_us >= 0)
             & (time_us <= now_us + self._max_ahead_us)
         )
@@ -230,12 +232,33 @@ class ReadingsDecoder:
             for place in np.flatnonzero(~good):
                 row = int(message[place])
                 if row not in invalid:
-                    invalid[row] = _explain_reading(accel[place], gyro[place], time_us[place])
+                    invalid[row] = _explain_reading(accel[:, place], gyro[:, place], time_us[place])
             good = ~np.isin(message, list(invalid))
-            message, time_us, columns = message[good], time_us[good], columns[good]
-        return Decoded(
-            message, np.rint(time_us).astype(np.int64), columns[:, 1:].astype(np.float32), invalid
-        )
+            message, time_us, columns = message[good], time_us[good], columns[:, good]
+        axes = np.ascontiguousarray(columns[1:].T, np.float32)
+        return Decoded(message, np.rint(time_us).astype(np.int64), axes, invalid)
+
+
+def _decode_singles(
+    values: Sequence[bytes | None], device_ids: Sequence[str]
+) -> list[_Reading] | None:
+    """The readings, if all messages are valid single ones, which is the common case."""
+    try:
+        records = list(map(_decode_reading, values))  # type: ignore[arg-type]
+    except _NOT_AS_EXPECTED:
+        return None
+    claimed = [record.device_id for record in records]
+    if claimed != device_ids and claimed.count(None) < len(claimed):
+        return None
+    if max(map(len, values), default=0) > MAX_MESSAGE_BYTES:  # type: ignore[arg-type]
+        return None
+    return records
+
+
+def _single_columns(records: list[_Reading]) -> NDArray[np.float64]:
+    """One row for each of `FIELDS`."""
+    flat = chain.from_iterable(map(_columns_of, records))
+    return np.fromiter(flat, np.float64, 7 * len(records)).reshape(-1, 7).T
 
 
 def _merge(
@@ -258,15 +281,15 @@ def _merge(
             for column, values in zip(flat, _columns_of(batch), strict=True):
                 column.extend([0.0] * length if values is msgspec.UNSET else values)
         lengths.append(length)
-    batched = np.empty((len(flat[0]), 7))
+    batched = np.empty((7, len(flat[0])))
     for place, column in enumerate(flat):
-        batched[:, place] = column
+        batched[place] = np.fromiter(column, np.float64, len(column))
     batch_message = np.repeat(batch_rows, lengths)
     if not len(message):
         return batch_message, batched
     message = np.concatenate([message, batch_message])
     order = np.argsort(message, kind="stable")
-    return message[order], np.concatenate([columns, batched])[order]
+    return message[order], np.concatenate([columns, batched], axis=1)[:, order]
 
 
 def _decode_columns(value: bytes | None) -> _Batch:
@@ -279,11 +302,10 @@ def _decode_columns(value: bytes | None) -> _Batch:
         batch = _decode_batch(value)
     except _NOT_AS_EXPECTED as error:
         raise _explain_message(value, error) from None
-    columns = zip(FIELDS, _columns_of(batch), strict=True)
-    given = {name: column for name, column in columns if column is not msgspec.UNSET}
-    if len({len(column) for column in given.values()}) > 1:
-        lengths = ", ".join(f"{len(column)} {name}" for name, column in given.items())
-        raise InvalidMessage(ErrorCode.UNEQUAL_COLUMNS, lengths)
+    given = [column for column in _columns_of(batch) if column is not msgspec.UNSET]
+    if len(set(map(len, given))) > 1:
+        lengths = ", ".join(map(str, map(len, given)))
+        raise InvalidMessage(ErrorCode.UNEQUAL_COLUMNS, f"arrays of {lengths} numbers")
     if len(given) not in {4, 7}:
         raise InvalidMessage(ErrorCode.MISSING_FIELD, "only some of gyro_x, gyro_y, gyro_z")
     if len(batch.timestamp) > MAX_READINGS:

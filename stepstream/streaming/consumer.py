@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event as Flag
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
@@ -205,14 +205,13 @@ class Consumer:
         logger.info("partitions started", extra={"partitions": sorted(map(repr, assigned))})
 
     def _process(self, messages: list[Message]) -> None:
-        polled: dict[tuple[str, int], list[Message]] = {}
+        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
         for message in messages:
             error = message.error()
-            if error is not None:
+            if error is None:
+                polled[message.topic(), message.partition()].append(message)
+            else:
                 self._on_message_error(error)
-                continue
-            name = cast("tuple[str, int]", (message.topic(), message.partition()))
-            polled.setdefault(name, []).append(message)
         running: list[tuple[Partition, Sequence[Record]]] = [
             (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from stepstream.messages import (
 from stepstream.streaming.partitions import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -163,12 +163,8 @@ class Processor:
         slots, ids, invalid = self._identify(partition, keys)
         decoded = self._decoder.decode(values, ids, record_ms, now_us)
         invalid = {**decoded.invalid, **invalid}
-        for row, slot in enumerate(slots):
-            if slot == UNKNOWN and row not in invalid:
-                try:
-                    slots[row] = self._slot(partition, keys[row], ids[row])
-                except InvalidMessage as error:
-                    invalid[row] = error
+        if UNKNOWN in slots:
+            self._open_slots(partition, keys, ids, slots, invalid)
         message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
         if invalid:
             for row in sorted(invalid):
@@ -193,16 +189,17 @@ class Processor:
         self, partition: Partition, keys: list[bytes | None]
     ) -> tuple[list[int], list[str], dict[int, InvalidMessage]]:
         """Slots and device ids of keys; `UNKNOWN` for a device without a slot."""
-        known = partition.slots.get
-        slots = [known(key, UNKNOWN) for key in keys]  # type: ignore[arg-type]
-        ids = [self._device_ids[slot] for slot in slots]
+        known: Callable[[bytes | None, int], int] = partition.slots.get  # type: ignore[assignment]
+        slots = list(map(known, keys, repeat(UNKNOWN)))
+        ids = list(map(self._device_ids.__getitem__, slots))
         invalid: dict[int, InvalidMessage] = {}
-        for row, slot in enumerate(slots):
-            if slot == UNKNOWN:
-                try:
-                    ids[row] = decode_device_id(keys[row])
-                except InvalidMessage as error:
-                    invalid[row] = error
+        if UNKNOWN in slots:
+            for row, slot in enumerate(slots):
+                if slot == UNKNOWN:
+                    try:
+                        ids[row] = decode_device_id(keys[row])
+                    except InvalidMessage as error:
+                        invalid[row] = error
         return slots, ids, invalid
 
     def _advance_stream_time(
@@ -215,6 +212,22 @@ class Processor:
         np.maximum.accumulate(times, out=times)
         partition.stream_ms = int(times[-1])
         return times
+
+    def _open_slots(
+        self,
+        partition: Partition,
+        keys: list[bytes | None],
+        ids: list[str],
+        slots: list[int],
+        invalid: dict[int, InvalidMessage],
+    ) -> None:
+        """Give the devices of valid messages that have no slot one, in the order of messages."""
+        for row, slot in enumerate(slots):
+            if slot == UNKNOWN and row not in invalid:
+                try:
+                    slots[row] = self._slot(partition, keys[row], ids[row])
+                except InvalidMessage as error:
+                    invalid[row] = error
 
     def _slot(self, partition: Partition, key: bytes | None, device_id: str) -> int:
         """The slot of a device that had none before this poll."""
