@@ -75,7 +75,8 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "fetch.queue.backoff.ms": 5,
         # Events are wanted at once; batching happens in the loop's own linger.
         "fetch.wait.max.ms": 100,
-        "queued.max.messages.kbytes": 16_384,
+        # What waits here is what a poll takes at most, and so bounds the memory of a backlog.
+        "queued.max.messages.kbytes": 4_096,
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
