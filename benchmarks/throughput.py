@@ -45,7 +45,8 @@ def main() -> None:
                 print(
                     "  ".join(f"{name}: {per_s[name]:>11,.0f}/CPU-s" for name in SYSTEMS),
                     f" ratio {per_s['stepstream'] / per_s['bare loop']:.2f}",
-                    f" peak {runs['stepstream'].peak_mib:.0f} MiB, {runs['stepstream'].wall_s:.1f} s",
+                    f" peak {runs['stepstream'].peak_mib:.0f} MiB",
+                    f" {runs['stepstream'].wall_s:.1f} s",
                     flush=True,
                 )
             results[str(batch)] = rounds

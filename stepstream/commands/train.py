@@ -124,5 +124,5 @@ class Train(CommandSettings):
             f"{metadata.start_threshold} and {metadata.end_threshold}\n"
         )
         if held_out:
-            Console().print(score_table(score_recordings(Model(self.out), held_out)))
+            Console(width=110).print(score_table(score_recordings(Model(self.out), held_out)))
         return 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 from stepstream.cli import main
 from stepstream.detection import series
 from stepstream.simulation.walkers import Walker
+from tests.conftest import missing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +62,11 @@ def test_the_size_of_the_pieces_does_not_matter(
     assert detect(capsys, path) == whole
 
 
-def test_a_plot_is_drawn_for_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
+def test_a_plot_is_drawn_for_each_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
+) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        missing(pytestconfig, "matplotlib (extra plot)")
     first, second = write_walk(tmp_path / "a.csv"), write_walk(tmp_path / "b.csv", seconds=6.0)
     detect(capsys, first, "--plot", tmp_path / "one.png")
     detect(capsys, first, second, "--plot", tmp_path / "two.png")
