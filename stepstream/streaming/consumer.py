@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
+COMMIT_CHECK_S = 0.005
 LIVE_WITHIN_S = 60.0
 """Longer than a commit may hold up a rebalance."""
 
@@ -248,10 +249,11 @@ class Consumer:
             logger.info("reading goes on")
 
     def _wait_s(self) -> float:
-        """Time until a commit is due."""
+        """Time until a commit is due, or until the running one is looked at again."""
         if self.outbox.is_empty:
             return MAX_WAIT_S
-        return min(MAX_WAIT_S, max(0.0, self._commit_due_s() - time.monotonic()))
+        least_s = COMMIT_CHECK_S if self._running_commit is not None else 0.0
+        return min(MAX_WAIT_S, max(least_s, self._commit_due_s() - time.monotonic()))
 
     def _commit_due_s(self) -> float:
         processing = self._settings.processing
@@ -324,7 +326,7 @@ class Consumer:
                 raise StreamError("results were not committed in time; they will be computed again")
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
-        # Paused until the loop has prepared them: what arrives in this very poll is dropped.
+        # Paused until the loop starts them, so that nothing arrives in this very poll.
         self._epoch += 1
         for tp in assigned:
             partition = self.processor.add_partition(tp.topic, tp.partition, self._epoch)
