@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -140,11 +147,21 @@ class TopicSet:
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "end-offsets"})
+
+        def ends() -> dict[int, int] | None:
+            try:
+                return {
+                    p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
+                    for p in range(self.partitions)
+                }
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                    raise
+                # A topic as young as this may not have a leader everywhere yet.
+                return None
+
         try:
-            return {
-                p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
-                for p in range(self.partitions)
-            }
+            return wait_until(f"leaders of {topic}", ends) or {}
         finally:
             consumer.close()
 
