@@ -256,6 +256,7 @@ class CommandSettings(BaseSettings):
         cli_implicit_flags=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
+        cli_parse_none_str="none",
     )
 
     def execute(self) -> int:

@@ -59,7 +59,8 @@ def render(shot: Snapshot) -> RenderableType:
     for _ in range(5):
         figures.add_column(justify="center", ratio=1)
     delay = "-" if shot.delay_p50_s is None else f"{shot.delay_p50_s:.2f} s"
-    delay_99 = "" if shot.delay_p99_s is None else f"(p99 {shot.delay_p99_s:.2f} s)"
+    # Always a line, so that the frame keeps its height.
+    delay_99 = " " if shot.delay_p99_s is None else f"99 %: {shot.delay_p99_s:.2f} s"
     figures.add_row(
         *(
             Text.assemble((value, "bold"), "\n", (label, "dim"), justify="center")
@@ -67,7 +68,7 @@ def render(shot: Snapshot) -> RenderableType:
                 (f"{shot.devices}", "devices"),
                 (f"{shot.readings_per_s:,.0f}", "readings/s"),
                 (f"{shot.events:,}", "events"),
-                (delay, f"toe strike → event {delay_99}"),
+                (delay, f"toe strike → event\n{delay_99}"),
                 (f"{shot.elapsed_s:.0f}{of}", "seconds"),
             )
         )
