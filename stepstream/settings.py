@@ -16,6 +16,7 @@ from stepstream.errors import SettingsError
 
 __all__ = [
     "ENV_PREFIX",
+    "AbnormalStart",
     "CommandSettings",
     "HttpSettings",
     "KafkaSettings",
@@ -31,6 +32,10 @@ __all__ = [
 
 ENV_PREFIX = "STEPSTREAM_"
 ENV_FILE = ".env"
+
+AbnormalStart = Literal[
+    "lost-readings", "missing-offset", "recreated-topic", "offset-beyond-end", "changed-partitions"
+]
 
 RESERVED_PROPERTIES = {
     "bootstrap.servers": "kafka.bootstrap_servers",
@@ -58,6 +63,12 @@ RESERVED_PROPERTIES = {
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
 
 
 def _unit(unit: str) -> dict[str, Any]:
@@ -165,10 +176,8 @@ class TopicSettings(_Group):
 
     @field_validator("readings", mode="before")
     @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
 
     @model_validator(mode="after")
     def _refuse_clashes(self) -> Self:
@@ -204,6 +213,14 @@ class ProcessingSettings(_Group):
     """Most devices with a live window in one partition; further ones go to the dead letters."""
     outbox_max_records: int = Field(100_000, ge=1, json_schema_extra=_unit("records"))
     """Most records that wait to be published before reading is paused."""
+    device_ttl_s: float = Field(2_592_000.0, ge=60, json_schema_extra=_unit("s"))
+    """The step count of a device that made no step for this time is forgotten; half as long, and a device that still sends has it written anew."""
+    restore_timeout_s: float = Field(120.0, gt=0, json_schema_extra=_unit("s"))
+    """Longest time without progress while committed offsets or step counts are read, before the process ends."""
+    stuck_after_s: float = Field(60.0, ge=1, json_schema_extra=_unit("s"))
+    """Time after which a loop that doesn't turn counts as stuck: it is no longer live."""
+    accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
+    """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`; see the delivery guarantees."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))
     """Time for the last commit and for leaving the group at the end."""
     accel_unit: Literal["m/s2", "g"] = "m/s2"
@@ -212,6 +229,11 @@ class ProcessingSettings(_Group):
     """Unit of the gyroscope's readings."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     """Unit of the readings' timestamps, counted since the epoch."""
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_commas(value)
 
 
 class ModelSettings(_Group):

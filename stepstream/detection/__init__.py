@@ -2,15 +2,12 @@
 
 from stepstream.detection.columns import Readings, Steps
 from stepstream.detection.detector import Detector
-from stepstream.detection.ledger import Entry, Ledger
 from stepstream.detection.model import Model, ModelMetadata, default_model_path
 from stepstream.detection.rules import Rules
 from stepstream.detection.series import detect_series
 
 __all__ = [
     "Detector",
-    "Entry",
-    "Ledger",
     "Model",
     "ModelMetadata",
     "Readings",

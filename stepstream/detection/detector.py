@@ -138,10 +138,6 @@ class Detector:
                 steps.append(self._judge(slot[ends], block[ends], first[ends], offset[ends]))
         return Steps.concatenate(steps) if steps else Steps.none()
 
-    def history_offset(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Input offset from which each device's readings are still needed: (n,) int64."""
-        return self.windows.history_offset(slots)
-
     def _rounds(
         self,
         slot: NDArray[np.intp],

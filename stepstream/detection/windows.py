@@ -78,6 +78,7 @@ class Windows:
         self._mark_stream_ms = np.empty((0, self._marks), np.int64)
         self._dropped = np.empty(0, np.bool_)
         self._pin_offset = np.empty(0, np.int64)
+        self._pin_stream_ms = np.empty(0, np.int64)
         self._pin_since_ms = np.empty(0, np.int64)
         self._pin_until_ms = np.empty(0, np.int64)
 
@@ -176,7 +177,7 @@ class Windows:
                 continue
             if new:
                 if dropped and last_us != NO_TIME:
-                    self._pin(slot, last_offset, stream_ms, marks[needed])
+                    self._pin(slot, (last_offset, last_ms), stream_ms, marks[needed])
                 first_block = -(-time_us // period_us) // self.hop
                 marks = {first_block: stream_ms}
             else:
@@ -188,14 +189,14 @@ class Windows:
         self._dropped[slot] = dropped
         return opens, taken
 
-    def _pin(self, slot: np.intp, offset: int, stream_ms: int, needed_ms: int) -> None:
-        # Late readings were dropped because of a reading, at offset, that the new window does not
+    def _pin(self, slot: np.intp, last: tuple[int, int], stream_ms: int, needed_ms: int) -> None:
+        # Late readings were dropped because of the last reading, which the new window does not
         # need. A replay that began among them would take them, so it has to begin before them
         # until the window that it would open with the first of them would be idle.
         old = needed_ms <= self._pin_until_ms[slot]
         bounded = stream_ms - self._pin_since_ms[slot] <= self.rules.max_age_ms
         if not (old and bounded):
-            self._pin_offset[slot] = offset
+            self._pin_offset[slot], self._pin_stream_ms[slot] = last
             self._pin_since_ms[slot] = stream_ms
         self._pin_until_ms[slot] = stream_ms + self.rules.idle_timeout_ms
 
@@ -251,8 +252,8 @@ class Windows:
         mark = (slots, block % self._marks)
         return self._mark_offset[mark], self._mark_stream_ms[mark]
 
-    def history_offset(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Input offset from which each device's readings are still needed.
+    def history(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Input offset from which each device's readings are still needed, and stream time there.
 
         Feeding a new detector from there, or from any earlier point, gives the same later steps.
 
@@ -263,11 +264,42 @@ class Windows:
 
         Returns
         -------
-        (n,) int64
+        (n,) int64, (n,) int64
         """
         offset, stream_ms = self._needed(slots)
-        pinned = stream_ms <= self._pin_until_ms[slots]
-        return np.where(pinned, np.minimum(offset, self._pin_offset[slots]), offset)
+        pinned = (stream_ms <= self._pin_until_ms[slots]) & (self._pin_offset[slots] < offset)
+        return (
+            np.where(pinned, self._pin_offset[slots], offset),
+            np.where(pinned, self._pin_stream_ms[slots], stream_ms),
+        )
+
+    def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
+        """Oldest input offset that any of these devices still needs, and stream time there.
+
+        Parameters
+        ----------
+        slots : (n,) intp
+            The devices of a partition.
+        stream_ms
+            Its stream time: a device that is idle by then, or whose window is too old, starts
+            anew with its next reading and needs nothing.
+
+        Returns
+        -------
+        tuple of int, or None
+            None if no device needs anything.
+        """
+        slots = slots[
+            (self.last_us[slots] != NO_TIME)
+            & (stream_ms - self.last_stream_ms[slots] <= self.rules.idle_timeout_ms)
+        ]
+        needed_ms = self._needed(slots)[1]
+        slots = slots[stream_ms - needed_ms <= self.rules.max_age_ms]
+        if not len(slots):
+            return None
+        offset, offset_ms = self.history(slots)
+        oldest = int(offset.argmin())
+        return int(offset[oldest]), int(offset_ms[oldest])
 
 
 def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:

@@ -22,11 +22,12 @@ from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.view import DeviceRow, Snapshot, render, render_line
 from stepstream.simulation.walkers import Walker
+from stepstream.streaming.cluster import Cluster, TopicIdentity
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
     from rich.console import Console
@@ -45,6 +46,8 @@ LOOK_AHEAD_S = 0.6
 """Readings after a step's end that are needed to be sure of it."""
 MOCK_PROPERTIES = {"fetch.wait.max.ms": 10}
 """The mock broker holds a fetch for the whole time, even when messages arrive meanwhile."""
+PARTITIONS = 4
+"""Of every topic of the mock broker, which makes them itself."""
 SHOWN = 8
 SPARK_RATE_HZ = 16
 
@@ -62,6 +65,16 @@ class _Watched:
         size = np.linalg.norm(axes[:: self._every, :3], axis=1)
         self.signal.extend(zip(time_s[:: self._every].tolist(), size.tolist(), strict=True))
         return time_s, axes
+
+
+class _MockCluster(Cluster):
+    """The mock broker knows no topic ids and no topic settings."""
+
+    def check_topics(self) -> list[str]:
+        return []
+
+    def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+        return {topic: TopicIdentity("", PARTITIONS) for topic in topics}
 
 
 class _Subscriber:
@@ -132,7 +145,8 @@ class _Demo:
             processing=ProcessingSettings(guarantee="at_least_once"),
             model=model,
         )
-        for topic in (*self._settings.topics.readings, self._settings.topics.events):
+        topics = self._settings.topics
+        for topic in (*topics.readings, topics.events, topics.state):
             self._mock.list_topics(topic, timeout=START_TIMEOUT_S)
         places = ("hand", "hand", "armband", "pocket")
         self._walkers = {
@@ -144,7 +158,7 @@ class _Demo:
         self._stop_sending = Event()
         self._stop = Event()
         self._failure: BaseException | None = None
-        self._consumer = Consumer(self._settings)
+        self._consumer = Consumer(self._settings, cluster=_MockCluster(self._settings))
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])
         self._sent = Sent()
@@ -162,7 +176,7 @@ class _Demo:
             self._thread("subscriber", lambda: self._subscriber.run(self._stop)),
         ]
         try:
-            self._wait(lambda: bool(self._consumer.partitions), START_TIMEOUT_S, "the consumer")
+            self._wait(lambda: self._consumer.is_ready, START_TIMEOUT_S, "the consumer")
             self._begin_s = time.monotonic()
             self._last = (self._begin_s, 0)
             sending = self._thread("simulator", self._simulate)

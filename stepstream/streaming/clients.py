@@ -21,6 +21,7 @@ __all__ = [
     "consumer_properties",
     "explain_kafka_errors",
     "producer_properties",
+    "state_consumer_properties",
 ]
 
 
@@ -80,13 +81,22 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
-        "auto.offset.reset": kafka.start_at,
+        # The loop says where each partition starts; a position that is gone is an error.
+        "auto.offset.reset": "error",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
     }
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
     return properties
+
+
+def state_consumer_properties(settings: Settings) -> dict[str, Any]:
+    """Properties of the consumer that reads step counts back; it joins no group."""
+    properties = consumer_properties(settings)
+    for name in ("group.protocol", "partition.assignment.strategy"):
+        properties.pop(name, None)
+    return {**properties, "group.protocol": "classic", "enable.partition.eof": True}
 
 
 def producer_properties(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -13,15 +15,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepstream.settings import TopicSettings
+    from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.outbox import Sealed
+
+    OnDelivery = Callable[[KafkaError | None, object], None]
 
 __all__ = ["Aborted", "AtLeastOnce", "Committer", "ExactlyOnce"]
 
+logger = logging.getLogger(__name__)
+
 RETRY_S = 0.02
+CALL_S = 5.0
+FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - their public names
 
 
 class Aborted(Exception):  # noqa: N818 - an outcome: the results go back into the outbox
-    """Nothing was committed, and everything may be tried again."""
+    """Not everything was committed; what is left may be tried again.
+
+    Parameters
+    ----------
+    reason
+        Why, in words.
+    left
+        What was not committed.
+    """
+
+    def __init__(self, reason: str, left: Sequence[Sealed]) -> None:
+        super().__init__(reason)
+        self.left = left
 
 
 class Committer(Protocol):
@@ -53,71 +74,136 @@ class Committer(Protocol):
     def complete(self, taken: Sequence[Sealed]) -> None:
         """Do what only the loop's thread may do once `commit` has succeeded; raises the same."""
 
+    def close(self) -> None:
+        """Give up what is being retried, from another thread."""
+
 
 class ExactlyOnce:
-    """One transaction for events, dead letters and offsets."""
+    """One transaction for events, dead letters, ledger records and offsets.
 
-    def __init__(self, producer: Producer, topics: TopicSettings, transactional_id: str) -> None:
-        self._producer = producer
+    Parameters
+    ----------
+    make_producer
+        Makes a transactional producer; again after an error that ends one.
+    cluster
+        Says what was committed when an outcome is in doubt.
+    topics
+        Where to write.
+    transactional_id
+        The producer's, for messages.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], Producer],
+        cluster: Cluster,
+        topics: TopicSettings,
+        transactional_id: str,
+    ) -> None:
+        self._make_producer = make_producer
+        self._producer = make_producer()
+        self._cluster = cluster
         self._topics = topics
         self._transactional_id = transactional_id
+        self._fenced = 0
+        self._closing = Flag()
 
     def open(self, timeout_s: float) -> None:
         """Register the transactional id, which ends what an earlier owner left open."""
-        deadline_s = time.monotonic() + timeout_s
-        self._retry(self._producer.init_transactions, deadline_s)
+        self._retry(self._producer.init_transactions, time.monotonic() + timeout_s)
 
     def commit(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
         """See `Committer.commit`."""
-        producer = self._producer
-        offsets = _offsets(taken)
         try:
-            producer.begin_transaction()
-            _produce(producer, self._topics, taken, deadline_s)
-            self._retry(
-                lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s),
-                deadline_s,
-            )
-            self._retry(producer.commit_transaction, deadline_s)
+            self._transact(taken, group, deadline_s)
         except KafkaException as error:
             cause: KafkaError = error.args[0]
-            if cause.fatal() or not cause.txn_requires_abort():
-                raise self._failed(cause) from None
-            self._abort(deadline_s)
-            raise Aborted(cause.str()) from None
+            if not cause.fatal() and cause.txn_requires_abort():
+                self._abort(taken, cause.str(), deadline_s)
+            self._settle(taken, cause)
         except BufferError as error:
-            self._abort(deadline_s)
-            raise Aborted(str(error)) from None
+            self._abort(taken, str(error), deadline_s)
+        self._fenced = 0
 
     def complete(self, taken: Sequence[Sealed]) -> None:
         """Nothing is left to do."""
 
-    def _abort(self, deadline_s: float) -> None:
+    def close(self) -> None:
+        """Give up what is being retried."""
+        self._closing.set()
+
+    def _transact(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
+        producer, offsets = self._producer, _offsets(taken)
+        producer.begin_transaction()
+        for sealed in taken:
+            _produce_results(producer, self._topics, sealed, deadline_s)
+            _produce_state(producer, self._topics, sealed, deadline_s)
+        self._retry(
+            lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s), deadline_s
+        )
+        # Once this was asked for, only its own answer says what became of it.
+        self._retry(producer.commit_transaction, None)
+
+    def _abort(self, taken: Sequence[Sealed], reason: str, deadline_s: float) -> None:
         try:
             self._retry(self._producer.abort_transaction, deadline_s)
         except KafkaException as error:
-            raise self._failed(error.args[0]) from None
+            self._settle(taken, error.args[0])
+        raise Aborted(reason, taken)
 
-    def _retry(self, call: Callable[[float], object], deadline_s: float) -> None:
+    def _settle(self, taken: Sequence[Sealed], cause: KafkaError) -> None:
+        """Find out, after a fatal error, what was committed; raise `Aborted` with the rest.
+
+        Raises
+        ------
+        StreamError
+            The transactional id was taken over twice without a commit between.
+        """
+        if cause.code() in FENCED:
+            self._fenced += 1
+            if self._fenced > 1:
+                raise StreamError(
+                    f"another process took over the transactional id {self._transactional_id}; "
+                    "each consumer needs its own (kafka.transactional_id)"
+                ) from None
+        logger.warning("the outcome of a commit is in doubt: %s", cause.str())
+        self._producer.purge()
+        self._producer = self._make_producer()
+        self._retry(self._producer.init_transactions, None)
+        left = {(sealed.partition.topic, sealed.partition.number): sealed for sealed in taken}
+        while self._drop_committed(left):
+            if self._closing.wait(RETRY_S):
+                break
+        if left:
+            raise Aborted(cause.str(), list(left.values())) from None
+
+    def _drop_committed(self, left: dict[tuple[str, int], Sealed]) -> bool:
+        """Take away what turns out to be committed; whether some are still in doubt."""
+        try:
+            committed = self._cluster.committed_offsets(left)
+        except KafkaException as error:
+            logger.warning("committed offsets can't be read: %s", error.args[0].str())
+            return True
+        unstable = left.keys() - committed.keys()
+        for name, position in committed.items():
+            if position.offset >= left[name].next_offset:
+                del left[name]
+        return bool(unstable)
+
+    def _retry(self, call: Callable[[float], object], deadline_s: float | None) -> None:
         """Repeat a call that Kafka says can be repeated; it goes on where it was."""
         while True:
-            left_s = max(0.1, deadline_s - time.monotonic())
+            left_s = CALL_S if deadline_s is None else deadline_s - time.monotonic()
             try:
-                call(left_s)
+                call(min(CALL_S, max(0.1, left_s)))
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() >= deadline_s:
+                late = deadline_s is not None and time.monotonic() >= deadline_s
+                if not error.args[0].retriable() or late:
                     raise
-                time.sleep(RETRY_S)
+                if self._closing.wait(RETRY_S):
+                    raise Aborted("closing", []) from None
             else:
                 return
-
-    def _failed(self, cause: KafkaError) -> StreamError:
-        if cause.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001
-            return StreamError(
-                f"another process took over the transactional id {self._transactional_id}; "
-                "each consumer needs its own (kafka.transactional_id)"
-            )
-        return StreamError(f"transaction failed: {cause.str()}")
 
 
 class AtLeastOnce:
@@ -139,16 +225,20 @@ class AtLeastOnce:
             if error is not None:
                 failures.append(error)
 
-        try:
-            _produce(self._producer, self._topics, taken, deadline_s, delivered)
-        except BufferError as error:
-            raise Aborted(str(error)) from None
-        left = self._producer.flush(max(0.1, deadline_s - time.monotonic()))
-        if failures or left:
-            raise Aborted(failures[0].str() if failures else f"{left} records not acknowledged")
+        # The ledger must not know of a step that may not be published, nor the offsets.
+        for produce in (_produce_results, _produce_state):
+            try:
+                for sealed in taken:
+                    produce(self._producer, self._topics, sealed, deadline_s, delivered)
+            except BufferError as error:
+                raise Aborted(str(error), taken) from None
+            left = self._producer.flush(max(0.1, deadline_s - time.monotonic()))
+            if failures or left:
+                reason = failures[0].str() if failures else f"{left} records not acknowledged"
+                raise Aborted(reason, taken)
         for sealed in taken:
             # They are published; only the offsets are left to be tried again.
-            sealed.events, sealed.dead_letters = [], []
+            sealed.events, sealed.dead_letters, sealed.state = [], [], {}
 
     def complete(self, taken: Sequence[Sealed]) -> None:
         """Commit the offsets: a call from another thread can wait for ever behind a poll."""
@@ -158,37 +248,71 @@ class AtLeastOnce:
             cause: KafkaError = error.args[0]
             if cause.fatal():
                 raise StreamError(f"commit failed: {cause.str()}") from None
-            raise Aborted(cause.str()) from None
+            raise Aborted(cause.str(), taken) from None
+
+    def close(self) -> None:
+        """Nothing is retried."""
 
 
 def _offsets(taken: Sequence[Sealed]) -> list[TopicPartition]:
     return [
-        TopicPartition(sealed.partition.topic, sealed.partition.number, sealed.next_offset)
+        TopicPartition(
+            sealed.partition.topic,
+            sealed.partition.number,
+            sealed.next_offset,
+            sealed.metadata,
+        )
         for sealed in taken
     ]
 
 
-def _produce(
+def _produce(producer: Producer, deadline_s: float, topic: str, record: dict[str, Any]) -> None:
+    while True:
+        try:
+            producer.produce(topic, **record)
+        except BufferError:
+            if time.monotonic() >= deadline_s:
+                raise
+            producer.poll(RETRY_S)
+        else:
+            return
+
+
+def _produce_results(
     producer: Producer,
     topics: TopicSettings,
-    taken: Sequence[Sealed],
+    sealed: Sealed,
     deadline_s: float,
-    on_delivery: Callable[[KafkaError | None, object], None] | None = None,
+    on_delivery: OnDelivery | None = None,
 ) -> None:
-    def produce(topic: str, **record: Any) -> None:
-        while True:
-            try:
-                producer.produce(topic, on_delivery=on_delivery, **record)
-            except BufferError:
-                if time.monotonic() >= deadline_s:
-                    raise
-                producer.poll(RETRY_S)
-            else:
-                return
+    record: dict[str, Any]
+    for key, value in sealed.events:
+        record = {"key": key, "value": value, "on_delivery": on_delivery}
+        _produce(producer, deadline_s, topics.events, record)
+    for letter in sealed.dead_letters:
+        record = {
+            "key": letter.key,
+            "value": letter.value,
+            "headers": letter.headers,
+            "on_delivery": on_delivery,
+        }
+        _produce(producer, deadline_s, topics.dead_letters, record)
+    producer.poll(0)
 
-    for sealed in taken:
-        for key, value in sealed.events:
-            produce(topics.events, key=key, value=value)
-        for letter in sealed.dead_letters:
-            produce(topics.dead_letters, key=letter.key, value=letter.value, headers=letter.headers)
+
+def _produce_state(
+    producer: Producer,
+    topics: TopicSettings,
+    sealed: Sealed,
+    deadline_s: float,
+    on_delivery: OnDelivery | None = None,
+) -> None:
+    for key, value in sealed.state.items():
+        record = {
+            "key": key,
+            "value": value,
+            "partition": sealed.partition.number,
+            "on_delivery": on_delivery,
+        }
+        _produce(producer, deadline_s, topics.state, record)
     producer.poll(0)

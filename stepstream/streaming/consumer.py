@@ -11,7 +11,7 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
@@ -19,11 +19,14 @@ from stepstream.streaming.clients import (
     consumer_properties,
     explain_kafka_errors,
     producer_properties,
+    state_consumer_properties,
 )
+from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
 from stepstream.streaming.outbox import Outbox, Sealed
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.restoring import LedgerReader, Position, look_up, plan_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,8 +41,17 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
 COMMIT_CHECK_S = 0.005
-LIVE_WITHIN_S = 60.0
-"""Longer than a commit may hold up a rebalance."""
+RESTORE_WAIT_S = 0.01
+"""Longest wait for messages while a partition is being prepared."""
+
+
+PREPARING = {Phase.ASSIGNED, Phase.RESTORING}
+TAKING = {Phase.REPLAYING, Phase.RUNNING}
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
 
 
 @dataclass
@@ -50,6 +62,8 @@ class Totals:
     ----------
     messages, readings
         Messages taken, valid or not, and valid readings in them.
+    replayed
+        Messages that were read again to rebuild windows; not among the others.
     events, dead_letters
         Records that were sealed for publication; the latter by error code.
     polls, processing_s
@@ -60,6 +74,7 @@ class Totals:
 
     messages: int = 0
     readings: int = 0
+    replayed: int = 0
     events: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     polls: int = 0
@@ -78,6 +93,8 @@ class Consumer:
         All settings.
     model
         The network; by default the one that the settings name.
+    cluster
+        What answers questions about topics and offsets; by default the brokers themselves.
 
     Raises
     ------
@@ -87,44 +104,63 @@ class Consumer:
         A setting of the Kafka client is wrong.
     """
 
-    def __init__(self, settings: Settings, model: Model | None = None) -> None:
+    def __init__(
+        self, settings: Settings, model: Model | None = None, cluster: Cluster | None = None
+    ) -> None:
         self._settings = settings
         self.model = model or Model(
             settings.model.path or default_model_path(), settings.model.threads
         )
-        self.processor = Processor(self.model, settings.processing)
+        self.processor = Processor(self.model, settings.processing, settings.kafka.group_id)
         self.totals = Totals()
         self.outbox = Outbox()
         self.partitions: dict[tuple[str, int], Partition] = {}
-        self._epoch = 0
+        self._has_joined = False
         self._stopping = Flag()
         self._callback_error: BaseException | None = None
         self._commits = ThreadPoolExecutor(1, "commit")
         self._running_commit: Future[None] | None = None
         self._committing: list[Sealed] = []
         self._last_commit_s = time.monotonic()
+        self._look_ups = ThreadPoolExecutor(1, "look-up")
+        self._running_look_up: Future[dict[Partition, Position]] | None = None
+        self._look_up_progress_s = time.monotonic()
+        self._positions: dict[Partition, Position] = {}
+        self._planned: dict[Partition, bool] = {}
         self._paused = False
         self._closing = False
         self._last_turn_s = time.monotonic()
         with explain_kafka_errors("kafka settings"):
             self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
-            producer = Producer(producer_properties(settings), logger=logger)
-        self._committer: Committer
+            self._cluster = cluster or Cluster(settings)
+            self._ledger_reader = LedgerReader(
+                KafkaConsumer(state_consumer_properties(settings), logger=logger),
+                settings.topics.state,
+                settings.processing.restore_timeout_s,
+            )
+            self._committer = self._make_committer()
+
+    def _make_committer(self) -> Committer:
+        settings = self._settings
+
+        def make_producer() -> Producer:
+            return Producer(producer_properties(settings), logger=logger)
+
         if settings.processing.guarantee == "exactly_once":
             transactional_id = settings.kafka.effective_transactional_id()
-            self._committer = ExactlyOnce(producer, settings.topics, transactional_id)
-        else:
-            self._committer = AtLeastOnce(producer, self._kafka, settings.topics)
+            return ExactlyOnce(make_producer, self._cluster, settings.topics, transactional_id)
+        return AtLeastOnce(make_producer(), self._kafka, settings.topics)
 
     @property
     def is_live(self) -> bool:
         """Whether the loop has turned lately."""
-        return time.monotonic() - self._last_turn_s < LIVE_WITHIN_S
+        return time.monotonic() - self._last_turn_s < self._settings.processing.stuck_after_s
 
     @property
     def is_ready(self) -> bool:
-        """Whether this consumer is a member of its group and takes messages."""
-        return self._epoch > 0 and not self._paused and self.is_live
+        """Whether this consumer is a member of its group and takes messages of all it owns."""
+        running = all(p.phase is Phase.RUNNING for p in list(self.partitions.values()))
+        return self._has_joined and running and not self._paused and self.is_live
 
     @property
     def waiting_records(self) -> int:
@@ -146,7 +182,7 @@ class Consumer:
         Each turn of the loop:
 
         1. polls: all messages that have arrived,
-        2. starts partitions that the poll's rebalance has assigned,
+        2. prepares partitions that a rebalance has assigned: where they start, what is counted,
         3. processes: decodes, detects, counts,
         4. seals the results in the outbox with the offsets behind them,
         5. commits, if something is due and no commit is under way: in a second thread, while the
@@ -158,6 +194,9 @@ class Consumer:
             Kafka refused something for good; what wasn't committed will be read again.
         """
         with explain_kafka_errors(f"can't start at {self._settings.kafka.bootstrap_servers}"):
+            problems = self._cluster.check_topics()
+            if problems:
+                raise StreamError(f"{'; '.join(problems)}; create topics with: stepstream topics")
             self._committer.open(COMMIT_TIMEOUT_S)
         self._kafka.subscribe(
             list(self._settings.topics.readings),
@@ -169,7 +208,7 @@ class Consumer:
             while not self._stopping.is_set():
                 self._last_turn_s = time.monotonic()
                 messages = self._poll()
-                self._start_assigned()
+                self._prepare_assigned()
                 self._process(messages)
                 self._commit_if_due()
             self._commit_last()
@@ -179,6 +218,8 @@ class Consumer:
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""
         self._closing = True
+        self._committer.close()
+        self._look_ups.shutdown(wait=False, cancel_futures=True)
         self._commits.shutdown(wait=False, cancel_futures=True)
         self._kafka.close()
 
@@ -195,15 +236,92 @@ class Consumer:
         self._raise_callback_error()
         return [first, *rest]
 
-    def _start_assigned(self) -> None:
-        assigned = [p for p in self.partitions.values() if p.phase is Phase.ASSIGNED]
-        if not assigned:
+    def _prepare_assigned(self) -> None:
+        """Bring partitions that were assigned on their way to run, without waiting for it."""
+        preparing = [p for p in self.partitions.values() if p.phase in PREPARING]
+        if not preparing:
             return
-        for partition in assigned:
-            partition.start()
+        self._look_up([p for p in preparing if p.phase is Phase.ASSIGNED])
+        restored = [] if self._ledger_reader.is_idle else self._ledger_reader.turn()
+        for partition in restored:
+            self._plan(partition)
+        for partition in preparing:
+            if partition in self._planned:
+                self._begin(partition)
+
+    def _look_up(self, assigned: list[Partition]) -> None:
+        """Ask for offsets in a second thread; answers go to the ledger reader."""
+        if self._running_look_up is None:
+            if assigned:
+                self._running_look_up = self._look_ups.submit(
+                    look_up, self._cluster, self._settings.topics.state, assigned
+                )
+        elif self._running_look_up.done():
+            future, self._running_look_up = self._running_look_up, None
+            self._note_positions(assigned, future)
+
+    def _note_positions(
+        self, assigned: list[Partition], future: Future[dict[Partition, Position]]
+    ) -> None:
+        found: dict[Partition, Position] = {}
+        reason = "a transaction may be hanging, see kafka-transactions.sh find-hanging"
+        try:
+            found = future.result()
+        except KafkaException as error:
+            cause: KafkaError = error.args[0]
+            reason = cause.str()
+            if cause.code() in DENIED:
+                raise StreamError(f"offsets can't be read: {reason}") from None
+        now_s = time.monotonic()
+        if found or not assigned:
+            self._look_up_progress_s = now_s
+        elif now_s - self._look_up_progress_s > self._settings.processing.restore_timeout_s:
+            raise StreamError(f"no committed offsets for {assigned}: {reason}")
+        for partition, position in found.items():
+            if partition.phase is Phase.ASSIGNED:
+                partition.enter(Phase.RESTORING)
+                partition.identify(position.topic, position.end_offset)
+                self._positions[partition] = position
+                self._ledger_reader.add(partition, position.state_end)
+
+    def _plan(self, partition: Partition) -> None:
+        """Decide where a partition starts, now that its ledger is there."""
+        position = self._positions.pop(partition)
+        start = plan_start(repr(partition), position, len(partition.ledger), self._settings)
+        for warning in start.warnings:
+            logger.warning(warning)
+        partition.begin_at(start.offset, start.checkpoint)
+        # Said at once, so that the group's start is remembered even if nothing ever arrives.
+        self._planned[partition] = (
+            start.offset != position.committed_offset
+            or start.checkpoint is None
+            or start.checkpoint.partition_count != partition.partition_count
+        )
+
+    def _begin(self, partition: Partition) -> None:
+        """Go to where a partition starts, and start it."""
+        tp = TopicPartition(partition.topic, partition.number, partition.next_offset)
+        try:
+            self._kafka.seek(tp)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:  # noqa: SLF001 - its public name
+                return
+            raise StreamError(f"{partition!r}: {error.args[0].str()}") from None
+        is_new = self._planned.pop(partition)
         if not self._paused:
-            self._kafka.resume(_topic_partitions(assigned))
-        logger.info("partitions started", extra={"partitions": sorted(map(repr, assigned))})
+            self._kafka.resume([tp])
+        partition.enter(Phase.REPLAYING if partition.is_replaying else Phase.RUNNING)
+        if is_new:
+            self.outbox.seal([(partition, self.processor.first_outputs(partition, _now_us()))])
+        logger.info(
+            "partition started",
+            extra={
+                "partition": repr(partition),
+                "offset": partition.publish_from,
+                "replay": partition.publish_from - partition.next_offset,
+                "devices": len(partition.ledger),
+            },
+        )
 
     def _process(self, messages: list[Message]) -> None:
         polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
@@ -212,22 +330,30 @@ class Consumer:
             if error is None:
                 polled[message.topic(), message.partition()].append(message)
             else:
-                self._on_message_error(error)
-        running: list[tuple[Partition, Sequence[Record]]] = [
+                self._on_message_error(message, error)
+        taken: list[tuple[Partition, Sequence[Record]]] = [
             (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()
-            if (partition := self.partitions.get(name)) and partition.phase is Phase.RUNNING
+            if (partition := self.partitions.get(name)) and partition.phase in TAKING
         ]
-        if running:
+        if taken:
             begin_s = time.monotonic()
-            results = self.processor.process(running, time.time_ns() // 1000)
-            self.outbox.seal(results)
+            results = self.processor.process(taken, _now_us())
+            for partition, _ in results:
+                if partition.phase is Phase.REPLAYING and not partition.is_replaying:
+                    partition.enter(Phase.RUNNING)
+            self.outbox.seal(
+                (partition, outputs)
+                for partition, outputs in results
+                if partition.phase is Phase.RUNNING
+            )
             totals = self.totals
             totals.polls += 1
             totals.processing_s += time.monotonic() - begin_s
-            totals.messages += sum(len(records) for _, records in running)
             for _, outputs in results:
+                totals.messages += outputs.messages
                 totals.readings += outputs.readings
+                totals.replayed += outputs.replayed
                 totals.events += len(outputs.events)
                 totals.dead_letters.update(letter.code for letter in outputs.dead_letters)
         self._hold_back()
@@ -236,7 +362,7 @@ class Consumer:
         """Pause reading while too much waits to be published; polling goes on."""
         waiting = self.waiting_records
         limit = self._settings.processing.outbox_max_records
-        owned = _topic_partitions(self.partitions.values())
+        owned = _topic_partitions(p for p in self.partitions.values() if p.phase in TAKING)
         if not self._paused and waiting > limit:
             self._kafka.pause(owned)
             self._paused = True
@@ -250,6 +376,8 @@ class Consumer:
 
     def _wait_s(self) -> float:
         """Time until a commit is due, or until the running one is looked at again."""
+        if any(p.phase in PREPARING for p in self.partitions.values()):
+            return RESTORE_WAIT_S
         if self.outbox.is_empty:
             return MAX_WAIT_S
         least_s = COMMIT_CHECK_S if self._running_commit is not None else 0.0
@@ -266,7 +394,8 @@ class Consumer:
             if not self._running_commit.done():
                 return
             self._finish_commit()
-        if not self.outbox.is_empty and time.monotonic() >= self._commit_due_s():
+        due = not self.outbox.is_empty and time.monotonic() >= self._commit_due_s()
+        if due and self._kafka.memberid():
             self._begin_commit(COMMIT_TIMEOUT_S)
 
     def _begin_commit(self, timeout_s: float) -> None:
@@ -291,29 +420,35 @@ class Consumer:
         """Wait for the running commit; whether everything taken is committed."""
         if self._running_commit is None:
             return True
+        committed = self._committing
         try:
             self._running_commit.result(timeout_s)
             self._committer.complete(self._committing)
-        except Aborted as reason:
-            logger.warning("commit aborted, to be repeated: %s", reason)
+        except Aborted as aborted:
+            logger.warning("commit aborted, to be repeated: %s", aborted)
             self.totals.aborts += 1
-            owned = self.partitions.values()
-            self.outbox.put_back(s for s in self._committing if s.partition in owned)
+            self.outbox.put_back(s for s in aborted.left if s.partition.phase is not Phase.RELEASED)
             return False
         except TimeoutError:
-            raise StreamError("a commit didn't end in time") from None
+            return False
         finally:
             if self._running_commit.done():
                 self._running_commit = None
                 self._committing = []
+        for sealed in committed:
+            sealed.partition.committed(sealed.next_offset)
         self.totals.commits += 1
         return True
 
     def _commit_now(self, timeout_s: float) -> bool:
         """One attempt to commit all that is sealed."""
         self._finish_commit(timeout_s)
+        if self._running_commit is not None:
+            return False
         if self.outbox.is_empty:
             return True
+        if not self._kafka.memberid():
+            return False
         self._begin_commit(timeout_s)
         return self._finish_commit(timeout_s + 1)
 
@@ -326,12 +461,16 @@ class Consumer:
                 raise StreamError("results were not committed in time; they will be computed again")
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
-        # Paused until the loop starts them, so that nothing arrives in this very poll.
-        self._epoch += 1
+        # At an explicit offset, or the client would look up one itself; and paused, until the loop
+        # knows where to start.
+        self._has_joined = True
         for tp in assigned:
-            partition = self.processor.add_partition(tp.topic, tp.partition, self._epoch)
+            partition = self.processor.add_partition(tp.topic, tp.partition)
             self.partitions[tp.topic, tp.partition] = partition
-        self._kafka.incremental_assign(assigned)
+        self._look_up_progress_s = time.monotonic()
+        self._kafka.incremental_assign(
+            [TopicPartition(tp.topic, tp.partition, 0) for tp in assigned]
+        )
         self._kafka.pause(assigned)
 
     def _on_revoke(self, _consumer: KafkaConsumer, revoked: list[TopicPartition]) -> None:
@@ -354,9 +493,24 @@ class Consumer:
             if (partition := self.partitions.pop((tp.topic, tp.partition), None))
         ]
         for partition in partitions:
+            partition.enter(Phase.RELEASED)
             self.processor.remove_partition(partition)
+            self._positions.pop(partition, None)
+            self._planned.pop(partition, None)
         self.outbox.drop(partitions)
+        self._ledger_reader.drop(partitions)
         logger.info("partitions released", extra={"partitions": sorted(map(repr, partitions))})
+
+    def _start_again(self, partition: Partition) -> None:
+        """Prepare a partition anew whose next message is gone: deleted, or never there."""
+        tp = TopicPartition(partition.topic, partition.number)
+        self._kafka.pause([tp])
+        self._commit_now(COMMIT_TIMEOUT_S)
+        self._forget([tp])
+        self.partitions[partition.topic, partition.number] = self.processor.add_partition(
+            partition.topic, partition.number
+        )
+        self._look_up_progress_s = time.monotonic()
 
     def _guard(
         self, callback: Callable[[KafkaConsumer, list[TopicPartition]], None]
@@ -375,17 +529,24 @@ class Consumer:
             error, self._callback_error = self._callback_error, None
             raise error
 
-    def _on_message_error(self, error: KafkaError) -> None:
+    def _on_message_error(self, message: Message, error: KafkaError) -> None:
+        name: tuple[Any, Any] = (message.topic(), message.partition())
+        partition = self.partitions.get(name)
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+            if partition is not None and partition.phase in TAKING:
+                self._start_again(partition)
+            return
         if error.fatal():
             raise StreamError(f"the consumer can't go on: {error.str()}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
-        if error.code() in {
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.GROUP_AUTHORIZATION_FAILED,
-        }:
+        if error.code() in DENIED:
             raise StreamError(error.str())
         logger.warning("consumer: %s", error.str())
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:

@@ -25,19 +25,25 @@ class Sealed:
         The partition under the assignment that it was computed for.
     next_offset
         The offset to commit: everything below it is in here or was committed before.
+    metadata
+        What to commit with it, see `Checkpoint`.
     events
         Key and value of each event.
     dead_letters
         Messages to be set aside.
+    state
+        Key and value of each ledger record, the last one of each device.
     """
 
     partition: Partition
     next_offset: int
+    metadata: str = ""
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    state: dict[bytes, bytes | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.events) + len(self.dead_letters)
+        return len(self.events) + len(self.dead_letters) + len(self.state)
 
     def follow(self, later: Sealed) -> None:
         """Take in what ``later`` holds, which was sealed after this."""
@@ -45,6 +51,8 @@ class Sealed:
             raise RuntimeError(f"{self.partition!r}: offsets would go back")
         self.events += later.events
         self.dead_letters += later.dead_letters
+        self.state.update(later.state)
+        self.metadata = later.metadata
         self.next_offset = later.next_offset
 
 
@@ -70,7 +78,16 @@ class Outbox:
     def seal(self, results: Iterable[tuple[Partition, Outputs]]) -> None:
         """Add what a poll gave."""
         for partition, outputs in results:
-            self._add(Sealed(partition, outputs.next_offset, outputs.events, outputs.dead_letters))
+            self._add(
+                Sealed(
+                    partition,
+                    outputs.next_offset,
+                    outputs.metadata,
+                    outputs.events,
+                    outputs.dead_letters,
+                    outputs.state,
+                )
+            )
 
     def take(self) -> list[Sealed]:
         """Everything that waits, to be committed at once."""

@@ -5,53 +5,81 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from stepstream.streaming.checkpoints import Checkpoint
+
 if TYPE_CHECKING:
-    from stepstream.detection import Ledger
+    from stepstream.streaming.cluster import TopicIdentity
+    from stepstream.streaming.ledger import Ledger
 
 __all__ = ["Partition", "Phase"]
 
 
 class Phase(Enum):
-    """Where an owned partition stands.
+    """Where an input partition stands.
 
     ::
 
-        ASSIGNED ──> RUNNING
-            │           │
-            └───────────┴──> (revoked or lost: forgotten)
+        ASSIGNED ──> RESTORING ──> REPLAYING ──> RUNNING
+            │            │             │            │
+            └────────────┴─────────────┴────────────┴──> RELEASED
 
     """
 
     ASSIGNED = auto()
-    """Ours since the last rebalance, paused; nothing of it is taken."""
+    """Ours since the last rebalance, paused; its committed offset is being asked for."""
+    RESTORING = auto()
+    """Its ledger is being read."""
+    REPLAYING = auto()
+    """Messages below the committed offset rebuild its windows; nothing of them is published."""
     RUNNING = auto()
-    """Its messages are processed."""
+    """Its messages are processed and the results published."""
+    RELEASED = auto()
+    """Revoked or lost: whatever is left of it is not published."""
+
+
+_NEXT = {
+    Phase.ASSIGNED: {Phase.RESTORING, Phase.RELEASED},
+    Phase.RESTORING: {Phase.REPLAYING, Phase.RUNNING, Phase.RELEASED},
+    Phase.REPLAYING: {Phase.RUNNING, Phase.RELEASED},
+    Phase.RUNNING: {Phase.RELEASED},
+    Phase.RELEASED: set[Phase](),
+}
 
 
 class Partition:
-    """One owned input partition.
+    """One input partition under one assignment; a later assignment makes another.
 
     Parameters
     ----------
     topic, number
         Its topic and number.
-    epoch
-        Number of the rebalance that gave it to this consumer; what was computed under another
-        epoch is not published.
     ledger
         Step counts of its devices.
     """
 
-    def __init__(self, topic: str, number: int, epoch: int, ledger: Ledger) -> None:
+    def __init__(self, topic: str, number: int, ledger: Ledger) -> None:
         self.topic = topic
         self.number = number
-        self.epoch = epoch
         self.ledger = ledger
         self.phase = Phase.ASSIGNED
+        self.topic_id = ""
+        self.partition_count = 0
+        self.committed_offset = 0
+        """Messages below this were published before; at the start, and with each commit."""
+        self.publish_from = 0
+        """Committed offset at the start: results of messages below it are not published."""
         self.next_offset = 0
         """Offset of the next message to take; messages below it were taken before."""
         self.stream_ms = 0
         """Stream time: the running maximum of the records' times, milliseconds."""
+        self.replay_stream_ms = 0
+        """Stream time at the end of the replay, which nothing in it goes beyond."""
+        self.replay_behind_ms = 0
+        """How far stream time was behind the clock at the end of the replay."""
+        self.replay_point = (0, 0)
+        """Oldest offset that a window needs, and stream time there, when last computed."""
+        self.taken_since = 0
+        """Messages taken since then."""
         self.next_sweep_ms = 0
         """Stream time from which idle devices are looked for again."""
         self.slots: dict[bytes, int] = {}
@@ -60,14 +88,69 @@ class Partition:
     def __repr__(self) -> str:
         return f"{self.topic}-{self.number}"
 
-    def start(self) -> None:
-        """Begin to process messages."""
-        if self.phase is not Phase.ASSIGNED:
-            raise RuntimeError(f"{self!r} can't start from {self.phase}")
-        self.phase = Phase.RUNNING
+    def enter(self, phase: Phase) -> None:
+        """Go on to a phase.
+
+        Raises
+        ------
+        RuntimeError
+            The diagram in `Phase` has no such way.
+        """
+        if phase not in _NEXT[self.phase]:
+            raise RuntimeError(f"{self!r} can't go from {self.phase} to {phase}")
+        self.phase = phase
+
+    def identify(self, topic: TopicIdentity, end_offset: int) -> None:
+        """Note which topic this is a partition of, and where it ends at the start."""
+        self.topic_id = self.ledger.topic_id = topic.topic_id
+        self.partition_count = topic.partition_count
+        self.ledger.end_offset = end_offset
+
+    def begin_at(self, committed_offset: int, checkpoint: Checkpoint | None) -> None:
+        """Set where reading begins, and with which stream time.
+
+        Parameters
+        ----------
+        committed_offset
+            Results of messages below it were published.
+        checkpoint
+            What was committed with it; without, there is nothing to be rebuilt.
+        """
+        self.publish_from = self.committed_offset = self.next_offset = committed_offset
+        if checkpoint is not None:
+            self.next_offset = min(checkpoint.replay_offset, committed_offset)
+            self.stream_ms = checkpoint.replay_ms
+            self.replay_stream_ms = checkpoint.stream_ms
+            self.replay_behind_ms = checkpoint.behind_ms
+        self.replay_point = (self.next_offset, self.stream_ms)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next message is one whose results were published before."""
+        return self.next_offset < self.publish_from
 
     def advance(self, next_offset: int) -> None:
         """Note that all messages below ``next_offset`` were taken."""
         if next_offset < self.next_offset:
             raise RuntimeError(f"{self!r} would go back from {self.next_offset} to {next_offset}")
         self.next_offset = next_offset
+
+    def committed(self, next_offset: int) -> None:
+        """Note that everything below ``next_offset`` is committed."""
+        if next_offset < self.committed_offset:
+            raise RuntimeError(
+                f"{self!r}: committed {next_offset} after {self.committed_offset} was"
+            )
+        self.committed_offset = next_offset
+
+    def checkpoint(self, now_ms: int) -> Checkpoint:
+        """What to commit with the next offset."""
+        offset, offset_ms = self.replay_point
+        return Checkpoint(
+            offset,
+            offset_ms,
+            self.stream_ms,
+            now_ms - self.stream_ms,
+            self.topic_id,
+            self.partition_count,
+        )

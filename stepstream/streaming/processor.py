@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Detector, Ledger, Readings, Rules, Steps
+from stepstream.detection import Detector, Readings, Rules, Steps
 from stepstream.messages import (
     DeadLetter,
     ErrorCode,
@@ -21,6 +21,7 @@ from stepstream.messages import (
     event_id,
     make_dead_letter,
 )
+from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.partitions import Partition
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
 MAX_RECORD_AHEAD_MS = 60_000
 """A record time further ahead of the clock than this doesn't move stream time."""
 SWEEP_INTERVAL_MS = 1_000
+REPLAY_POINT_SHARE = 8
+"""The replay point is computed again after messages have come for this share of the devices."""
 UNKNOWN = -1
 
 
@@ -59,16 +62,26 @@ class Outputs:
         Key and value of each event.
     dead_letters
         Messages to be set aside.
+    state
+        Key and value of each ledger record; None is a tombstone.
     next_offset
         Offset behind the last message taken.
-    readings
-        Readings that were taken.
+    metadata
+        What to commit with that offset.
+    messages, readings
+        Messages that were taken, and valid readings in them, without those that were replayed.
+    replayed
+        Messages that only rebuilt windows.
     """
 
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    state: dict[bytes, bytes | None] = field(default_factory=dict)
     next_offset: int = 0
+    metadata: str = ""
+    messages: int = 0
     readings: int = 0
+    replayed: int = 0
 
 
 def make_rules(settings: ProcessingSettings) -> Rules:
@@ -80,10 +93,15 @@ def make_rules(settings: ProcessingSettings) -> Rules:
     )
 
 
-def make_ledger(model: Model, settings: ProcessingSettings) -> Ledger:
+def make_ledger(
+    model: Model, settings: ProcessingSettings, group: str = "", topic: str = ""
+) -> Ledger:
     """An empty ledger for the model's steps."""
     metadata = model.metadata
     return Ledger(
+        group,
+        topic,
+        metadata.label,
         refractory_us=metadata.refractory * metadata.period_us,
         max_lateness_us=round(settings.max_lateness_s * 1e6),
     )
@@ -98,21 +116,26 @@ class Processor:
         The network.
     settings
         Units, rules and limits.
+    group
+        The consumer group, for which steps are counted.
     """
 
-    def __init__(self, model: Model, settings: ProcessingSettings) -> None:
+    def __init__(self, model: Model, settings: ProcessingSettings, group: str) -> None:
         self._model = model
+        self._group = group
         self._settings = settings
         self._decoder = ReadingsDecoder(settings)
         self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
+        self._device_ttl_ms = round(settings.device_ttl_s * 1000)
         self.detector = Detector(model, make_rules(settings))
         self._device_ids: dict[int, str] = {UNKNOWN: ""}
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
 
-    def add_partition(self, topic: str, number: int, epoch: int) -> Partition:
+    def add_partition(self, topic: str, number: int) -> Partition:
         """A partition from which nothing was taken yet."""
-        return Partition(topic, number, epoch, make_ledger(self._model, self._settings))
+        ledger = make_ledger(self._model, self._settings, self._group, topic)
+        return Partition(topic, number, ledger)
 
     def remove_partition(self, partition: Partition) -> None:
         """Forget a partition's devices."""
@@ -123,6 +146,8 @@ class Processor:
     ) -> list[tuple[Partition, Outputs]]:
         """Take messages; what they give, for each partition.
 
+        Messages that a partition has to replay rebuild its windows and give nothing.
+
         Parameters
         ----------
         polled
@@ -131,30 +156,76 @@ class Processor:
         now_us
             The clock, microseconds since the epoch.
         """
-        results = []
+        results = {partition: Outputs() for partition, _ in polled}
+        replayed, new = [], []
+        for partition, records in polled:
+            expected = bisect_left(records, partition.next_offset, key=_offset)
+            begin = bisect_left(records, partition.publish_from, expected, key=_offset)
+            if begin > expected:
+                replayed.append((partition, records[expected:begin]))
+            if begin < len(records):
+                new.append((partition, records[begin:]))
+        # Windows must have all of the one before they are asked about the other.
+        self._detect(replayed, now_us, results)
+        self._detect(new, now_us, results)
+        for partition, outputs in results.items():
+            self._seal(partition, outputs, now_us)
+        return list(results.items())
+
+    def first_outputs(self, partition: Partition, now_us: int) -> Outputs:
+        """What to commit of a partition from which nothing was taken yet."""
+        outputs = Outputs()
+        self._seal(partition, outputs, now_us)
+        return outputs
+
+    def _detect(
+        self,
+        polled: Sequence[tuple[Partition, Sequence[Record]]],
+        now_us: int,
+        results: dict[Partition, Outputs],
+    ) -> None:
         parts = []
         for partition, records in polled:
-            outputs = Outputs()
-            parts += self._take(partition, records, now_us, outputs)
-            results.append((partition, outputs))
+            parts += self._take(partition, records, now_us, results[partition])
         if parts:
-            self._publish(self.detector.feed(Readings.concatenate(parts)), dict(results))
-        return results
+            self._publish(self.detector.feed(Readings.concatenate(parts)), results, now_us // 1000)
+
+    def _seal(self, partition: Partition, outputs: Outputs, now_us: int) -> None:
+        """Complete a partition's outputs by what a successor needs to go on from there."""
+        now_ms = now_us // 1000
+        if not partition.is_replaying:
+            outputs.state.update(
+                partition.ledger.maintain(
+                    now_ms,
+                    self._device_ttl_ms,
+                    lambda device_id: device_id.encode() in partition.slots,
+                )
+            )
+        # As often as it costs little beside the messages themselves; an older point is right too.
+        if partition.taken_since * REPLAY_POINT_SHARE >= len(partition.slots):
+            slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
+            partition.replay_point = self.detector.windows.replay_point(
+                slots, partition.stream_ms
+            ) or (partition.next_offset, partition.stream_ms)
+            partition.taken_since = 0
+        outputs.next_offset = partition.next_offset
+        outputs.metadata = partition.checkpoint(now_ms).encode()
 
     def _take(
         self, partition: Partition, records: Sequence[Record], now_us: int, outputs: Outputs
     ) -> list[Readings]:
         offsets = [record.offset() for record in records]
-        if offsets[0] < partition.next_offset:
-            begin = bisect_left(offsets, partition.next_offset)
-            records, offsets = records[begin:], offsets[begin:]
-        if not records:
-            outputs.next_offset = partition.next_offset
-            return []
-        outputs.next_offset = offsets[-1] + 1
-        partition.advance(outputs.next_offset)
+        replays = partition.is_replaying
+        partition.advance(offsets[-1] + 1)
+        partition.taken_since += len(records)
+        if replays:
+            # As far as it matters, the clock is what it was when these were taken first.
+            now_us = (partition.stream_ms + partition.replay_behind_ms) * 1000
+            latest_ms = partition.replay_stream_ms
+        else:
+            latest_ms = now_us // 1000 + MAX_RECORD_AHEAD_MS
         record_ms = [record.timestamp()[1] for record in records]
-        stream_ms = self._advance_stream_time(partition, record_ms, now_us)
+        stream_ms = _advance_stream_time(partition, record_ms, latest_ms)
         if stream_ms[0] >= partition.next_sweep_ms:
             self._sweep(partition, int(stream_ms[0]))
 
@@ -167,12 +238,17 @@ class Processor:
             self._open_slots(partition, keys, ids, slots, invalid)
         message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
         if invalid:
-            for row in sorted(invalid):
-                letter = self._set_aside(partition, records[row], invalid[row])
-                outputs.dead_letters.append(letter)
+            if not replays:
+                for row in sorted(invalid):
+                    letter = self._set_aside(partition, records[row], invalid[row])
+                    outputs.dead_letters.append(letter)
             good = ~np.isin(message, list(invalid))
             message, time_us, axes = message[good], time_us[good], axes[good]
-        outputs.readings = len(message)
+        if replays:
+            outputs.replayed = len(records)
+        else:
+            outputs.messages = len(records)
+            outputs.readings = len(message)
         if not len(message):
             return []
         return [
@@ -201,17 +277,6 @@ class Processor:
                     except InvalidMessage as error:
                         invalid[row] = error
         return slots, ids, invalid
-
-    def _advance_stream_time(
-        self, partition: Partition, record_ms: list[int], now_us: int
-    ) -> NDArray[np.int64]:
-        """Stream time at each message."""
-        times = np.array(record_ms, np.int64)
-        times[times > now_us // 1000 + MAX_RECORD_AHEAD_MS] = 0
-        times[0] = max(int(times[0]), partition.stream_ms)
-        np.maximum.accumulate(times, out=times)
-        partition.stream_ms = int(times[-1])
-        return times
 
     def _open_slots(
         self,
@@ -276,16 +341,38 @@ class Processor:
             del self._keys[slot], self._device_ids[slot], self._partitions[slot]
         self.detector.remove_devices(np.array(slots, np.intp))
 
-    def _publish(self, steps: Steps, results: dict[Partition, Outputs]) -> None:
+    def _publish(self, steps: Steps, results: dict[Partition, Outputs], now_ms: int) -> None:
         """Count steps and encode those that weren't counted before."""
         label = self._model.metadata.label
         rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
         for (slot, offset), message_steps in groupby(rows, key=lambda row: row[:2]):
-            found = [row for _, _, row in message_steps]
             partition, device_id = self._partitions[slot], self._device_ids[slot]
+            if offset < partition.publish_from:
+                continue
+            outputs = results[partition]
+            found = [row for _, _, row in message_steps]
             counts = partition.ledger.count(device_id, offset, [end_us for _, end_us, *_ in found])
             for number, (row, count) in enumerate(zip(found, counts, strict=True)):
                 if count is not None:
                     name = event_id(partition.topic, partition.number, offset, number)
                     event = Event.of(device_id, count, *row, label, name)
-                    results[partition].events.append((self._keys[slot], encode_event(event)))
+                    outputs.events.append((self._keys[slot], encode_event(event)))
+            if any(counts):
+                key, value = partition.ledger.record(device_id, now_ms)
+                outputs.state[key] = value
+
+
+def _offset(record: Record) -> int:
+    return record.offset()
+
+
+def _advance_stream_time(
+    partition: Partition, record_ms: list[int], latest_ms: int
+) -> NDArray[np.int64]:
+    """Stream time at each message; record times later than ``latest_ms`` don't move it."""
+    times = np.array(record_ms, np.int64)
+    times[times > latest_ms] = 0
+    times[0] = max(int(times[0]), partition.stream_ms)
+    np.maximum.accumulate(times, out=times)
+    partition.stream_ms = int(times[-1])
+    return times

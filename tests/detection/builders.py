@@ -127,7 +127,7 @@ class Feed:
 
     def history_offset(self) -> int:
         """Offset from which some device still needs its readings."""
-        return int(self.detector.history_offset(np.array(list(self.slots.values()))).min())
+        return int(self.detector.windows.history(np.array(list(self.slots.values())))[0].min())
 
 
 def by_device(found: Iterable[Found]) -> dict[int, list[Found]]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from stepstream.detection import Ledger
 from stepstream.errors import StreamError
 from stepstream.messages import DeadLetter, ErrorCode
 from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.cluster import Cluster, Committed
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
+from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.outbox import Sealed
 from stepstream.streaming.partitions import Partition
 from tests.kafka.builders import wait_until
@@ -38,17 +39,28 @@ def member(settings: Settings) -> Consumer:
 
 
 def committer(settings: Settings, consumer: Consumer) -> Committer:
-    producer = Producer(producer_properties(settings))
+    def make_producer() -> Producer:
+        return Producer(producer_properties(settings))
+
     if settings.processing.guarantee == "exactly_once":
-        return ExactlyOnce(producer, settings.topics, settings.kafka.effective_transactional_id())
-    return AtLeastOnce(producer, consumer, settings.topics)
+        transactional_id = settings.kafka.effective_transactional_id()
+        return ExactlyOnce(make_producer, Cluster(settings), settings.topics, transactional_id)
+    return AtLeastOnce(make_producer(), consumer, settings.topics)
 
 
 def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
-    partition = Partition(topics.readings, number, 1, Ledger(200_000, 600_000_000))
+    ledger = Ledger(topics.group, topics.readings, "model-1", 200_000, 600_000_000)
+    partition = Partition(topics.readings, number, ledger)
     headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
     letter = DeadLetter(b"bad", None, headers, ErrorCode.NULL_VALUE)
-    return Sealed(partition, next_offset, [(b"device", value) for value in values], [letter])
+    return Sealed(
+        partition,
+        next_offset,
+        "metadata",
+        [(b"device", value) for value in values],
+        [letter],
+        {b"key": b"%d" % next_offset},
+    )
 
 
 def commit(made: Committer, group: object, *taken: Sealed) -> None:
@@ -73,7 +85,11 @@ def test_a_commit_publishes_everything_with_its_offsets(topics: TopicSet, guaran
     letters = topics.read(topics.dead_letters)
     assert [m.value() for m in letters] == [None] * 3
     assert letters[0].headers() == [("stepstream-error", b"null-value")]
+    state = [(m.partition() or 0, m.value() or b"") for m in topics.read(topics.state)]
+    assert sorted(state) == [(0, b"5"), (0, b"9"), (2, b"7")]
     assert topics.committed() == {0: 9, 2: 7}
+    positions = Cluster(settings).committed_offsets([(topics.readings, 0)])
+    assert positions == {(topics.readings, 0): Committed(9, "metadata")}
     consumer.close()
 
 
@@ -121,6 +137,13 @@ def test_a_second_owner_of_the_transactional_id_is_named(topics: TopicSet) -> No
     first, second = committer(settings, consumer), committer(settings, consumer)
     first.open(20)
     second.open(20)
+    group = consumer.consumer_group_metadata()
+    # Once may be a transaction that timed out: it is fenced, finds nothing committed, tries again.
+    with pytest.raises(Aborted) as aborted:
+        commit(first, group, sealed(topics, 0, 5, b"a"))
+    assert [left.next_offset for left in aborted.value.left] == [5]
+    committer(settings, consumer).open(20)
     with pytest.raises(StreamError, match=settings.kafka.effective_transactional_id()):
-        commit(first, consumer.consumer_group_metadata(), sealed(topics, 0, 5, b"a"))
+        commit(first, group, *aborted.value.left)
+    assert topics.read(topics.events) == []
     consumer.close()

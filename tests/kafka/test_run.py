@@ -76,8 +76,8 @@ def test_two_consumers_publish_once_what_detect_finds_in_the_recordings(
     for name, value in topics.environment().items():
         monkeypatch.setenv(name, value)
     with RunProcess(topics, tmp_path, "a") as first, RunProcess(topics, tmp_path, "b") as second:
-        first.wait_for_log("partitions started")
-        second.wait_for_log("partitions started")
+        first.wait_for_log("partition started")
+        second.wait_for_log("partition started")
         options = ["--rate", "80", "--speed", "60", "--truth", str(truth)]
         assert main(["simulate", *map(str, files), *options]) == 0
         topics.wait_consumed()
@@ -202,11 +202,11 @@ def test_a_consumer_that_joins_and_leaves_loses_and_repeats_no_reading(
     stream = walk(12, 24.0, batch=5)
     third = len(stream) // 3
     with RunProcess(topics, tmp_path, "a") as first:
-        first.wait_for_log("partitions started")
+        first.wait_for_log("partition started")
         topics.produce(stream[:third])
         with RunProcess(topics, tmp_path, "b") as second:
             topics.produce(stream[third : 2 * third])
-            second.wait_for_log("partitions started")
+            second.wait_for_log("partition started")
             topics.wait_consumed()
             assert second.terminate() == 0
         topics.produce(stream[2 * third :])

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from stepstream.detection import Ledger
+from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Outputs
 
 
-def partition(number: int = 0, epoch: int = 1) -> Partition:
-    return Partition("readings", number, epoch, Ledger(200_000, 600_000_000))
+def partition(number: int = 0) -> Partition:
+    ledger = Ledger("group", "readings", "model-1", 200_000, 600_000_000)
+    return Partition("readings", number, ledger)
 
 
 def outputs(next_offset: int, *events: bytes) -> Outputs:
@@ -40,7 +41,7 @@ def test_what_an_abort_puts_back_comes_before_what_was_sealed_meanwhile() -> Non
 
 
 def test_a_revoked_partition_is_dropped_and_its_next_assignment_is_another() -> None:
-    outbox, old, new = Outbox(), partition(0, 1), partition(0, 2)
+    outbox, old, new = Outbox(), partition(0), partition(0)
     outbox.seal([(old, outputs(10, b"a"))])
     outbox.drop([old])
     assert outbox.is_empty
@@ -55,12 +56,15 @@ def test_offsets_that_would_go_back_are_refused() -> None:
         outbox.seal([(mine, outputs(9))])
 
 
-def test_a_partition_starts_once_and_never_goes_back() -> None:
+def test_a_partition_goes_its_way_once_and_never_back() -> None:
     mine = partition()
-    mine.start()
-    assert mine.phase is Phase.RUNNING
-    with pytest.raises(RuntimeError, match="can't start"):
-        mine.start()
+    with pytest.raises(RuntimeError, match="can't go"):
+        mine.enter(Phase.RUNNING)
+    mine.enter(Phase.RESTORING)
+    mine.enter(Phase.RUNNING)
+    mine.committed(7)
+    with pytest.raises(RuntimeError, match="committed 6 after 7"):
+        mine.committed(6)
     mine.advance(5)
     with pytest.raises(RuntimeError, match="go back"):
         mine.advance(4)

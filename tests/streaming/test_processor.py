@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def processor(**changes: Any) -> tuple[Processor, Partition]:
-    made = Processor(TransparentModel(), ProcessingSettings(**changes))
-    return made, made.add_partition("readings", 3, epoch=1)
+    made = Processor(TransparentModel(), ProcessingSettings(**changes), "group")
+    return made, made.add_partition("readings", 3)
 
 
 def walk(device: str, steps: int, first_offset: int = 0) -> list[FakeRecord]:
@@ -180,7 +180,7 @@ def test_a_removed_partition_frees_its_devices() -> None:
 
 def test_partitions_share_a_poll_and_keep_their_devices_apart() -> None:
     made, first = processor()
-    second = made.add_partition("readings", 4, epoch=1)
+    second = made.add_partition("readings", 4)
     results = dict(made.process([(first, walk("phone", 2)), (second, walk("phone", 3))], NOW_US))
     assert len(results[first].events) == 2
     assert len(results[second].events) == 3

@@ -1,0 +1,88 @@
+"""Checkpoints: what stands beside a committed offset, so that a successor can rebuild windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from stepstream.errors import StreamError
+
+__all__ = ["Checkpoint"]
+
+VERSION = 1
+NAME = "stepstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The metadata of a committed offset.
+
+    Attributes
+    ----------
+    replay_offset
+        Oldest input offset that a window still needs: where a successor begins to read.
+    replay_ms
+        Stream time there, milliseconds since the epoch.
+    stream_ms
+        Stream time at the committed offset.
+    behind_ms
+        By how much stream time was behind the consumer's clock then. During a replay, the
+        clock is taken to be stream time plus this, so that what was refused as lying in the
+        future is refused again.
+    topic_id
+        Identity of the input topic; empty where the broker gives none.
+    partition_count
+        Partitions that the input topic had.
+    """
+
+    replay_offset: int
+    replay_ms: int
+    stream_ms: int
+    behind_ms: int
+    topic_id: str
+    partition_count: int
+
+    def encode(self) -> str:
+        """The commit metadata: ASCII, below 150 bytes."""
+        fields = (
+            f"{NAME}/{VERSION}",
+            self.replay_offset,
+            self.replay_ms,
+            self.stream_ms,
+            self.behind_ms,
+            self.topic_id,
+            self.partition_count,
+        )
+        return " ".join(str(field) or "-" for field in fields)
+
+    @classmethod
+    def decode(cls, metadata: str) -> Self | None:
+        """The checkpoint in commit metadata, or None if another program wrote it.
+
+        Raises
+        ------
+        StreamError
+            A newer release wrote it.
+        """
+        name, *fields = metadata.split(" ")
+        program, _, version = name.partition("/")
+        if program != NAME or not version.isdecimal():
+            return None
+        if int(version) > VERSION:
+            raise StreamError(
+                f"the committed offsets have metadata of version {version}, this release reads up "
+                f"to {VERSION}: run the release that wrote them, or a newer one"
+            )
+        try:
+            replay_offset, replay_ms, stream_ms, behind_ms = map(int, fields[:4])
+            topic_id, partition_count = fields[4:6]
+            return cls(
+                replay_offset,
+                replay_ms,
+                stream_ms,
+                behind_ms,
+                "" if topic_id == "-" else topic_id,
+                int(partition_count),
+            )
+        except ValueError:
+            return None

@@ -1,0 +1,115 @@
+"""What the consumer asks of the cluster beside reading and writing; every call blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from stepstream.streaming.clients import CONSUMER_ONLY, PRODUCER_ONLY, client_properties
+from stepstream.streaming.topics import check_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepstream.settings import Settings
+
+__all__ = ["Cluster", "Committed", "TopicIdentity"]
+
+TIMEOUT_S = 10.0
+NO_OFFSET = -1
+
+
+@dataclass(frozen=True)
+class TopicIdentity:
+    """A topic's id, empty where the broker gives none, and its number of partitions."""
+
+    topic_id: str
+    partition_count: int
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A committed offset, -1 if there is none, and its metadata."""
+
+    offset: int
+    metadata: str
+
+
+class Cluster:
+    """Questions to the cluster: topics, committed offsets, ends of partitions.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+
+    Notes
+    -----
+    Methods raise ``KafkaException`` for whatever Kafka answers or doesn't.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(
+            {
+                **client_properties(settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY),
+                "retry.backoff.ms": 20,
+            }
+        )
+
+    def check_topics(self) -> list[str]:
+        """What is wrong with the topics, in words."""
+        return check_topics(self._admin, self._settings.topics)
+
+    def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+        """Ids and partition counts of topics."""
+        futures = self._admin.describe_topics(
+            TopicCollection(list(topics)), request_timeout=TIMEOUT_S
+        )
+        found = {name: future.result() for name, future in futures.items()}
+        return {
+            name: TopicIdentity(str(topic.topic_id), len(topic.partitions))
+            for name, topic in found.items()
+        }
+
+    def committed_offsets(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], Committed]:
+        """The group's committed offsets; left out while a transaction may still change them."""
+        group = self._settings.kafka.group_id
+        asked = [TopicPartition(topic, number) for topic, number in partitions]
+        futures = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, asked)],
+            require_stable=True,
+            request_timeout=TIMEOUT_S,
+        )
+        found: dict[tuple[str, int], Committed] = {}
+        for tp in futures[group].result().topic_partitions or []:
+            if tp.error is not None:
+                if tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                    continue
+                raise KafkaException(tp.error)
+            found[tp.topic, tp.partition] = Committed(max(NO_OFFSET, tp.offset), tp.metadata or "")
+        return found
+
+    def offsets(
+        self, partitions: Iterable[tuple[str, int]], *, at_end: bool
+    ) -> dict[tuple[str, int], int]:
+        """First offsets of partitions, or their ends, including what isn't committed yet."""
+        kind: Any = OffsetSpec  # its methods have no types
+        spec = kind.latest() if at_end else kind.earliest()
+        request: dict[Any, Any] = {TopicPartition(topic, n): spec for topic, n in partitions}
+        futures = self._admin.list_offsets(
+            request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_S
+        )
+        return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}

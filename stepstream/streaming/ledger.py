@@ -1,0 +1,252 @@
+"""The ledger: how many steps each device has made, and which of them are already counted."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepstream.errors import StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Entry", "Ledger", "LedgerRecord"]
+
+VERSION = 1
+FORGET_INTERVAL_MS = 1_000
+FORGET_AT_ONCE = 10_000
+"""Entries whose age is looked at in one interval."""
+
+
+class LedgerRecord(msgspec.Struct):
+    """An entry as the state topic holds it: JSON; unknown fields are ignored.
+
+    Attributes
+    ----------
+    version
+        Of this form; a release refuses one that is newer than its own.
+    step_count, ended_us, offset
+        See `Entry`.
+    topic_id
+        Identity of the input topic that ``offset`` belongs to; empty where the broker gives none.
+    model
+        Name and version of the model that found the last step.
+    """
+
+    version: int
+    step_count: int
+    ended_us: int
+    offset: int
+    topic_id: str
+    model: str
+
+
+class _Version(msgspec.Struct):
+    version: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a device's counted steps.
+
+    Attributes
+    ----------
+    step_count
+        Steps counted.
+    ended_us
+        End of the last of them, microseconds since the epoch.
+    offset
+        Input offset of the message that completed it; -1 if that was in another topic.
+    written_ms
+        When this was written to the state topic, milliseconds since the epoch.
+    """
+
+    step_count: int
+    ended_us: int
+    offset: int
+    written_ms: int = 0
+
+
+_decode_record = msgspec.json.Decoder(LedgerRecord).decode
+_decode_version = msgspec.json.Decoder(_Version).decode
+_decode_key = msgspec.json.Decoder(tuple[str, str, str]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Ledger:
+    """Counts the steps of the devices of one input partition, each once.
+
+    Parameters
+    ----------
+    group, topic
+        Consumer group and input topic: with the device, the key of a record in the state topic.
+    model
+        Name and version of the model.
+    refractory_us
+        Least time between the ends of two steps of a device.
+    max_lateness_us
+        A step that ends further before the last one was made after the device's clock was set
+        back.
+    """
+
+    def __init__(
+        self, group: str, topic: str, model: str, refractory_us: int, max_lateness_us: int
+    ) -> None:
+        self.topic_id = ""
+        """Identity of the input topic."""
+        self.end_offset: int | None = None
+        """End of the input partition at the start: no offset from there on can be right."""
+        self._group = group
+        self._topic = topic
+        self._model = model
+        self._refractory_us = refractory_us
+        self._max_lateness_us = max_lateness_us
+        self._entries: dict[str, Entry] = {}
+        self._key_prefix = _encode([group, topic])[:-1] + b","
+        self._next_look_ms = 0
+        self._look: Iterator[str] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, device_id: str) -> Entry | None:
+        """The device's entry, if any step of it was counted."""
+        return self._entries.get(device_id)
+
+    def count(self, device_id: str, offset: int, ends_us: Sequence[int]) -> list[int | None]:
+        """Count the steps that one message completed.
+
+        Parameters
+        ----------
+        device_id
+            The device.
+        offset
+            The message's offset; nothing is counted at or below that of the last counted step.
+        ends_us
+            Ends of the steps, in the order in which they were found.
+
+        Returns
+        -------
+        list of int or None
+            For each step, the device's step count with it, or None if it isn't counted.
+        """
+        entry = self._entries.get(device_id)
+        if entry is not None and offset <= entry.offset:
+            return [None] * len(ends_us)
+        counts: list[int | None] = []
+        for end_us in ends_us:
+            if entry is None:
+                entry = Entry(1, end_us, offset)
+            elif self._is_new(end_us - entry.ended_us):
+                entry = Entry(entry.step_count + 1, end_us, offset)
+            else:
+                counts.append(None)
+                continue
+            counts.append(entry.step_count)
+        if entry is not None:
+            self._entries[device_id] = entry
+        return counts
+
+    def _is_new(self, later_us: int) -> bool:
+        return later_us >= self._refractory_us or later_us < -self._max_lateness_us
+
+    def record(self, device_id: str, now_ms: int) -> tuple[bytes, bytes]:
+        """Key and value of the state record of a device's entry, written at ``now_ms``."""
+        entry = msgspec.structs.replace(self._entries[device_id], written_ms=now_ms)
+        self._entries[device_id] = entry
+        record = LedgerRecord(
+            VERSION, entry.step_count, entry.ended_us, entry.offset, self.topic_id, self._model
+        )
+        return self._key(device_id), _encode(record)
+
+    def restore(self, key: bytes | None, value: bytes | None, written_ms: int) -> None:
+        """Take in a record of the state topic; those of other groups and topics are passed over.
+
+        Of two records of a device, the one with the higher input offset holds: under
+        at-least-once, a consumer that had lost its partition may have written last.
+
+        Raises
+        ------
+        StreamError
+            A newer release has written the record, in a form that this one can't read.
+        """
+        if key is None or not key.startswith(self._key_prefix):
+            return
+        device_id = _decode_key(key)[2]
+        if value is None:
+            self._entries.pop(device_id, None)
+            return
+        record = self._decode(device_id, value)
+        known = record.topic_id == self.topic_id and (
+            self.end_offset is None or record.offset < self.end_offset
+        )
+        offset = record.offset if known else -1
+        entry = self._entries.get(device_id)
+        if entry is None or offset >= entry.offset:
+            self._entries[device_id] = Entry(record.step_count, record.ended_us, offset, written_ms)
+
+    @staticmethod
+    def _decode(device_id: str, value: bytes) -> LedgerRecord:
+        try:
+            record = _decode_record(value)
+        except msgspec.MsgspecError as error:
+            try:
+                version = _decode_version(value).version
+            except msgspec.MsgspecError:
+                version = 0
+            if version <= VERSION:
+                raise StreamError(
+                    f"the step count of {device_id!r} can't be read: {error}"
+                ) from None
+        else:
+            version = record.version
+        if version > VERSION:
+            raise StreamError(
+                f"the step count of {device_id!r} has version {version}, this release reads up to "
+                f"{VERSION}: run the release that wrote it, or a newer one"
+            )
+        return record
+
+    def maintain(
+        self, now_ms: int, ttl_ms: int, is_live: Callable[[str], bool]
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Forget devices that made no step for long; keep those that are still there.
+
+        Looks at a part of the entries at a time, at most once a second.
+
+        Parameters
+        ----------
+        now_ms
+            The clock, milliseconds since the epoch.
+        ttl_ms
+            An entry that was written longer ago, and whose device has no window, is forgotten.
+        is_live
+            Whether a device has a window; its entry is written again at half that age.
+
+        Returns
+        -------
+        list of (bytes, bytes or None)
+            Records for the state topic: tombstones, and entries to be written again.
+        """
+        if now_ms < self._next_look_ms or not self._entries:
+            return []
+        self._next_look_ms = now_ms + FORGET_INTERVAL_MS
+        looked_at = list(itertools.islice(self._look, FORGET_AT_ONCE))
+        if not looked_at:
+            self._look = iter(list(self._entries))
+            looked_at = list(itertools.islice(self._look, FORGET_AT_ONCE))
+        records: list[tuple[bytes, bytes | None]] = []
+        for device_id in looked_at:
+            entry = self._entries.get(device_id)
+            age_ms = 0 if entry is None else now_ms - entry.written_ms
+            if age_ms > ttl_ms // 2:
+                if is_live(device_id):
+                    records.append(self.record(device_id, now_ms))
+                elif age_ms > ttl_ms:
+                    del self._entries[device_id]
+                    records.append((self._key(device_id), None))
+        return records
+
+    def _key(self, device_id: str) -> bytes:
+        return self._key_prefix + _encode(device_id) + b"]"

@@ -1,0 +1,179 @@
+"""Crashes without a broker: a log, what was committed, consumers that die at any moment."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepstream.settings import ProcessingSettings
+from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.outbox import Outbox
+from stepstream.streaming.partitions import Phase
+from stepstream.streaming.processor import Processor
+from tests.builders import encode
+from tests.detection.builders import EPOCH_US, TransparentModel
+from tests.detection.streams import Stream, streams
+from tests.streaming.records import FakeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL = TransparentModel()
+TOPIC = TopicIdentity("topic-id", 4)
+NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
+
+
+def messages(stream: Stream) -> list[FakeRecord]:
+    """The stream as messages of one partition."""
+    records = []
+    for offset, group in groupby(stream.readings, key=lambda reading: reading.offset):
+        readings = list(group)
+        columns = zip(*(reading.axes for reading in readings), strict=True)
+        value = {
+            "timestamp": [reading.time_us / 1e6 for reading in readings],
+            **{name: list(column) for name, column in zip(NAMES, columns, strict=True)},
+        }
+        key = f"device-{readings[0].device}".encode()
+        records.append(FakeRecord(key, encode(value), offset, readings[0].stream_ms))
+    return records
+
+
+class Kafka:
+    """What outlives a consumer: the input, and all that was committed."""
+
+    def __init__(self, log: Sequence[FakeRecord], behind_ms: int = 0) -> None:
+        self.log = log
+        self.behind_ms = behind_ms
+        self.offset = 0
+        self.metadata = ""
+        self.state: list[tuple[bytes, bytes | None]] = []
+        self.events: list[dict[str, Any]] = []
+        self.dead_letters: list[int] = []
+        self.replayed = 0
+
+
+class Consumer:
+    """One life of a consumer: everything between its assignment and its end."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self.kafka = kafka
+        self.processor = Processor(MODEL, ProcessingSettings(), "group")
+        self.partition = self.processor.add_partition("readings", 0)
+        self.partition.enter(Phase.RESTORING)
+        self.partition.identify(TOPIC, kafka.log[-1].offset() + 1)
+        for key, value in kafka.state:
+            self.partition.ledger.restore(key, value, 0)
+        self.partition.begin_at(kafka.offset, Checkpoint.decode(kafka.metadata))
+        self.outbox = Outbox()
+
+    def poll(self, size: int) -> bool:
+        """Take the next messages, at the time when the last of them arrives."""
+        log = self.kafka.log
+        begin = next(
+            (i for i, record in enumerate(log) if record.offset() >= self.partition.next_offset),
+            len(log),
+        )
+        records = log[begin : begin + size]
+        if not records:
+            return False
+        now_ms = max(record.time_ms for record in log[: begin + size]) + self.kafka.behind_ms
+        results = self.processor.process([(self.partition, records)], now_ms * 1000)
+        for _, outputs in results:
+            self.kafka.replayed += outputs.replayed
+        if not self.partition.is_replaying:
+            self.outbox.seal(results)
+        return True
+
+    def commit(self) -> None:
+        for sealed in self.outbox.take():
+            self.partition.committed(sealed.next_offset)
+            kafka = self.kafka
+            kafka.events += [json.loads(value) for _, value in sealed.events]
+            kafka.state += sealed.state.items()
+            kafka.dead_letters += [
+                int(dict(letter.headers)["stepstream-offset"] or b"")
+                for letter in sealed.dead_letters
+            ]
+            kafka.offset, kafka.metadata = sealed.next_offset, sealed.metadata
+
+
+def run(kafka: Kafka, seed: int, *, crashes: bool) -> Kafka:
+    random = np.random.default_rng(seed)
+    consumer = Consumer(kafka)
+    while consumer.poll(int(random.integers(1, 40))):
+        if random.random() < 0.4:
+            consumer.commit()
+        if crashes and random.random() < 0.08:
+            consumer = Consumer(kafka)
+    consumer.commit()
+    return kafka
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int) -> None:
+    log = messages(stream)
+    expected = run(Kafka(log), seed, crashes=False)
+    crashed = run(Kafka(log), seed, crashes=True)
+    assert crashed.events == expected.events
+    counts: dict[str, int] = {}
+    for event in crashed.events:
+        assert event["step_count"] == counts.get(event["device_id"], 0) + 1
+        counts[event["device_id"]] = event["step_count"]
+
+
+def glitching(stream: Stream, seed: int) -> list[FakeRecord]:
+    """The stream with readings and record times that were ahead of the clock when they came."""
+    random = np.random.default_rng(seed)
+    log = []
+    for record in messages(stream):
+        time_ms, value = record.time_ms, record.message_value
+        if random.random() < 0.01:
+            time_ms += 63_000
+        elif random.random() < 0.01:
+            content = json.loads(value or b"")
+            content["timestamp"] = [t + 63 for t in content["timestamp"]]
+            value = encode(content)
+        log.append(FakeRecord(record.message_key, value, record.message_offset, time_ms))
+    return log
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, seed: int) -> None:
+    # Messages one by one, so that each is judged by the clock at its own arrival.
+    log = glitching(stream, seed)
+    arrival_ms = list(np.maximum.accumulate([record.time_ms for record in messages(stream)]))
+    assert arrival_ms[0] >= EPOCH_US // 1000
+
+    def life(*, crashes: bool) -> Kafka:
+        random = np.random.default_rng(seed)
+        kafka = Kafka(log)
+        consumer, at = Consumer(kafka), 0
+        while at < len(log):
+            begin = next(
+                i for i, r in enumerate(log) if r.offset() >= consumer.partition.next_offset
+            )
+            at = max(at, begin)
+            now_us = int(arrival_ms[at]) * 1000
+            results = consumer.processor.process([(consumer.partition, [log[begin]])], now_us)
+            if not consumer.partition.is_replaying:
+                consumer.outbox.seal(results)
+            if begin == at:
+                at += 1
+            if random.random() < 0.3:
+                consumer.commit()
+            if crashes and random.random() < 0.03 and at < len(log):
+                consumer = Consumer(kafka)
+        consumer.commit()
+        return kafka
+
+    expected, crashed = life(crashes=False), life(crashes=True)
+    assert crashed.events == expected.events
+    assert crashed.dead_letters == expected.dead_letters
