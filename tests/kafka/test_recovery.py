@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from threading import Thread
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from stepstream.cli import main
@@ -12,6 +12,8 @@ from tests.kafka.builders import RunProcess, wait_until
 from tests.kafka.test_run import by_device, shifted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from tests.kafka.builders import TopicSet
@@ -32,7 +34,7 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
     for name, value in topics.environment().items():
         monkeypatch.setenv(name, value)
     options = ["--rate", "80", "--speed", "40", "--truth", str(truth)]
-    playing = Thread(target=main, args=(["simulate", *map(str, files), *options],))
+    play = [sys.executable, "-m", "stepstream", "simulate", *map(str, files), *options]
     quick = {"STEPSTREAM_KAFKA__PROPERTIES": json.dumps({"session.timeout.ms": 6000})}
 
     def grown(least: int) -> bool:
@@ -43,14 +45,14 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
     try:
         for consumer in consumers:
             consumer.wait_for_log("partition started")
-        playing.start()
+        playing = subprocess.Popen(play)
         taken = 0
         for _ in range(2):
             wait_until("progress", lambda: grown(taken + 8_000))  # noqa: B023 - called at once
             consumers.pop(0).kill()
             consumers.append(RunProcess(topics, tmp_path, f"run-{next(names)}", **quick))
             taken = sum(topics.committed().values())
-        playing.join()
+        assert playing.wait(120) == 0
         topics.wait_consumed()
         assert [consumer.terminate() for consumer in consumers] == [0, 0]
     finally:
