@@ -58,6 +58,12 @@ METRICS = (
         lambda consumer: consumer.totals.readings,
     ),
     Metric(
+        "stepstream_replayed_messages",
+        "counter",
+        "Messages read again to rebuild windows after a restart or a rebalance.",
+        lambda consumer: consumer.totals.replayed,
+    ),
+    Metric(
         "stepstream_late_readings",
         "counter",
         "Readings dropped because their device was already past them.",

@@ -220,7 +220,7 @@ class ProcessingSettings(_Group):
     stuck_after_s: float = Field(60.0, ge=1, json_schema_extra=_unit("s"))
     """Time after which a loop that doesn't turn counts as stuck: it is no longer live."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
-    """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`; see the delivery guarantees."""
+    """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))
     """Time for the last commit and for leaving the group at the end."""
     accel_unit: Literal["m/s2", "g"] = "m/s2"

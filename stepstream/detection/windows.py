@@ -266,7 +266,12 @@ class Windows:
         -------
         (n,) int64, (n,) int64
         """
-        offset, stream_ms = self._needed(slots)
+        return self._pinned(slots, *self._needed(slots))
+
+    def _pinned(
+        self, slots: NDArray[np.intp], offset: NDArray[np.int64], stream_ms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What each window needs, or its pin, where that is older and still holds."""
         pinned = (stream_ms <= self._pin_until_ms[slots]) & (self._pin_offset[slots] < offset)
         return (
             np.where(pinned, self._pin_offset[slots], offset),
@@ -293,11 +298,11 @@ class Windows:
             (self.last_us[slots] != NO_TIME)
             & (stream_ms - self.last_stream_ms[slots] <= self.rules.idle_timeout_ms)
         ]
-        needed_ms = self._needed(slots)[1]
-        slots = slots[stream_ms - needed_ms <= self.rules.max_age_ms]
-        if not len(slots):
+        offset, offset_ms = self._needed(slots)
+        live = stream_ms - offset_ms <= self.rules.max_age_ms
+        if not live.any():
             return None
-        offset, offset_ms = self.history(slots)
+        offset, offset_ms = self._pinned(slots[live], offset[live], offset_ms[live])
         oldest = int(offset.argmin())
         return int(offset[oldest]), int(offset_ms[oldest])
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stepstream.errors import StreamError
+from stepstream.streaming.clients import explain_kafka_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from stepstream.settings import TopicSettings
     from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.outbox import Sealed
 
     OnDelivery = Callable[[KafkaError | None, object], None]
+    ProducerRecord = tuple[str, dict[str, Any]]
 
 __all__ = ["Aborted", "AtLeastOnce", "Committer", "ExactlyOnce"]
 
@@ -118,9 +120,10 @@ class ExactlyOnce:
             self._transact(taken, group, deadline_s)
         except KafkaException as error:
             cause: KafkaError = error.args[0]
-            if not cause.fatal() and cause.txn_requires_abort():
+            if cause.fatal() or not cause.txn_requires_abort():
+                self._settle(taken, cause)
+            else:
                 self._abort(taken, cause.str(), deadline_s)
-            self._settle(taken, cause)
         except BufferError as error:
             self._abort(taken, str(error), deadline_s)
         self._fenced = 0
@@ -135,9 +138,8 @@ class ExactlyOnce:
     def _transact(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
         producer, offsets = self._producer, _offsets(taken)
         producer.begin_transaction()
-        for sealed in taken:
-            _produce_results(producer, self._topics, sealed, deadline_s)
-            _produce_state(producer, self._topics, sealed, deadline_s)
+        _produce(producer, _results(taken, self._topics), deadline_s)
+        _produce(producer, _ledger_records(taken, self._topics), deadline_s)
         self._retry(
             lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s), deadline_s
         )
@@ -148,8 +150,10 @@ class ExactlyOnce:
         try:
             self._retry(self._producer.abort_transaction, deadline_s)
         except KafkaException as error:
+            # What this finds committed must not be sent again.
             self._settle(taken, error.args[0])
-        raise Aborted(reason, taken)
+        else:
+            raise Aborted(reason, taken)
 
     def _settle(self, taken: Sequence[Sealed], cause: KafkaError) -> None:
         """Find out, after a fatal error, what was committed; raise `Aborted` with the rest.
@@ -157,7 +161,8 @@ class ExactlyOnce:
         Raises
         ------
         StreamError
-            The transactional id was taken over twice without a commit between.
+            The transactional id was taken over twice without a commit between, or no new
+            producer can be had.
         """
         if cause.code() in FENCED:
             self._fenced += 1
@@ -168,8 +173,9 @@ class ExactlyOnce:
                 ) from None
         logger.warning("the outcome of a commit is in doubt: %s", cause.str())
         self._producer.purge()
-        self._producer = self._make_producer()
-        self._retry(self._producer.init_transactions, None)
+        with explain_kafka_errors("transactions can't go on"):
+            self._producer = self._make_producer()
+            self._retry(self._producer.init_transactions, None)
         left = {(sealed.partition.topic, sealed.partition.number): sealed for sealed in taken}
         while self._drop_committed(left):
             if self._closing.wait(RETRY_S):
@@ -207,7 +213,10 @@ class ExactlyOnce:
 
 
 class AtLeastOnce:
-    """Events and dead letters first, then the offsets: after a failure some come twice."""
+    """Events and dead letters, then the ledger, then the offsets.
+
+    After a failure some events and dead letters come twice, under the same ``event_id``.
+    """
 
     def __init__(self, producer: Producer, consumer: Consumer, topics: TopicSettings) -> None:
         self._producer = producer
@@ -226,10 +235,9 @@ class AtLeastOnce:
                 failures.append(error)
 
         # The ledger must not know of a step that may not be published, nor the offsets.
-        for produce in (_produce_results, _produce_state):
+        for records in (_results(taken, self._topics), _ledger_records(taken, self._topics)):
             try:
-                for sealed in taken:
-                    produce(self._producer, self._topics, sealed, deadline_s, delivered)
+                _produce(self._producer, records, deadline_s, delivered)
             except BufferError as error:
                 raise Aborted(str(error), taken) from None
             left = self._producer.flush(max(0.1, deadline_s - time.monotonic()))
@@ -266,53 +274,36 @@ def _offsets(taken: Sequence[Sealed]) -> list[TopicPartition]:
     ]
 
 
-def _produce(producer: Producer, deadline_s: float, topic: str, record: dict[str, Any]) -> None:
-    while True:
-        try:
-            producer.produce(topic, **record)
-        except BufferError:
-            if time.monotonic() >= deadline_s:
-                raise
-            producer.poll(RETRY_S)
-        else:
-            return
+def _results(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[ProducerRecord]:
+    for sealed in taken:
+        for key, value in sealed.events:
+            yield topics.events, {"key": key, "value": value}
+        for letter in sealed.dead_letters:
+            record = {"key": letter.key, "value": letter.value, "headers": letter.headers}
+            yield topics.dead_letters, record
 
 
-def _produce_results(
+def _ledger_records(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[ProducerRecord]:
+    for sealed in taken:
+        for key, value in sealed.state.items():
+            yield topics.state, {"key": key, "value": value, "partition": sealed.partition.number}
+
+
+def _produce(
     producer: Producer,
-    topics: TopicSettings,
-    sealed: Sealed,
+    records: Iterable[ProducerRecord],
     deadline_s: float,
     on_delivery: OnDelivery | None = None,
 ) -> None:
-    record: dict[str, Any]
-    for key, value in sealed.events:
-        record = {"key": key, "value": value, "on_delivery": on_delivery}
-        _produce(producer, deadline_s, topics.events, record)
-    for letter in sealed.dead_letters:
-        record = {
-            "key": letter.key,
-            "value": letter.value,
-            "headers": letter.headers,
-            "on_delivery": on_delivery,
-        }
-        _produce(producer, deadline_s, topics.dead_letters, record)
-    producer.poll(0)
-
-
-def _produce_state(
-    producer: Producer,
-    topics: TopicSettings,
-    sealed: Sealed,
-    deadline_s: float,
-    on_delivery: OnDelivery | None = None,
-) -> None:
-    for key, value in sealed.state.items():
-        record = {
-            "key": key,
-            "value": value,
-            "partition": sealed.partition.number,
-            "on_delivery": on_delivery,
-        }
-        _produce(producer, deadline_s, topics.state, record)
+    """Hand records over, waiting for room in the client's queue until the deadline."""
+    for topic, record in records:
+        while True:
+            try:
+                producer.produce(topic, on_delivery=on_delivery, **record)
+            except BufferError:
+                if time.monotonic() >= deadline_s:
+                    raise
+                producer.poll(RETRY_S)
+            else:
+                break
     producer.poll(0)

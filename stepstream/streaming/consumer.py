@@ -127,6 +127,7 @@ class Consumer:
         self._look_up_progress_s = time.monotonic()
         self._positions: dict[Partition, Position] = {}
         self._planned: dict[Partition, bool] = {}
+        """Partitions whose start is known; whether it is to be committed at once."""
         self._paused = False
         self._closing = False
         self._last_turn_s = time.monotonic()
@@ -221,6 +222,7 @@ class Consumer:
         self._committer.close()
         self._look_ups.shutdown(wait=False, cancel_futures=True)
         self._commits.shutdown(wait=False, cancel_futures=True)
+        self._ledger_reader.close()
         self._kafka.close()
 
     def _poll(self) -> list[Message]:
@@ -307,11 +309,12 @@ class Consumer:
             if error.args[0].code() == KafkaError._STATE:  # noqa: SLF001 - its public name
                 return
             raise StreamError(f"{partition!r}: {error.args[0].str()}") from None
-        is_new = self._planned.pop(partition)
+        commits_start = self._planned.pop(partition)
         if not self._paused:
             self._kafka.resume([tp])
         partition.enter(Phase.REPLAYING if partition.is_replaying else Phase.RUNNING)
-        if is_new:
+        # A replay begins below the committed offset, which must not go down.
+        if commits_start and partition.phase is Phase.RUNNING:
             self.outbox.seal([(partition, self.processor.first_outputs(partition, _now_us()))])
         logger.info(
             "partition started",

@@ -7,7 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from stepstream.errors import StreamError
 from stepstream.streaming.checkpoints import Checkpoint
@@ -212,8 +218,10 @@ class LedgerReader:
         self._waiting: list[tuple[Partition, int]] = []
         self._reading: defaultdict[int, list[tuple[Partition, int]]] = defaultdict(list)
         self._progress_s = 0.0
-        self.records = 0
-        """Records read so far."""
+
+    def close(self) -> None:
+        """Close its client."""
+        self._consumer.close()
 
     @property
     def is_idle(self) -> bool:
@@ -253,7 +261,7 @@ class LedgerReader:
                 self._reading[job[0].number].append(job)
         if begin:
             self._consumer.incremental_assign(
-                [TopicPartition(self._topic, number, 0) for number in begin]
+                [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in begin]
             )
         if self._reading:
             done += self._read()
@@ -269,7 +277,6 @@ class LedgerReader:
                 continue
             error = message.error()
             if error is None:
-                self.records += 1
                 self._progress_s = time.monotonic()
                 for partition, _ in jobs:
                     partition.ledger.restore(message.key(), message.value(), message.timestamp()[1])
