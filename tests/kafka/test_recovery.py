@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from stepstream.cli import main
 from tests.kafka.builders import RunProcess, wait_until
-from tests.kafka.test_run import by_device, shifted
+from tests.kafka.played import Played, by_device
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.kafka.builders import TopicSet
 
 
 def test_consumers_killed_in_turn_lose_and_repeat_no_step(
-    topics: TopicSet,
-    recordings: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    topics: TopicSet, recordings: Path, tmp_path: Path
 ) -> None:
-    people = ("person-08", "person-11", "person-12", "person-17", "person-31")
-    files = [min((recordings / "simul-hand" / p).glob("*.csv.gz")) for p in people]
-    assert main(["detect", *map(str, files), "--rate", "80"]) == 0
-    found = by_device(map(json.loads, capsys.readouterr().out.splitlines()))
-    truth = tmp_path / "truth.jsonl"
-    for name, value in topics.environment().items():
-        monkeypatch.setenv(name, value)
-    options = ["--rate", "80", "--speed", "40", "--truth", str(truth)]
-    play = [sys.executable, "-m", "stepstream", "simulate", *map(str, files), *options]
+    played = Played(topics, recordings, tmp_path / "truth.jsonl")
     quick = {"STEPSTREAM_KAFKA__PROPERTIES": json.dumps({"session.timeout.ms": 6000})}
 
     def grown(least: int) -> bool:
@@ -45,7 +28,7 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
     try:
         for consumer in consumers:
             consumer.wait_for_log("partition started")
-        playing = subprocess.Popen(play)
+        playing = played.start(speed=40)
         taken = 0
         for _ in range(2):
             wait_until("progress", lambda: grown(taken + 8_000))  # noqa: B023 - called at once
@@ -58,10 +41,4 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
     finally:
         for consumer in consumers:
             consumer.__exit__()
-    shifts = {
-        line["device_id"]: line["shift_s"]
-        for line in map(json.loads, truth.read_text().split("\n")[:-1])
-    }
-    assert by_device(topics.read_events()) == {
-        device: shifted(steps, shifts[device]) for device, steps in found.items()
-    }
+    assert by_device(topics.read_events()) == played.expected()

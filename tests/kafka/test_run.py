@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from stepstream.cli import main
 from stepstream.messages import ErrorCode
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.builders import encode, reading
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.played import Played, by_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from confluent_kafka import Message
@@ -34,63 +32,23 @@ def walk(devices: int, seconds: float, batch: int = 1) -> list[tuple[bytes, byte
     return [(message.key, message.value) for message in stream]
 
 
-def by_device(events: Iterable[dict[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Events of each device in the order given, without what differs between file and stream."""
-    grouped: dict[str, list[tuple[Any, ...]]] = {}
-    for event in events:
-        grouped.setdefault(event["device_id"], []).append(
-            (
-                event["step_count"],
-                round(event["started_at"] * 1e6),
-                round(event["ended_at"] * 1e6),
-                event["start_probability"],
-                event["end_probability"],
-                event["model"],
-            )
-        )
-    return grouped
-
-
 def headers_of(message: Message) -> dict[str, bytes]:
     return dict(message.headers() or [])  # type: ignore[arg-type]
 
 
-def shifted(steps: list[tuple[Any, ...]], shift_s: int) -> list[tuple[Any, ...]]:
-    return [(n, start + shift_s * 10**6, end + shift_s * 10**6, *p) for n, start, end, *p in steps]
-
-
 def test_two_consumers_publish_once_what_detect_finds_in_the_recordings(
-    topics: TopicSet,
-    recordings: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    topics: TopicSet, recordings: Path, tmp_path: Path
 ) -> None:
-    people = ("person-08", "person-11", "person-12", "person-17", "person-31")
-    files = [min((recordings / "simul-hand" / p).glob("*.csv.gz")) for p in people]
-    assert main(["detect", *map(str, files), "--rate", "80"]) == 0
-    found = by_device(map(json.loads, capsys.readouterr().out.splitlines()))
-    assert len(found) == len(files)
-
-    truth = tmp_path / "truth.jsonl"
-    for name, value in topics.environment().items():
-        monkeypatch.setenv(name, value)
+    played = Played(topics, recordings, tmp_path / "truth.jsonl")
     with RunProcess(topics, tmp_path, "a") as first, RunProcess(topics, tmp_path, "b") as second:
         first.wait_for_log("partition started")
         second.wait_for_log("partition started")
-        options = ["--rate", "80", "--speed", "60", "--truth", str(truth)]
-        assert main(["simulate", *map(str, files), *options]) == 0
+        assert played.start(speed=60).wait(120) == 0
         topics.wait_consumed()
         assert first.is_alive
         assert second.is_alive
-    shifts = {
-        line["device_id"]: line["shift_s"]
-        for line in map(json.loads, truth.read_text().split("\n")[:-1])
-    }
     published = topics.read_events()
-    assert by_device(published) == {
-        device: shifted(steps, shifts[device]) for device, steps in found.items()
-    }
+    assert by_device(published) == played.expected()
     assert max(Counter(event["event_id"] for event in published).values()) == 1
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepstream.settings import ProcessingSettings
@@ -130,3 +130,54 @@ def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int
     assert by_device(crashed.events) == by_device(expected.events)
     for events in by_device(crashed.events).values():
         assert [event["step_count"] for event in events] == list(range(1, len(events) + 1))
+
+
+def glitching(stream: Stream, seed: int) -> list[FakeRecord]:
+    """The stream with readings and record times that were ahead of the clock when they came."""
+    random = np.random.default_rng(seed)
+    log = []
+    for record in messages(stream):
+        time_ms, value = record.time_ms, record.message_value
+        if random.random() < 0.03:
+            time_ms += 60_500
+        elif random.random() < 0.03:
+            content = json.loads(value or b"")
+            content["timestamp"] = [t + 60.5 for t in content["timestamp"]]
+            value = encode(content)
+        log.append(FakeRecord(record.message_key, value, record.message_offset, time_ms))
+    return log
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@example(Stream(5913, [[("walk", 45)]], in_step=True), 7329085)
+@settings(max_examples=40, deadline=None)
+def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, seed: int) -> None:
+    # Messages one by one, so that each is judged by the clock at its own arrival.
+    log = glitching(stream, seed)
+    arrival_ms = list(np.maximum.accumulate([record.time_ms for record in messages(stream)]))
+
+    def life(crashes_left: int) -> Kafka:
+        random = np.random.default_rng(seed)
+        kafka = Kafka(log)
+        consumer, at = Consumer(kafka), 0
+        while at < len(log):
+            begin = bisect_left(kafka.offsets, consumer.partition.next_offset)
+            at = max(at, begin)
+            # What wasn't committed is as if it came now; a replay has to do without its time.
+            replays = consumer.partition.is_replaying
+            now_us = int(arrival_ms[at if replays else begin]) * 1000
+            results = consumer.processor.process([(consumer.partition, [log[begin]])], now_us)
+            if not consumer.partition.is_replaying:
+                consumer.outbox.seal(results)
+            if begin == at:
+                at += 1
+            if random.random() < 0.3:
+                consumer.commit()
+            if crashes_left and random.random() < 0.03 and at < len(log):
+                consumer, crashes_left = Consumer(kafka), crashes_left - 1
+        consumer.commit()
+        return kafka
+
+    expected, crashed = life(0), life(4)
+    assert by_device(crashed.events) == by_device(expected.events)
+    assert crashed.dead_letters == expected.dead_letters
