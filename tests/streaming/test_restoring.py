@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stepstream.errors import StreamError
+from stepstream.settings import AbnormalStart, KafkaSettings, ProcessingSettings, Settings
+from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.restoring import Position, Start, plan_start
+
+CHECKPOINT = Checkpoint(80, 1_000, 4_000, 25, "topic-id", 4)
+POSITION = Position(TopicIdentity("topic-id", 4), 100, CHECKPOINT.encode(), 10, 500, 0)
+
+
+def plan(position: Position, *accept: AbnormalStart, ledger_size: int = 3) -> Start:
+    settings = Settings(processing=ProcessingSettings(accept=accept))
+    return plan_start("readings-0", position, ledger_size, settings)
+
+
+def test_a_start_goes_on_at_the_committed_offset_and_replays_from_the_checkpoint() -> None:
+    assert plan(POSITION) == Start(100, CHECKPOINT)
+
+
+@pytest.mark.parametrize(("start_at", "offset"), [("earliest", 10), ("latest", 500)])
+def test_a_new_group_begins_where_the_setting_says(start_at: str, offset: int) -> None:
+    settings = Settings(kafka=KafkaSettings(start_at=start_at))
+    position = replace(POSITION, committed_offset=-1, metadata="")
+    assert plan_start("readings-0", position, 0, settings) == Start(offset, None)
+
+
+@pytest.mark.parametrize("metadata", ["", "another program's", "stepstream/1 not numbers at all -"])
+def test_an_offset_without_metadata_starts_there_with_empty_windows(metadata: str) -> None:
+    assert plan(replace(POSITION, metadata=metadata)) == Start(100, None)
+
+
+def test_a_replay_begins_at_the_topics_start_if_that_is_later_with_a_warning() -> None:
+    start = plan(replace(POSITION, first_offset=90))
+    assert (start.offset, start.checkpoint) == (100, replace(CHECKPOINT, replay_offset=90))
+    assert len(start.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "expected"),
+    [
+        ("lost-readings", {"first_offset": 101}, (101, None)),
+        ("missing-offset", {"committed_offset": -1, "metadata": ""}, (10, None)),
+        ("recreated-topic", {"topic": TopicIdentity("other", 4)}, (10, None)),
+        ("offset-beyond-end", {"end_offset": 99}, (99, None)),
+        ("changed-partitions", {"topic": TopicIdentity("topic-id", 6)}, (100, CHECKPOINT)),
+    ],
+)
+def test_an_abnormal_start_is_refused_unless_a_setting_accepts_it(
+    kind: AbnormalStart, change: dict[str, object], expected: tuple[int, Checkpoint | None]
+) -> None:
+    position = replace(POSITION, **change)  # type: ignore[arg-type]
+    with pytest.raises(StreamError, match=f"readings-0: .*add {kind} to processing.accept"):
+        plan(position)
+    start = plan(position, kind)
+    assert (start.offset, start.checkpoint) == expected
+    assert len(start.warnings) == 1
+
+
+def test_a_broker_without_topic_ids_is_no_recreated_topic() -> None:
+    assert plan(replace(POSITION, topic=TopicIdentity("", 4))) == Start(100, CHECKPOINT)
+
+
+def test_metadata_comes_back_and_that_of_a_newer_release_is_refused() -> None:
+    unnamed = replace(CHECKPOINT, topic_id="")
+    for checkpoint in (CHECKPOINT, unnamed):
+        assert Checkpoint.decode(checkpoint.encode()) == checkpoint
+        assert Checkpoint.decode(checkpoint.encode() + " something-new") == checkpoint
+    with pytest.raises(StreamError, match="version 2"):
+        Checkpoint.decode(CHECKPOINT.encode().replace("stepstream/1", "stepstream/2"))
