@@ -11,10 +11,15 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 POM = Path(__file__).with_name("pom.xml")
@@ -55,25 +60,49 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a broker is reached, and by whom: by default by everyone, unencrypted.
+
+    Attributes
+    ----------
+    protocols
+        Security protocol of each listener; the controller's comes last.
+    properties
+        More lines for the broker's settings.
+    format_options
+        What its storage is to hold from the start.
+    admin
+        Properties of a client that may do everything, at the first listener.
+    """
+
+    protocols: Mapping[str, str] = field(
+        default_factory=lambda: {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    )
+    properties: str = ""
+    format_options: tuple[str, ...] = ()
+    admin: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Broker:
     """A broker whose ports and data stay the same when it is stopped and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, access: Access | None = None) -> None:
         self.folder = folder
-        self.port = free_port()
-        self._controller_port = free_port()
+        self.access = access or Access()
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in self.access.protocols}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "broker.log"
         self._classpath = f"{broker_jars()}/*"
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
         self._properties.write_text(self._settings())
-        self._java("kafka.tools.StorageTool", "format", "--cluster-id", "c3RlcHN0cmVhbS10ZXN0",
-                   "--config", str(self._properties))  # fmt: skip
+        self.java("kafka.tools.StorageTool", "format", "--cluster-id", "c3RlcHN0cmVhbS10ZXN0",
+                   "--config", str(self._properties), *self.access.format_options)  # fmt: skip
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return next(iter(self.addresses.values()))
 
     def start(self) -> None:
         command = ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka"]
@@ -86,7 +115,9 @@ class Broker:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
         deadline = time.monotonic() + START_TIMEOUT_S
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap, "log_level": 0, **self.access.admin}
+        )
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
@@ -113,22 +144,28 @@ class Broker:
             self._process.wait()
             self._process = None
 
-    def _java(self, *command: str) -> None:
-        subprocess.run(
+    def java(self, *command: str) -> str:
+        """Run a program of the broker's jars; what it prints."""
+        return subprocess.run(
             ["java", *JAVA_OPTIONS, "-cp", self._classpath, *command],
             check=True,
             cwd=self.folder,
             capture_output=True,
-        )
+            text=True,
+        ).stdout
 
     def _settings(self) -> str:
+        *listeners, controller = [f"{name}://{at}" for name, at in self.addresses.items()]
+        protocols = ",".join(f"{name}:{kind}" for name, kind in self.access.protocols.items())
         return f"""
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{self._controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+controller.quorum.voters=1@{self.addresses["CONTROLLER"]}
+listeners={",".join([*listeners, controller])}
+advertised.listeners={",".join(listeners)}
 controller.listener.names=CONTROLLER
+listener.security.protocol.map={protocols}
+{self.access.properties}
 log.dirs={self.folder / "data"}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0

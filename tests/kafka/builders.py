@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
 )
 
 from stepstream.settings import KafkaSettings, Settings, TopicSettings
+from stepstream.streaming.clients import client_properties
 from stepstream.streaming.topics import create_topics
 
 if TYPE_CHECKING:
@@ -62,11 +63,16 @@ class TopicSet:
     state: str
     group: str
     partitions: int
+    access: dict[str, Any] = field(default_factory=dict)
+    """Settings with which the test itself reaches the broker."""
 
     @classmethod
-    def create(cls, bootstrap: str, partitions: int = 4, *, large_messages: bool = False) -> Self:
+    def named(
+        cls, bootstrap: str, partitions: int = 4, access: dict[str, Any] | None = None
+    ) -> Self:
+        """Names that nothing else has; the topics don't exist yet."""
         name = uuid.uuid4().hex[:8]
-        topics = cls(
+        return cls(
             bootstrap,
             f"readings-{name}",
             f"events-{name}",
@@ -74,7 +80,19 @@ class TopicSet:
             f"state-{name}",
             f"group-{name}",
             partitions,
+            access or {},
         )
+
+    @classmethod
+    def create(
+        cls,
+        bootstrap: str,
+        partitions: int = 4,
+        access: dict[str, Any] | None = None,
+        *,
+        large_messages: bool = False,
+    ) -> Self:
+        topics = cls.named(bootstrap, partitions, access)
         settings = topics.settings()
         create_topics(settings.kafka, settings.topics)
         if large_messages:
@@ -92,7 +110,10 @@ class TopicSet:
         """Settings that name these topics, with more by group."""
         return Settings(
             kafka=KafkaSettings(
-                bootstrap_servers=self.bootstrap, group_id=self.group, **groups.pop("kafka", {})
+                bootstrap_servers=self.bootstrap,
+                group_id=self.group,
+                **self.access,
+                **groups.pop("kafka", {}),
             ),
             topics=TopicSettings(
                 readings=(self.readings,),
@@ -120,7 +141,7 @@ class TopicSet:
         """Send keys and values to the readings topic; all are acknowledged on return."""
         producer = Producer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **self._client,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": 4_000_000,
                 "queue.buffering.max.messages": 1_000_000,
@@ -146,7 +167,7 @@ class TopicSet:
         assert not failures, failures[:3]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "end-offsets"})
+        consumer = Consumer({**self._client, "group.id": "end-offsets"})
 
         def ends() -> dict[int, int] | None:
             try:
@@ -167,7 +188,7 @@ class TopicSet:
 
     def committed(self) -> dict[int, int]:
         """Committed offsets of the group; partitions without one are left out."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group})
+        consumer = Consumer({**self._client, "group.id": self.group})
         try:
             asked = [TopicPartition(self.readings, p) for p in range(self.partitions)]
             found = consumer.committed(asked, DEADLINE_S)
@@ -189,7 +210,7 @@ class TopicSet:
         """All committed messages that are in a topic now, partition by partition."""
         consumer = Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **self._client,
                 "group.id": f"read-{uuid.uuid4().hex[:8]}",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
@@ -221,7 +242,11 @@ class TopicSet:
 
     @cached_property
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient(self._client)
+
+    @property
+    def _client(self) -> dict[str, Any]:
+        return client_properties(self.settings().kafka)
 
 
 class RunProcess:
