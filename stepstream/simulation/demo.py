@@ -68,7 +68,10 @@ class _Watched:
 
 
 class _MockCluster(Cluster):
-    """The mock broker knows no topic ids and no topic settings."""
+    """The mock broker knows no topic ids, no topic settings and no rights."""
+
+    def check_access(self) -> list[str]:
+        return []
 
     def check_topics(self) -> list[str]:
         return []

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from stepstream.errors import StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from stepstream.settings import KafkaSettings, Settings
 
 __all__ = [
     "CONSUMER_ONLY",
     "PRODUCER_ONLY",
+    "check_connection",
     "client_properties",
     "consumer_properties",
+    "explain_denied",
     "explain_kafka_errors",
     "producer_properties",
     "state_consumer_properties",
@@ -28,6 +32,18 @@ __all__ = [
 CONSUMER_ONLY = ("fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs")
 PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
 """Beginnings of property names that one kind of client knows and the other warns of."""
+
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+}
+"""Errors of a right that is missing, and what it is a right to."""
+REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - their public names
+"""Errors of a connection that trying again doesn't mend."""
+CONNECT_TIMEOUT_S = 30.0
+CONNECT_CHECK_S = 1.0
 
 
 def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -65,7 +81,68 @@ def explain_kafka_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise StreamError(f"{doing}: {error.args[0].str()}") from None
+        text = error.args[0].str()
+        if "ssl.key.location failed" in text:
+            text += "; the file holds no PEM key, or kafka.ssl_key_password is not its password"
+        raise StreamError(f"{doing}: {text}") from None
+
+
+def explain_denied(error: KafkaError, needed: Mapping[str, str]) -> StreamError | None:
+    """What to raise if the brokers refuse a right; nothing for any other error.
+
+    Parameters
+    ----------
+    error
+        What a client says.
+    needed
+        For "topic", "group" and "transactional id": the rights and names that were asked for.
+    """
+    kind = DENIED.get(error.code())
+    if kind is None:
+        return None
+    rights = f"; needed: {needed[kind]}" if kind in needed else ""
+    return StreamError(f"{error.str()}{rights} (docs/security.md lists all rights)")
+
+
+def check_connection(kafka: KafkaSettings) -> None:
+    """Connect once, with a client of its own, to end early and with the cause.
+
+    Raises
+    ------
+    StreamError
+        A setting of the client is wrong, the brokers refuse it or it refuses them, or none answers
+        in time.
+    """
+    causes: list[KafkaError] = []
+
+    def note(error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+            causes[:] = [error]
+
+    properties: dict[str, Any] = {
+        **client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY),
+        "error_cb": note,
+        "log_level": 0,
+    }
+    with explain_kafka_errors("kafka settings"):
+        admin = AdminClient(properties)
+    deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+    where = f"can't connect to {kafka.bootstrap_servers}"
+    while True:
+        try:
+            admin.list_topics(timeout=CONNECT_CHECK_S)
+        except KafkaException as error:
+            admin.poll(0)
+            for cause in causes:
+                # A broker that turns a client's certificate down says so in an alert of TLS.
+                if cause.code() in REFUSED or "SSL alert" in cause.str():
+                    raise StreamError(f"{where}: {cause.str()}") from None
+            if time.monotonic() > deadline_s:
+                cause = causes[0] if causes else error.args[0]
+                hint = f"is kafka.security_protocol {kafka.security_protocol} right?"
+                raise StreamError(f"{where}: {cause.str()}; {hint}") from None
+        else:
+            return
 
 
 def consumer_properties(settings: Settings) -> dict[str, Any]:

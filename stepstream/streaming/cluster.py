@@ -15,8 +15,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from stepstream.streaming.clients import CONSUMER_ONLY, PRODUCER_ONLY, client_properties
-from stepstream.streaming.topics import check_topics
+from stepstream.streaming.clients import (
+    CONSUMER_ONLY,
+    PRODUCER_ONLY,
+    check_connection,
+    client_properties,
+)
+from stepstream.streaming.topics import check_rights, check_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,6 +71,17 @@ class Cluster:
                 "retry.backoff.ms": 20,
             }
         )
+
+    def check_access(self) -> list[str]:
+        """Connect, and say which rights to topics are missing, in words.
+
+        Raises
+        ------
+        StreamError
+            There is no connection to be had.
+        """
+        check_connection(self._settings.kafka)
+        return check_rights(self._admin, self._settings.topics)
 
     def check_topics(self) -> list[str]:
         """What is wrong with the topics, in words."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import explain_kafka_errors
+from stepstream.streaming.clients import explain_denied, explain_kafka_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,7 +112,7 @@ class ExactlyOnce:
 
     def open(self, timeout_s: float) -> None:
         """Register the transactional id, which ends what an earlier owner left open."""
-        self._retry(self._producer.init_transactions, time.monotonic() + timeout_s)
+        self._register(time.monotonic() + timeout_s)
 
     def commit(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
         """See `Committer.commit`."""
@@ -123,9 +123,10 @@ class ExactlyOnce:
             if cause.fatal() or not cause.txn_requires_abort():
                 self._settle(taken, cause)
             else:
-                self._abort(taken, cause.str(), deadline_s)
+                outcome = explain_denied(cause, self._needed(taken)) or Aborted(cause.str(), taken)
+                self._abort(taken, outcome, deadline_s)
         except BufferError as error:
-            self._abort(taken, str(error), deadline_s)
+            self._abort(taken, Aborted(str(error), taken), deadline_s)
         self._fenced = 0
 
     def complete(self, taken: Sequence[Sealed]) -> None:
@@ -146,14 +147,31 @@ class ExactlyOnce:
         # Once this was asked for, only its own answer says what became of it.
         self._retry(producer.commit_transaction, None)
 
-    def _abort(self, taken: Sequence[Sealed], reason: str, deadline_s: float) -> None:
+    def _needed(self, taken: Sequence[Sealed]) -> dict[str, str]:
+        read = f"READ on {', '.join(sorted({sealed.partition.topic for sealed in taken}))}"
+        return {
+            "topic": f"{_needed_to_write(self._topics)}, {read}",
+            "group": "READ",
+            "transactional id": f"WRITE on {self._transactional_id}",
+        }
+
+    def _register(self, deadline_s: float | None) -> None:
+        try:
+            self._retry(self._producer.init_transactions, deadline_s)
+        except KafkaException as error:
+            denied = explain_denied(error.args[0], self._needed([]))
+            if denied is not None:
+                raise denied from None
+            raise
+
+    def _abort(self, taken: Sequence[Sealed], outcome: Exception, deadline_s: float) -> None:
         try:
             self._retry(self._producer.abort_transaction, deadline_s)
         except KafkaException as error:
             # What this finds committed must not be sent again.
             self._settle(taken, error.args[0])
         else:
-            raise Aborted(reason, taken)
+            raise outcome
 
     def _settle(self, taken: Sequence[Sealed], cause: KafkaError) -> None:
         """Find out, after a fatal error, what was committed; raise `Aborted` with the rest.
@@ -175,7 +193,7 @@ class ExactlyOnce:
         self._producer.purge()
         with explain_kafka_errors("transactions can't go on"):
             self._producer = self._make_producer()
-            self._retry(self._producer.init_transactions, None)
+            self._register(None)
         left = {(sealed.partition.topic, sealed.partition.number): sealed for sealed in taken}
         while self._drop_committed(left):
             if self._closing.wait(RETRY_S):
@@ -240,13 +258,22 @@ class AtLeastOnce:
                 _produce(self._producer, records, deadline_s, delivered)
             except BufferError as error:
                 raise Aborted(str(error), taken) from None
+            except KafkaException as error:
+                failures.append(error.args[0])
             left = self._producer.flush(max(0.1, deadline_s - time.monotonic()))
             if failures or left:
-                reason = failures[0].str() if failures else f"{left} records not acknowledged"
-                raise Aborted(reason, taken)
+                raise self._failed(failures, left, taken)
         for sealed in taken:
             # They are published; only the offsets are left to be tried again.
             sealed.events, sealed.dead_letters, sealed.state = [], [], {}
+
+    def _failed(self, failures: list[KafkaError], left: int, taken: Sequence[Sealed]) -> Exception:
+        needed = {"topic": _needed_to_write(self._topics)}
+        denied = [error for error in (explain_denied(f, needed) for f in failures) if error]
+        if denied:
+            return denied[0]
+        reason = failures[0].str() if failures else f"{left} records not acknowledged"
+        return Aborted(reason, taken)
 
     def complete(self, taken: Sequence[Sealed]) -> None:
         """Commit the offsets: a call from another thread can wait for ever behind a poll."""
@@ -254,12 +281,21 @@ class AtLeastOnce:
             self._consumer.commit(offsets=_offsets(taken), asynchronous=False)
         except KafkaException as error:
             cause: KafkaError = error.args[0]
+            topics = sorted({sealed.partition.topic for sealed in taken})
+            needed = {"topic": f"READ on {', '.join(topics)}", "group": "READ"}
+            denied = explain_denied(cause, needed)
+            if denied is not None:
+                raise denied from None
             if cause.fatal():
                 raise StreamError(f"commit failed: {cause.str()}") from None
             raise Aborted(cause.str(), taken) from None
 
     def close(self) -> None:
         """Nothing is retried."""
+
+
+def _needed_to_write(topics: TopicSettings) -> str:
+    return f"WRITE on {topics.events}, {topics.dead_letters}, {topics.state}"
 
 
 def _offsets(taken: Sequence[Sealed]) -> list[TopicPartition]:

@@ -17,6 +17,7 @@ from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
 from stepstream.streaming.clients import (
     consumer_properties,
+    explain_denied,
     explain_kafka_errors,
     producer_properties,
     state_consumer_properties,
@@ -47,11 +48,6 @@ RESTORE_WAIT_S = 0.01
 
 PREPARING = {Phase.ASSIGNED, Phase.RESTORING}
 TAKING = {Phase.REPLAYING, Phase.RUNNING}
-DENIED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-}
 
 
 @dataclass
@@ -195,6 +191,9 @@ class Consumer:
             Kafka refused something for good; what wasn't committed will be read again.
         """
         with explain_kafka_errors(f"can't start at {self._settings.kafka.bootstrap_servers}"):
+            lacking = self._cluster.check_access()
+            if lacking:
+                raise StreamError(f"{'; '.join(lacking)} (docs/security.md lists all rights)")
             problems = self._cluster.check_topics()
             if problems:
                 raise StreamError(f"{'; '.join(problems)}; create topics with: stepstream topics")
@@ -272,8 +271,9 @@ class Consumer:
         except KafkaException as error:
             cause: KafkaError = error.args[0]
             reason = cause.str()
-            if cause.code() in DENIED:
-                raise StreamError(f"offsets can't be read: {reason}") from None
+            denied = self._explain_denied(cause)
+            if denied is not None:
+                raise denied from None
         now_s = time.monotonic()
         if found or not assigned:
             self._look_up_progress_s = now_s
@@ -543,9 +543,18 @@ class Consumer:
             raise StreamError(f"the consumer can't go on: {error.str()}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
-        if error.code() in DENIED:
-            raise StreamError(error.str())
+        denied = self._explain_denied(error)
+        if denied is not None:
+            raise denied
         logger.warning("consumer: %s", error.str())
+
+    def _explain_denied(self, error: KafkaError) -> StreamError | None:
+        topics = self._settings.topics
+        needed = {
+            "topic": f"READ on {', '.join([*topics.readings, topics.state])}",
+            "group": f"READ on {self._settings.kafka.group_id}",
+        }
+        return explain_denied(error, needed)
 
 
 def _now_us() -> int:

@@ -17,6 +17,7 @@ from confluent_kafka import (
 
 from stepstream.errors import StreamError
 from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.clients import explain_denied
 from stepstream.streaming.cluster import NO_OFFSET, TopicIdentity
 
 if TYPE_CHECKING:
@@ -286,6 +287,9 @@ class LedgerReader:
                     done += [partition for partition, _ in jobs]
                     self._finish(number)
             elif error.fatal() or not error.retriable():
+                denied = explain_denied(error, {"topic": f"READ on {self._topic}"})
+                if denied is not None:
+                    raise denied
                 raise StreamError(f"can't read {self._topic}-{number}: {error.str()}")
         if not done and time.monotonic() - self._progress_s > self._timeout_s:
             names = ", ".join(f"{self._topic}-{number}" for number in sorted(self._reading))

@@ -6,13 +6,20 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (
+    AclOperation,
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from stepstream.errors import TopicError
 from stepstream.streaming.clients import (
     CONSUMER_ONLY,
     PRODUCER_ONLY,
+    check_connection,
     client_properties,
     explain_kafka_errors,
 )
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import KafkaSettings, TopicSettings
 
-__all__ = ["WantedTopic", "check_topics", "create_topics", "wanted_topics"]
+__all__ = ["WantedTopic", "check_rights", "check_topics", "create_topics", "wanted_topics"]
 
 TIMEOUT_S = 30.0
 
@@ -82,15 +89,30 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
     TopicError
         A topic can't be created, or one that exists is unfit.
     """
+    check_connection(kafka)
     with explain_kafka_errors("kafka settings"):
         admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
-    wanted = wanted_topics(topics)
+    # Who may only describe topics is told about those that exist.
+    there = _list_topics(admin)
+    wanted = [topic for topic in wanted_topics(topics) if topic.name not in there]
+    created = _create(admin, wanted, topics.replication_factor) if wanted else []
+    deadline_s = time.monotonic() + TIMEOUT_S
+    # A broker may answer for a moment from before the topics were there.
+    while not set(created) <= _list_topics(admin).keys() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    problems = check_topics(admin, topics)
+    if problems:
+        raise TopicError("; ".join(problems))
+    return created
+
+
+def _create(admin: AdminClient, wanted: list[WantedTopic], replication_factor: int) -> list[str]:
     futures = admin.create_topics(
         [
             NewTopic(
                 topic.name,
                 num_partitions=topic.partitions,
-                replication_factor=topics.replication_factor,
+                replication_factor=replication_factor,
                 config=topic.config,
             )
             for topic in wanted
@@ -103,18 +125,49 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
         try:
             future.result()
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            code = error.args[0].code()
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise TopicError(
+                    f"topic {name}: this user may neither DESCRIBE nor CREATE it"
+                ) from None
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(f"topic {name}: {error.args[0].str()}") from None
         else:
             created.append(name)
-    deadline_s = time.monotonic() + TIMEOUT_S
-    # A broker may answer for a moment from before the topics were there.
-    while not set(created) <= _list_topics(admin).keys() and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    problems = check_topics(admin, topics)
-    if problems:
-        raise TopicError("; ".join(problems))
     return created
+
+
+def check_rights(admin: AdminClient, topics: TopicSettings) -> list[str]:
+    """Which rights to topics this user lacks, in words; empty where none are asked for."""
+    describe, read = AclOperation.DESCRIBE, AclOperation.READ
+    write, configs = AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS
+    needed = {
+        **dict.fromkeys(topics.readings, (read, configs)),
+        topics.events: (write, configs),
+        topics.dead_letters: (write, configs),
+        topics.state: (read, write, configs),
+    }
+    futures = admin.describe_topics(
+        TopicCollection(list(needed)), include_authorized_operations=True, request_timeout=TIMEOUT_S
+    )
+    lacking = {}
+    for name, future in futures.items():
+        try:
+            allowed = future.result().authorized_operations
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                lacking[name] = [describe, *needed[name]]
+            elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+        else:
+            # Brokers without an authorizer list all, those that can't tell none.
+            lacking[name] = [right for right in needed[name] if allowed and right not in allowed]
+    return [
+        f"topic {name}: this user lacks {', '.join(right.name for right in rights)}"
+        for name, rights in lacking.items()
+        if rights
+    ]
 
 
 def _list_topics(admin: AdminClient) -> dict[str, TopicMetadata]:
@@ -139,7 +192,7 @@ def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
     resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in existing]
     configs = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
     for topic, future in zip(existing, configs.values(), strict=True):
-        with explain_kafka_errors(f"topic {topic.name}"):
+        with explain_kafka_errors(f"topic {topic.name}, DESCRIBE_CONFIGS"):
             config = future.result()
         for name in sorted(topic.required):
             value = config[name].value if name in config else None
