@@ -15,7 +15,7 @@ from stepstream.errors import StepstreamError
 from stepstream.settings import ENV_PREFIX, check_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepstream.settings import CommandSettings
 
@@ -49,12 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module = importlib.import_module(f"stepstream.commands.{name}")
     command: type[CommandSettings] = getattr(module, COMMANDS[name][0])
+    hide_secrets: Callable[[str], str] = str
     try:
         check_environment()
         flags = CliSettingsSource[Any](
             command, cli_prog_name=f"stepstream {name}", cli_parse_args=rest
         )
-        return command(_cli_settings_source=flags).execute()
+        settings = command(_cli_settings_source=flags)
+        hide_secrets = settings.hide_secrets
+        return settings.execute()
     except ValidationError as error:
         sys.stderr.write(_explain(name, error))
         return 2
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"stepstream {name}: {error}\n")
         return 2
     except StepstreamError as error:
-        sys.stderr.write(f"stepstream {name}: {error}\n")
+        sys.stderr.write(hide_secrets(f"stepstream {name}: {error}\n"))
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepstream.settings import LoggingSettings
 
 __all__ = ["configure_logging"]
@@ -17,6 +19,18 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class _Redacted(logging.Formatter):
+    """Another formatter's lines without secrets."""
+
+    def __init__(self, formatter: logging.Formatter, hide: Callable[[str], str]) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._hide = hide
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._hide(self._formatter.format(record))
 
 
 class _TextFormatter(logging.Formatter):
@@ -42,8 +56,9 @@ class _JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def configure_logging(settings: LoggingSettings) -> None:
-    """Send all logs to standard error, as the settings say."""
+def configure_logging(settings: LoggingSettings, hide: Callable[[str], str]) -> None:
+    """Send all logs to standard error, as the settings say; `hide` takes secrets out of a line."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
+    formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()
+    handler.setFormatter(_Redacted(formatter, hide))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -59,6 +60,11 @@ RESERVED_PROPERTIES = {
     "partitioner": None,
 }
 """librdkafka properties that the guarantees rest on, and the setting to use instead, if any."""
+
+SECRET_PROPERTY = re.compile(r"password|passphrase|secret|jaas|key\.pem|oauthbearer\.config")
+"""Found in the names of librdkafka properties whose values are shown nowhere."""
+SECRET_MIN_LENGTH = 4
+"""A shorter part of a secret is found in too many other words to be hidden."""
 
 
 class _Group(BaseModel):
@@ -127,7 +133,7 @@ class KafkaSettings(_Group):
     """Password of the private key."""
     ssl_key_password_file: Path | None = None
     """File that holds the password of the private key."""
-    properties: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    properties: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
     """Any other librdkafka property, as a JSON object; those the guarantees rest on are refused."""
 
     @field_validator("properties")
@@ -152,6 +158,22 @@ class KafkaSettings(_Group):
                 raise ValueError(f"set {name} or {name}_file, not both")
             object.__setattr__(self, name, read_secret_file(file, f"{name}_file"))
         return self
+
+    def hide_secrets(self, text: str) -> str:
+        """Replace passwords, and values of properties that look secret, by asterisks.
+
+        librdkafka quotes values in some of its errors, also the rest of a value from where it
+        couldn't read on: so each word of a secret is hidden, and what stands behind its "=".
+        """
+        secrets = [str(v) for name, v in self.properties.items() if SECRET_PROPERTY.search(name)]
+        for password in (self.sasl_password, self.ssl_key_password):
+            secrets += [password.get_secret_value()] if password else []
+        parts = {*secrets, *(word for secret in secrets for word in secret.split())}
+        parts |= {part.partition("=")[2] for part in parts}
+        for part in sorted(parts, key=len, reverse=True):
+            if len(part) >= SECRET_MIN_LENGTH:
+                text = text.replace(part, "***")
+        return text
 
     def effective_transactional_id(self) -> str:
         """The transactional id: as set, else group and host name."""
@@ -284,6 +306,11 @@ class CommandSettings(BaseSettings):
     def execute(self) -> int:
         """Do the command's work; returns its exit code."""
         raise NotImplementedError
+
+    def hide_secrets(self, text: str) -> str:
+        """Replace the secrets among the settings by asterisks."""
+        kafka = getattr(self, "kafka", None)
+        return kafka.hide_secrets(text) if isinstance(kafka, KafkaSettings) else text
 
 
 class Settings(CommandSettings):

@@ -58,11 +58,11 @@ def test_logs_are_lines_or_json_with_their_fields(capsys: pytest.CaptureFixture[
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
-        configure_logging(LoggingSettings(format="json"))
+        configure_logging(LoggingSettings(format="json"), str)
         logging.getLogger("here").warning("held %d", 3, extra={"records": 7})
         line = json.loads(capsys.readouterr().err)
         assert (line["level"], line["message"], line["records"]) == ("warning", "held 3", 7)
-        configure_logging(LoggingSettings(format="text", level="error"))
+        configure_logging(LoggingSettings(format="text", level="error"), str)
         logging.getLogger("here").warning("quiet")
         logging.getLogger("here").error("loud", extra={"records": 7})
         text = capsys.readouterr().err

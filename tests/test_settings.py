@@ -70,6 +70,20 @@ def test_secrets_come_from_files_too_and_show_nowhere(tmp_path: Path) -> None:
     assert "hunter2" not in f"{kafka!r} {kafka} {kafka.model_dump()} {kafka.model_dump_json()}"
 
 
+def test_secrets_are_hidden_in_texts_even_in_part() -> None:
+    properties = {
+        "sasl.oauthbearer.config": "principal=me key=s3cr3t-one",
+        "sasl.oauthbearer.client.secret": "s3cr3t-two",
+        "ssl.key.pem": "-----BEGIN KEY-----\ns3cr3t-three\n-----END KEY-----",
+        "fetch.min.bytes": 54321,
+    }
+    kafka = KafkaSettings(sasl_password="s3cr3t-four", properties=properties)  # noqa: S106
+    text = "at: key=s3cr3t-one, s3cr3t-two; s3cr3t-three s3cr3t-four 54321"
+    assert kafka.hide_secrets(text) == "at: ***, ***; *** *** 54321"
+    assert "s3cr3t" not in repr(kafka)
+    assert Settings(kafka=kafka).hide_secrets("s3cr3t-four") == "***"
+
+
 def test_a_secret_that_cannot_be_read_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="ssl_key_password_file: can't read"):
         KafkaSettings(ssl_key_password_file=tmp_path / "none")

@@ -33,7 +33,7 @@ class Demo(CommandSettings):
         """Run the demo; 1 if the detected steps stray from the true ones by over 10 %."""
         from stepstream.simulation.demo import run_demo  # noqa: PLC0415 - a Kafka client
 
-        configure_logging(self.logging)
+        configure_logging(self.logging, self.hide_secrets)
         logging.getLogger("stepstream.simulation").setLevel(logging.ERROR)
         console = Console()
         result = run_demo(console, self.devices, self.rate, self.seconds, self.seed, self.model)

@@ -20,7 +20,7 @@ class Run(Settings):
 
     def execute(self) -> int:
         """Run until SIGTERM or SIGINT, then commit and leave the group."""
-        configure_logging(self.logging)
+        configure_logging(self.logging, self.hide_secrets)
         consumer = Consumer(self)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: consumer.stop())

@@ -63,7 +63,7 @@ class Simulate(CommandSettings):
         from stepstream.logs import configure_logging  # noqa: PLC0415
         from stepstream.streaming.publisher import Publisher  # noqa: PLC0415 - a Kafka client
 
-        configure_logging(self.logging)
+        configure_logging(self.logging, self.hide_secrets)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("give --seconds: at another speed than 1 the end must be known")
