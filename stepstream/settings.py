@@ -163,13 +163,13 @@ class KafkaSettings(_Group):
         """Replace passwords, and values of properties that look secret, by asterisks.
 
         librdkafka quotes values in some of its errors, also the rest of a value from where it
-        couldn't read on: so each word of a secret is hidden, and what stands behind its "=".
+        couldn't read on: so each line of a secret is hidden, and each `key=value` in it.
         """
         secrets = [str(v) for name, v in self.properties.items() if SECRET_PROPERTY.search(name)]
         for password in (self.sasl_password, self.ssl_key_password):
             secrets += [password.get_secret_value()] if password else []
-        parts = {*secrets, *(word for secret in secrets for word in secret.split())}
-        parts |= {part.partition("=")[2] for part in parts}
+        parts = {*secrets, *(line for secret in secrets for line in secret.splitlines())}
+        parts |= {word for secret in secrets for word in secret.split() if "=" in word}
         for part in sorted(parts, key=len, reverse=True):
             if len(part) >= SECRET_MIN_LENGTH:
                 text = text.replace(part, "***")

@@ -120,11 +120,11 @@ class ExactlyOnce:
             self._transact(taken, group, deadline_s)
         except KafkaException as error:
             cause: KafkaError = error.args[0]
-            if cause.fatal() or not cause.txn_requires_abort():
+            denied = explain_denied(cause, self._needed(taken))
+            if cause.fatal() or not (denied or cause.txn_requires_abort()):
                 self._settle(taken, cause)
             else:
-                outcome = explain_denied(cause, self._needed(taken)) or Aborted(cause.str(), taken)
-                self._abort(taken, outcome, deadline_s)
+                self._abort(taken, denied or Aborted(cause.str(), taken), deadline_s)
         except BufferError as error:
             self._abort(taken, Aborted(str(error), taken), deadline_s)
         self._fenced = 0

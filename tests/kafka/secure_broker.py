@@ -132,6 +132,21 @@ class SecureBroker:
         for future in self.admin.create_acls(wanted).values():
             future.result()
 
+    def withdraw(self, user: str, right: Right) -> None:
+        """Take a right away again."""
+        kind, name, operation = right
+        granted = AclBindingFilter(
+            ResourceType[kind.upper()],
+            name,
+            ResourcePatternType.LITERAL,
+            f"User:{user}",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for future in self.admin.delete_acls([granted]).values():
+            assert len(future.result()) == 1
+
     def rights(self, user: str) -> set[Right]:
         """What a user may do."""
         asked = cast("Any", AclBindingFilter)(  # its types know no None

@@ -1,0 +1,379 @@
+"""TLS, authentication, access control and secrets, on a broker that asks for all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import ROOT, missing
+from tests.kafka.broker import free_port, missing_tool
+from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.secure_broker import CERTIFIED, KEY_PASSWORD, PASSWORDS, SecureBroker
+from tests.kafka.test_run import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kafka.secure_broker import Right
+
+MECHANISMS = {
+    "PLAIN": "plain",
+    "SCRAM-SHA-512": "scram",
+    "OAUTHBEARER": "bearer",
+    "mutual TLS": CERTIFIED,
+}
+"""Ways to authenticate, and as whom."""
+REFUSED_WITHIN_S = 15.0
+
+RUN_RIGHTS: tuple[Right, ...] = (
+    ("topic", "readings", "READ"),
+    ("topic", "readings", "DESCRIBE_CONFIGS"),
+    ("topic", "events", "WRITE"),
+    ("topic", "events", "DESCRIBE_CONFIGS"),
+    ("topic", "dead_letters", "WRITE"),
+    ("topic", "dead_letters", "DESCRIBE_CONFIGS"),
+    ("topic", "state", "READ"),
+    ("topic", "state", "WRITE"),
+    ("topic", "state", "DESCRIBE_CONFIGS"),
+    ("group", "group", "READ"),
+    ("transactional_id", "transactional_id", "WRITE"),
+)
+"""All that `stepstream run` needs; READ and WRITE include DESCRIBE."""
+TOPICS_RIGHTS: tuple[Right, ...] = tuple(
+    ("topic", name, operation)
+    for name in ("readings", "events", "dead_letters", "state")
+    for operation in ("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
+)
+"""All that `stepstream topics` needs."""
+UNUSED_RIGHTS: tuple[Right, ...] = ()
+"""Rights of `RUN_RIGHTS` without which this release works too."""
+
+
+@pytest.fixture(scope="session")
+def broker(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureBroker]:
+    """A broker of this run's own; the one in KAFKA_BOOTSTRAP has other users."""
+    tool = missing_tool()
+    if tool:
+        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker with access control")
+    made = SecureBroker(tmp_path_factory.mktemp("secure"))
+    made.broker.start()
+    yield made
+    made.broker.kill()
+
+
+def as_admin(broker: SecureBroker) -> dict[str, Any]:
+    return {
+        "security_protocol": "sasl_ssl",
+        "ssl_ca_location": broker.certificates.authority,
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "admin",
+        "sasl_password": PASSWORDS["admin"],
+    }
+
+
+@pytest.fixture(scope="session")
+def filled(broker: SecureBroker) -> TopicSet:
+    """Topics with steps and a message that can't be read; one group's step counts are written."""
+    topics = TopicSet.create(broker.sasl, 1, as_admin(broker))
+    topics.produce([*walk(1, 5.0, batch=20), (b"device-0", b"not json")])
+    return topics
+
+
+def named(rights: tuple[Right, ...], topics: TopicSet) -> list[Right]:
+    """Rights to the topics, the group and the transactional id of a test."""
+    names = {**vars(topics), "transactional_id": f"{topics.group}-run"}
+    return [(kind, names[name], operation) for kind, name, operation in rights]
+
+
+def environment(broker: SecureBroker, mechanism: str) -> dict[str, str]:
+    if mechanism == "mutual TLS":
+        return broker.tls_environment()
+    return broker.sasl_environment(mechanism, MECHANISMS[mechanism])
+
+
+def call(
+    topics: TopicSet, folder: Path, *arguments: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself; what it writes comes as ``stdout``."""
+    return subprocess.run(
+        [sys.executable, "-m", "stepstream", *arguments],
+        env={**os.environ, **topics.environment(), **more},
+        cwd=folder,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+
+
+def wait_for_end(run: RunProcess, deadline_s: float = REFUSED_WITHIN_S) -> str:
+    """Until a process that can't go on has ended by itself, with exit code 1; its last line."""
+    wait_until("the end of the process", lambda: not run.is_alive, deadline_s)
+    log = run.log.read_text()
+    assert run.terminate() == 1, log
+    assert "Traceback" not in log
+    return next(line for line in log.splitlines() if line.startswith("stepstream run: "))
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_topics_are_created_and_readings_processed(
+    broker: SecureBroker, tmp_path: Path, mechanism: str
+) -> None:
+    topics = TopicSet.named(broker.sasl, 1, as_admin(broker))
+    more = environment(broker, mechanism)
+    broker.grant(MECHANISMS[mechanism], named(TOPICS_RIGHTS, topics))
+    made = call(topics, tmp_path, "topics", "--topics.partitions", "1", **more)
+    assert (made.returncode, made.stdout.count(": created")) == (0, 4), made.stdout
+    broker.grant(MECHANISMS[mechanism], named(RUN_RIGHTS, topics))
+    topics.produce([*walk(1, 5.0, batch=20), (b"device-0", b"not json")])
+    with RunProcess(topics, tmp_path, **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert topics.read_events()
+    assert len(topics.read(topics.dead_letters)) == 1
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A connection that can't be had.
+
+    Attributes
+    ----------
+    mechanism
+        How it would have been.
+    wrong
+        What is set otherwise; a file by the name of a certificate.
+    cause
+        A part of the message.
+    """
+
+    mechanism: str
+    wrong: dict[str, str]
+    cause: str
+
+
+WRONG_PASSWORD = "wrong-tB2xJ8qM"  # noqa: S105 - it opens nothing
+REFUSALS = {
+    "plain password": Refusal(
+        "PLAIN", {"SASL_PASSWORD": WRONG_PASSWORD}, "Invalid username or password"
+    ),
+    "scram password": Refusal(
+        "SCRAM-SHA-512", {"SASL_PASSWORD": WRONG_PASSWORD}, "invalid credentials"
+    ),
+    "authority": Refusal(
+        "PLAIN", {"SSL_CA_LOCATION": "other_authority"}, "certificate verify failed"
+    ),
+    "client certificate": Refusal(
+        "mutual TLS",
+        {"SSL_CERTIFICATE_LOCATION": "stranger", "SSL_KEY_LOCATION": "stranger_key"},
+        "certificate",
+    ),
+    "no client certificate": Refusal("PLAIN", {"SECURITY_PROTOCOL": "ssl"}, "SSL alert"),
+    "key password": Refusal(
+        "mutual TLS", {"SSL_KEY_PASSWORD": WRONG_PASSWORD}, "kafka.ssl_key_password"
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("command", ["run", "topics"])
+def test_a_refused_connection_ends_the_process_with_its_cause(
+    broker: SecureBroker, tmp_path: Path, refusal: Refusal, command: str
+) -> None:
+    topics = TopicSet.named(broker.sasl, 1)
+    more = environment(broker, refusal.mechanism)
+    for name, value in refusal.wrong.items():
+        file = getattr(broker.certificates, value, value)
+        more[f"STEPSTREAM_KAFKA__{name}"] = str(file)
+    if refusal.wrong.get("SECURITY_PROTOCOL") == "ssl":
+        more["STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS"] = broker.tls
+    ended = call(topics, tmp_path, command, **more)
+    assert ended.returncode == 1, ended.stdout
+    assert refusal.cause in ended.stdout.splitlines()[-1]
+    assert "Traceback" not in ended.stdout
+    for secret in (*PASSWORDS.values(), KEY_PASSWORD, WRONG_PASSWORD):
+        assert secret not in ended.stdout
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_the_rights_listed_are_enough(
+    broker: SecureBroker, filled: TopicSet, tmp_path: Path, guarantee: str
+) -> None:
+    user = f"enough-{guarantee}"
+    topics = replace(filled, group=user)
+    rights = named(RUN_RIGHTS, topics)
+    if guarantee == "at_least_once":
+        rights = [right for right in rights if right[0] != "transactional_id"]
+    broker.grant(user, rights)
+    more = broker.sasl_environment("OAUTHBEARER", user)
+    more["STEPSTREAM_PROCESSING__GUARANTEE"] = guarantee
+    with RunProcess(topics, tmp_path, **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert broker.rights(user) == set(rights)
+
+
+@pytest.mark.parametrize("removed", [r for r in RUN_RIGHTS if r not in UNUSED_RIGHTS], ids="-".join)
+def test_a_missing_right_ends_the_process_and_is_named(
+    broker: SecureBroker, filled: TopicSet, tmp_path: Path, removed: Right
+) -> None:
+    user = "without-" + "-".join(removed).lower()
+    topics = replace(filled, group=user)
+    kind, name, operation = named((removed,), topics)[0]
+    rights = [right for right in named(RUN_RIGHTS, topics) if right != (kind, name, operation)]
+    # DESCRIBE goes with READ and WRITE; what is tested is the one right.
+    broker.grant(user, {*rights, (kind, name, "DESCRIBE")})
+    with RunProcess(topics, tmp_path, **broker.sasl_environment("OAUTHBEARER", user)) as run:
+        last = wait_for_end(run)
+    assert name in last
+    assert re.search(rf"\b{operation}\b", last)
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_a_right_taken_away_ends_a_running_process(
+    broker: SecureBroker, tmp_path: Path, guarantee: str
+) -> None:
+    user = f"revoked-{guarantee}"
+    topics = replace(TopicSet.create(broker.sasl, 1, as_admin(broker)), group=user)
+    broker.grant(user, named(RUN_RIGHTS, topics))
+    more = broker.sasl_environment("OAUTHBEARER", user)
+    more["STEPSTREAM_PROCESSING__GUARANTEE"] = guarantee
+    with RunProcess(topics, tmp_path, **more) as run:
+        run.wait_for_log("partition started")
+        broker.withdraw(user, ("topic", topics.dead_letters, "WRITE"))
+        topics.produce([(b"device-0", b"not json")])
+        last = wait_for_end(run)
+    assert f"WRITE on {topics.events}, {topics.dead_letters}" in last
+    assert topics.committed().get(0, 0) == 0
+
+
+def test_topics_that_exist_need_no_right_to_create_them(
+    broker: SecureBroker, filled: TopicSet, tmp_path: Path
+) -> None:
+    more = broker.sasl_environment("OAUTHBEARER", "looks")
+    denied = call(filled, tmp_path, "topics", **more)
+    assert denied.returncode == 1
+    assert re.search(r"topic \S+: this user may neither DESCRIBE nor CREATE it", denied.stdout)
+    rights = [right for right in named(TOPICS_RIGHTS, filled) if right[2] != "CREATE"]
+    broker.grant("looks", rights)
+    seen = call(filled, tmp_path, "topics", **more)
+    assert (seen.returncode, seen.stdout.count(": exists")) == (0, 4), seen.stdout
+
+
+def fetch(port: int, path: str) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "mutual TLS"])
+def test_secrets_are_written_nowhere(
+    broker: SecureBroker, filled: TopicSet, tmp_path: Path, mechanism: str, source: str
+) -> None:
+    topics = replace(filled, group=f"secrets-{MECHANISMS[mechanism]}-{source}")
+    broker.grant(MECHANISMS[mechanism], named(RUN_RIGHTS, topics))
+    more = environment(broker, mechanism)
+    if source == "file":
+        for name in ("SASL_PASSWORD", "SSL_KEY_PASSWORD"):
+            secret = more.pop(f"STEPSTREAM_KAFKA__{name}", None)
+            if secret is not None:
+                file = tmp_path / name.lower()
+                file.write_text(f"{secret}\n")
+                more[f"STEPSTREAM_KAFKA__{name}_FILE"] = str(file)
+    port = free_port()
+    more |= {
+        "STEPSTREAM_LOGGING__LEVEL": "debug",
+        "STEPSTREAM_HTTP__PORT": str(port),
+        "STEPSTREAM_KAFKA__PROPERTIES": json.dumps({"debug": "all"}),
+    }
+    with RunProcess(topics, tmp_path, **more) as run:
+        run.wait_for_log("partition started")
+        topics.wait_consumed()
+        written = [fetch(port, path) for path in ("/metrics", "/livez", "/readyz")]
+        assert run.terminate() == 0
+    written += [run.log.read_text(), call(topics, tmp_path, "topics", **more).stdout]
+    written.append(call(topics, tmp_path, "run", "--help", **more).stdout)
+    assert "SASL" in written[3] or "SSL" in written[3]
+    for text in written:
+        assert text
+        for secret in (*PASSWORDS.values(), KEY_PASSWORD):
+            assert secret not in text
+
+
+SECRET = "secret-wH4nC9dV"  # noqa: S105 - it opens nothing
+SECRET_PROPERTIES: dict[str, dict[str, Any]] = {
+    "bearer config": {
+        "enable.sasl.oauthbearer.unsecure.jwt": True,
+        "sasl.oauthbearer.config": f"principal=me key={SECRET}",
+    },
+    "key": {"ssl.key.pem": f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"},
+    "client secret": {"sasl.oauthbearer.client.secret": SECRET, "no.such.property": 1},
+    "wrong type": {"sasl.oauthbearer.client.secret": [SECRET]},
+    "reserved": {"sasl.password": SECRET},
+}
+
+
+@pytest.mark.parametrize("properties", SECRET_PROPERTIES.values(), ids=SECRET_PROPERTIES)
+@pytest.mark.parametrize("command", ["run", "topics"])
+def test_secret_properties_are_not_quoted_in_errors(
+    broker: SecureBroker, tmp_path: Path, properties: dict[str, Any], command: str
+) -> None:
+    topics = TopicSet.named(broker.sasl, 1)
+    more = broker.sasl_environment("OAUTHBEARER", "me")
+    more["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(properties)
+    ended = call(topics, tmp_path, command, **more)
+    assert ended.returncode in {1, 2}
+    assert f"stepstream {command}: " in ended.stdout
+    assert SECRET not in ended.stdout
+
+
+def acl_commands() -> list[list[str]]:
+    """The commands of the docs that grant rights."""
+    text = (ROOT / "docs" / "security.md").read_text().replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("kafka-acls.sh ")]
+
+
+def test_the_commands_of_the_docs_grant_exactly_these_rights(
+    broker: SecureBroker, tmp_path: Path
+) -> None:
+    config = tmp_path / "admin.properties"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    config.write_text(
+        "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nssl.truststore.type=PEM\n"
+        f"ssl.truststore.location={broker.certificates.authority}\n"
+        f'sasl.jaas.config={login} required username="admin" password="{PASSWORDS["admin"]}";\n'
+    )
+    replaced = {"kafka:9092": broker.sasl, "admin.properties": str(config)}
+    for command in acl_commands():
+        options = [replaced.get(word, word) for word in command[1:]]
+        broker.broker.java("org.apache.kafka.tools.AclCommand", *options)
+    topics = TopicSet(
+        broker.sasl,
+        "sensor-readings",
+        "step-events",
+        "sensor-readings.dlq",
+        "stepstream-state",
+        "stepstream",
+        1,
+    )
+    run = [right for right in named(RUN_RIGHTS, topics) if right[0] != "transactional_id"]
+    prefix: Right = ("transactional_id", "stepstream-", "WRITE")
+    assert broker.rights("stepstream") == {*run, prefix}
+    assert broker.rights("operator") == set(named(TOPICS_RIGHTS, topics))
