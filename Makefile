@@ -9,6 +9,7 @@ ALL := .venv/installed-all
 WHEEL := build/wheel
 WHEEL_BIN := build/wheel-venv/bin
 WHEEL_INSTALLED := build/wheel-venv/installed
+SBOM_BIN := build/sbom-venv/bin
 REQUIREMENTS := pyproject.toml constraints.txt
 
 # Build backends too are installed under the constraints, whichever of the two names pip knows.
@@ -18,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types layers wheel train bench bench-quick clean
+.PHONY: help demo test lint types layers wheel sbom train bench bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,10 @@ wheel: $(ALL) $(WHEEL_INSTALLED) ## build the wheel and test it as installed
 	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL) . > build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	$(WHEEL_BIN)/pip install --quiet --no-deps --no-index --force-reinstall $(WHEEL)/*.whl
 	WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest -q -m wheel tests/test_wheel.py
+
+sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run time, as CycloneDX
+	$(SBOM_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file build/sbom.cdx.json $(WHEEL_BIN)/python
 
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
@@ -76,4 +81,10 @@ $(ALL): .venv/created $(REQUIREMENTS)
 $(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)
 	$(BIN)/python -m venv --clear build/wheel-venv
 	$(WHEEL_BIN)/pip install --quiet .
+	@touch $@
+
+# A tool apart, so that what it needs is not among what it lists.
+$(SBOM_BIN)/cyclonedx-py: .venv/created constraints.txt
+	$(BIN)/python -m venv --clear build/sbom-venv
+	$(SBOM_BIN)/pip install --quiet cyclonedx-bom
 	@touch $@

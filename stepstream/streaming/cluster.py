@@ -72,6 +72,11 @@ class Cluster:
             }
         )
 
+    def _polled_admin(self) -> AdminClient:
+        # Tokens of OAUTHBEARER are renewed in polls only.
+        self._admin.poll(0)
+        return self._admin
+
     def check_access(self) -> list[str]:
         """Connect, and say which rights to topics are missing, in words.
 
@@ -89,7 +94,7 @@ class Cluster:
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         """Ids and partition counts of topics."""
-        futures = self._admin.describe_topics(
+        futures = self._polled_admin().describe_topics(
             TopicCollection(list(topics)), request_timeout=TIMEOUT_S
         )
         found = {name: future.result() for name, future in futures.items()}
@@ -104,7 +109,7 @@ class Cluster:
         """The group's committed offsets; left out while a transaction may still change them."""
         group = self._settings.kafka.group_id
         asked = [TopicPartition(topic, number) for topic, number in partitions]
-        futures = self._admin.list_consumer_group_offsets(
+        futures = self._polled_admin().list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, asked)],
             require_stable=True,
             request_timeout=TIMEOUT_S,
@@ -125,7 +130,7 @@ class Cluster:
         kind: Any = OffsetSpec  # its methods have no types
         spec = kind.latest() if at_end else kind.earliest()
         request: dict[Any, Any] = {TopicPartition(topic, n): spec for topic, n in partitions}
-        futures = self._admin.list_offsets(
+        futures = self._polled_admin().list_offsets(
             request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_S
         )
         return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
