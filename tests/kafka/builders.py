@@ -37,10 +37,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE_S = 60.0
+NOT_YET = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+"""What a broker answers that has just started, or whose topics have just been made."""
 T = TypeVar("T")
 
 
-def wait_until(what: str, condition: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
+def wait_until(what: str, condition: Callable[[], T | None], deadline_s: float = DEADLINE_S) -> T:
     """The first true result of ``condition``, asked again and again."""
     end = time.monotonic() + deadline_s
     while True:
@@ -167,32 +174,34 @@ class TopicSet:
         assert not failures, failures[:3]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        consumer = Consumer({**self._client, "group.id": "end-offsets"})
-
-        def ends() -> dict[int, int] | None:
-            try:
-                return {
-                    p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
-                    for p in range(self.partitions)
-                }
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
-                    raise
-                # A topic as young as this may not have a leader everywhere yet.
-                return None
-
-        try:
-            return wait_until(f"leaders of {topic}", ends) or {}
-        finally:
-            consumer.close()
+        return self._ask(
+            f"end of {topic}",
+            lambda consumer: {
+                p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
+                for p in range(self.partitions)
+            },
+        )
 
     def committed(self) -> dict[int, int]:
         """Committed offsets of the group; partitions without one are left out."""
+        asked = [TopicPartition(self.readings, p) for p in range(self.partitions)]
+        found = self._ask("committed offsets", lambda c: c.committed(asked, DEADLINE_S))
+        return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+
+    def _ask(self, what: str, ask: Callable[[Consumer], T]) -> T:
+        """An answer from a broker that may not know its topics or groups yet, or again."""
         consumer = Consumer({**self._client, "group.id": self.group})
+
+        def answer() -> tuple[T] | None:
+            try:
+                return (ask(consumer),)
+            except KafkaException as error:
+                if error.args[0].code() not in NOT_YET:
+                    raise
+                return None
+
         try:
-            asked = [TopicPartition(self.readings, p) for p in range(self.partitions)]
-            found = consumer.committed(asked, DEADLINE_S)
-            return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+            return wait_until(what, answer)[0]
         finally:
             consumer.close()
 

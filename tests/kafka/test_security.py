@@ -55,8 +55,6 @@ TOPICS_RIGHTS: tuple[Right, ...] = tuple(
     for operation in ("CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
 )
 """All that `stepstream topics` needs."""
-UNUSED_RIGHTS: tuple[Right, ...] = ()
-"""Rights of `RUN_RIGHTS` without which this release works too."""
 
 
 @pytest.fixture(scope="session")
@@ -232,7 +230,7 @@ def test_the_rights_listed_are_enough(
     assert broker.rights(user) == set(rights)
 
 
-@pytest.mark.parametrize("removed", [r for r in RUN_RIGHTS if r not in UNUSED_RIGHTS], ids="-".join)
+@pytest.mark.parametrize("removed", RUN_RIGHTS, ids="-".join)
 def test_a_missing_right_ends_the_process_and_is_named(
     broker: SecureBroker, filled: TopicSet, tmp_path: Path, removed: Right
 ) -> None:
