@@ -74,6 +74,8 @@ class Access:
         What its storage is to hold from the start.
     admin
         Properties of a client that may do everything, at the first listener.
+    advertised
+        Where clients are told to find a listener, if not where it is.
     """
 
     protocols: Mapping[str, str] = field(
@@ -82,6 +84,7 @@ class Access:
     properties: str = ""
     format_options: tuple[str, ...] = ()
     admin: Mapping[str, Any] = field(default_factory=dict)
+    advertised: Mapping[str, str] = field(default_factory=dict)
 
 
 class Broker:
@@ -156,13 +159,15 @@ class Broker:
 
     def _settings(self) -> str:
         *listeners, controller = [f"{name}://{at}" for name, at in self.addresses.items()]
+        told = {**self.addresses, **self.access.advertised}
+        advertised = [f"{name}://{told[name]}" for name in self.addresses if name != "CONTROLLER"]
         protocols = ",".join(f"{name}:{kind}" for name, kind in self.access.protocols.items())
         return f"""
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{self.addresses["CONTROLLER"]}
 listeners={",".join([*listeners, controller])}
-advertised.listeners={",".join(listeners)}
+advertised.listeners={",".join(advertised)}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map={protocols}
 {self.access.properties}

@@ -10,7 +10,8 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -34,7 +35,6 @@ from stepstream.streaming.topics import create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 DEADLINE_S = 60.0
 NOT_YET = {
@@ -246,6 +246,13 @@ class TopicSet:
     def read_events(self) -> list[dict[str, Any]]:
         return [json.loads(message.value() or b"") for message in self.read(self.events)]
 
+    def delete(self) -> None:
+        """Remove the topics, and wait for it."""
+        for future in self._admin.delete_topics(
+            [self.readings, self.events, self.dead_letters, self.state]
+        ).values():
+            future.result()
+
     def describe_group(self) -> Any:
         return self._admin.describe_consumer_groups([self.group])[self.group].result()
 
@@ -261,7 +268,11 @@ class TopicSet:
 class RunProcess:
     """``stepstream run`` in a process of its own; what it writes goes to a file."""
 
+    program: ClassVar[tuple[str, ...]] = ("stepstream", "run")
+    """The module that Python runs, and its arguments."""
+
     def __init__(self, topics: TopicSet, folder: Path, name: str = "run", **more: str) -> None:
+        self.name = name
         self.log = folder / f"{name}.log"
         environment = {
             **os.environ,
@@ -271,7 +282,7 @@ class RunProcess:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stepstream", "run"],
+                [sys.executable, "-m", *self.program],
                 env=environment,
                 cwd=folder,
                 stdout=log,
@@ -288,6 +299,21 @@ class RunProcess:
             return text in self.log.read_text()
 
         wait_until(f"{text!r} in {self.log.name}", written)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Nothing while it runs; less than 0 if a signal ended it."""
+        return self._process.poll()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was sent SIGSTOP."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
 
     def terminate(self, deadline_s: float = DEADLINE_S) -> int:
         """SIGTERM; its exit code."""

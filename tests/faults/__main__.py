@@ -1,0 +1,59 @@
+"""Many rounds of faults: ``python -m tests.faults --rounds 100``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.faults.driver import Round, Site
+from tests.kafka.played import PEOPLE
+
+
+def recordings() -> list[Path]:
+    """One recording each of some people, if there are any here."""
+    folder = Path(os.environ.get("TEST_DATA", ROOT.parent / "shared" / "data")) / "simul-hand"
+    found = [sorted((folder / person).glob("*.csv.gz")) for person in PEOPLE]
+    return [files[0] for files in found if files]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
+    parser.add_argument("--mutation", help="a mistake that has to be noticed; stops when it is")
+    options = parser.parse_args()
+    fixed = {"FAULT_MUTATION": options.mutation} if options.mutation else {}
+    injected: Counter[str] = Counter()
+    exits: Counter[str] = Counter()
+    failed, events = [], 0
+    begin_s = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    with Site(folder / "broker") as site:
+        for seed in range(options.seed, options.seed + options.rounds):
+            report = Round(site, seed, folder, recordings(), fixed).run()
+            injected += report.injected
+            exits += report.exits
+            events += report.events
+            verdict = "WRONG" if report.wrong else "ok"
+            print(f"seed {seed:4}  {verdict:5}  {report.events:5} events  "
+                  f"{time.monotonic() - begin_s:6.0f} s  {dict(report.injected)}", flush=True)
+            if report.wrong:
+                failed.append(seed)
+                print(report, flush=True)
+                if options.mutation:
+                    break
+    print(json.dumps({"rounds": options.rounds, "first seed": options.seed, "failed": failed,
+                      "events": events, "injected": injected, "exits": exits}, indent=2))
+    print(f"logs: {folder}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,510 @@
+"""Rounds of faults: real consumers on a real broker, and the events they must publish anyway.
+
+A round's settings, input and faults follow from its seed. When a fault hits depends on the machine
+as well, so a round that has failed may have to be repeated a few times to fail again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from random import Random
+from threading import Event, Thread
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from stepstream.commands.detect import count_steps
+from stepstream.detection import Model, default_model_path, detect_series
+from stepstream.messages import encode_event
+from stepstream.recordings import read_recording
+from stepstream.settings import ProcessingSettings
+from stepstream.simulation.fleet import Device, Message, Player, messages
+from stepstream.simulation.simulator import Sent, begin_epoch, send
+from stepstream.simulation.walkers import Walker
+from stepstream.streaming.processor import make_rules
+from stepstream.streaming.publisher import Publisher
+from tests.conftest import ROOT
+from tests.faults.consumer import CONSUMER_METHODS, PRODUCER_METHODS
+from tests.faults.proxy import Proxy
+from tests.kafka.broker import Access, Broker, free_port
+from tests.kafka.builders import RunProcess, TopicSet
+from tests.kafka.played import by_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any, Self
+
+WALKERS = 16
+RATE_HZ = 80
+SIMULATED_S = 72.0
+SPEED = 6.0
+BATCH = 8
+RUBBISH = 0.01
+REPEATED = 0.03
+"""Shares of messages that are added to the input: not JSON, and sent before."""
+CONSUMERS = 4
+"""Most of them at a time."""
+TRAPPED = 0.5
+"""Share of consumers in which something goes wrong by itself."""
+END_S = 120.0
+"""Longest time until everything is committed after the last fault."""
+TURN_S = 0.02
+RESTART_S = 0.3
+
+PROPERTIES = """
+inter.broker.listener.name=DIRECT
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=2000
+group.consumer.min.heartbeat.interval.ms=200
+group.consumer.heartbeat.interval.ms=500
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
+"""
+CLASSIC = {"session.timeout.ms": 2_000, "heartbeat.interval.ms": 500}
+"""Short enough for a frozen consumer to be given up within a round, under either protocol."""
+
+
+class Site:
+    """A broker, and the proxy through which consumers reach it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.proxied = f"127.0.0.1:{free_port()}"
+        access = Access(
+            {"DIRECT": "PLAINTEXT", "PROXIED": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"},
+            PROPERTIES,
+            advertised={"PROXIED": self.proxied},
+        )
+        self.broker = Broker(folder, access)
+        self.proxy = Proxy(self.proxied, self.broker.addresses["PROXIED"])
+
+    def __enter__(self) -> Self:
+        self.broker.start()
+        self.proxy.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.proxy.__exit__()
+        self.broker.kill()
+
+
+class Feed:
+    """Walkers, and recordings if there are any, with rubbish and repeated messages among them."""
+
+    def __init__(self, random: Random, recordings: list[Path]) -> None:
+        fleet = [
+            Device(f"walker-{n}", Walker(random.randrange(2**32), RATE_HZ)) for n in range(WALKERS)
+        ]
+        for path in recordings:
+            recording = read_recording(path, RATE_HZ)
+            fleet.append(Device(recording.device_id, Player(recording)))
+        # Ahead of all that happens before the first is sent.
+        epoch_s = int(begin_epoch(SIMULATED_S, SPEED, time.time()))
+        self._sent: list[Message] = []
+        self.genuine: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self.rubbish = 0
+        for message in messages(fleet, epoch_s, SIMULATED_S, batch=BATCH, decimals=None):
+            values = self.genuine[message.key]
+            values.append(message.value)
+            self._sent.append(message)
+            if random.random() < REPEATED:
+                self._sent.append(message._replace(value=random.choice(values[-5:])))
+            if random.random() < RUBBISH:
+                self._sent.append(message._replace(value=b'{"timestamp": '))
+                self.rubbish += 1
+
+    def play(self, topics: TopicSet) -> None:
+        """Send everything in its time."""
+        publisher = Publisher(topics.settings().kafka, topics.readings)
+        send(self._sent, publisher, SPEED, Event(), Sent())
+        lost = publisher.flush(60)
+        if lost:
+            raise RuntimeError(f"{lost} messages were not delivered")
+
+    def expected(self) -> dict[str, list[tuple[Any, ...]]]:
+        """What `detect` finds in it, in the form of `by_device`."""
+        model, settings = Model(default_model_path()), ProcessingSettings()
+        found = []
+        for key, values in self.genuine.items():
+            columns = [json.loads(value) for value in values]
+            names = [name for name in columns[0] if name.startswith(("accel", "gyro"))]
+            times = np.concatenate([np.atleast_1d(c["timestamp"]) for c in columns])
+            axes = np.zeros((len(times), 6), np.float32)
+            for n, name in enumerate(names):
+                axes[:, n] = np.concatenate([np.atleast_1d(c[name]) for c in columns])
+            time_us = np.rint(times * 1e6).astype(np.int64)
+            steps = detect_series(model, time_us, axes, make_rules(settings))
+            found += count_steps(key.decode(), steps, model, settings)[1]
+        return by_device(json.loads(encode_event(event)) for event in found)
+
+
+class Consumer(RunProcess):
+    """One that may be frozen, and in which something may go wrong by itself."""
+
+    program: ClassVar[tuple[str, ...]] = ("tests.faults.consumer",)
+    thaw_s: float | None = None
+
+
+@dataclass
+class Report:
+    """What became of a round.
+
+    Attributes
+    ----------
+    seed, setting
+        What it was made from.
+    injected
+        Everything that was done to it, by kind.
+    log
+        The same in order, with seconds since its beginning.
+    exits
+        Consumers that ended by themselves, by their last line.
+    events
+        Events that were published.
+    wrong
+        What must not be; empty if all is well.
+    """
+
+    seed: int
+    setting: dict[str, str]
+    injected: Counter[str] = field(default_factory=Counter)
+    log: list[str] = field(default_factory=list)
+    exits: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}, {self.setting}", *self.log, *self.exits, *self.wrong]
+        return "\n".join(lines)
+
+
+class Round:
+    """One round.
+
+    Parameters
+    ----------
+    site
+        Broker and proxy.
+    seed
+        Of everything.
+    folder
+        For the consumers' logs.
+    recordings
+        Played beside the walkers.
+    fixed
+        Environment variables of all consumers; over what the seed says.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        seed: int,
+        folder: Path,
+        recordings: list[Path],
+        fixed: dict[str, str] | None = None,
+    ) -> None:
+        self._site = site
+        self._random = Random(seed)  # noqa: S311 - it hides nothing
+        self._folder = folder / f"seed-{seed}"
+        self._folder.mkdir(parents=True)
+        self._recordings = recordings
+        self._setting = self._choose_setting() | (fixed or {})
+        self.report = Report(seed, self._setting)
+        self._topics = TopicSet.create(site.broker.bootstrap)
+        self._consumers: list[Consumer] = []
+        self._restarts: list[float] = []
+        self._names = 0
+        self._begin_s = 0.0
+        self._until: list[tuple[float, Callable[[], None]]] = []
+        self._trapping = True
+
+    @property
+    def _is_exactly_once(self) -> bool:
+        return self._setting.get("STEPSTREAM_PROCESSING__GUARANTEE") != "at_least_once"
+
+    def _choose_setting(self) -> dict[str, str]:
+        random = self._random
+        protocol = random.choice(["classic", "consumer"])
+        interval = random.choice(["20", "500"])
+        setting = {
+            "STEPSTREAM_KAFKA__GROUP_PROTOCOL": protocol,
+            "STEPSTREAM_KAFKA__TRANSACTION_TIMEOUT_MS": "3000",
+            "STEPSTREAM_PROCESSING__COMMIT_INTERVAL_MS": interval,
+            "STEPSTREAM_PROCESSING__OUTPUT_INTERVAL_MS": interval,
+            "STEPSTREAM_PROCESSING__IDLE_TIMEOUT_S": "120",
+        }
+        if protocol == "classic":
+            setting["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(CLASSIC)
+        if random.random() < 0.15:
+            setting["STEPSTREAM_PROCESSING__GUARANTEE"] = "at_least_once"
+        return setting
+
+    def run(self) -> Report:
+        """Play, disturb, wait for the end, compare."""
+        feed = Feed(self._random, self._recordings)
+        expected = feed.expected()
+        self._begin_s = time.monotonic()
+        try:
+            for _ in range(2):
+                self._start()
+            self._disturb(feed)
+            self._end()
+        except (AssertionError, RuntimeError) as error:
+            self.report.wrong.append(f"{type(error).__name__}: {error}")
+        finally:
+            self._site.proxy.heal()
+            for consumer in self._consumers:
+                consumer.__exit__()
+        if not self.report.wrong:
+            self._compare(expected, feed.rubbish)
+        self._topics.delete()
+        return self.report
+
+    def _disturb(self, feed: Feed) -> None:
+        failures: list[BaseException] = []
+
+        def play() -> None:
+            try:
+                feed.play(self._topics)
+            except RuntimeError as error:
+                failures.append(error)
+
+        playing = Thread(target=play, name="feed", daemon=True)
+        playing.start()
+        span_s = SIMULATED_S / SPEED
+        count = self._random.randint(3, 7)
+        moments = sorted(self._random.uniform(0.5, span_s) for _ in range(count))
+        faults = self._random.choices([*FAULTS], [weight for weight, _ in FAULTS.values()], k=count)
+        begin_s = time.monotonic()
+        while playing.is_alive() or moments:
+            self._turn()
+            if moments and time.monotonic() >= begin_s + moments[0]:
+                moments.pop(0)
+                FAULTS[faults[0]][1](self)
+                faults.pop(0)
+            time.sleep(TURN_S)
+        if failures:
+            raise failures[0]
+
+    def _end(self) -> None:
+        """Heal everything, wait until all is committed, and stop the consumers."""
+        self._trapping = False
+        for _, undo in self._until:
+            undo()
+        self._until = []
+        self._site.proxy.heal()
+        self._note("end of the input")
+        ends = {p: e for p, e in self._topics.end_offsets(self._topics.readings).items() if e}
+        deadline_s = time.monotonic() + END_S
+        while not all(self._topics.committed().get(p, 0) >= end for p, end in ends.items()):
+            self._turn()
+            if len(self._consumers) + len(self._restarts) < 2:
+                self._start()
+            if time.monotonic() > deadline_s:
+                raise AssertionError(f"not all was committed after {END_S:.0f} s")
+        self._note("all is committed")
+        while any(c.is_alive and c.is_stopped for c in self._consumers):
+            self._turn()
+        for consumer in self._consumers:
+            if consumer.is_alive:
+                consumer.send(signal.SIGTERM)
+        for consumer in self._consumers:
+            code = consumer.terminate()
+            if code not in {0, -signal.SIGKILL}:
+                self._note_exit(consumer, code)
+        self._note("consumers ended")
+
+    def _compare(self, expected: dict[str, list[tuple[Any, ...]]], rubbish: int) -> None:
+        events = self._topics.read_events()
+        letters = self._topics.read(self._topics.dead_letters)
+        self.report.events = len(events)
+        ids = [event["event_id"] for event in events]
+        set_aside = Counter(
+            (headers["stepstream-partition"], headers["stepstream-offset"])
+            for headers in (dict(letter.headers() or []) for letter in letters)
+        )
+        if not self._is_exactly_once:
+            unique = {event["event_id"]: event for event in events}
+            events = sorted(unique.values(), key=lambda event: event["step_count"])
+            ids = [*unique]
+            set_aside = Counter(dict.fromkeys(set_aside, 1))
+        wrong = self.report.wrong
+        if len(set(ids)) < len(ids):
+            wrong.append(f"{len(ids) - len(set(ids))} event ids came twice")
+        if max(set_aside.values(), default=1) > 1 or len(set_aside) != rubbish:
+            wrong.append(
+                f"{rubbish} messages are invalid, there are {set_aside.total()} dead letters of "
+                f"{len(set_aside)} messages"
+            )
+        found = by_device(events)
+        wrong += [
+            f"{device}: {_difference(expected.get(device, []), found.get(device, []))}"
+            for device in sorted(expected.keys() | found.keys())
+            if expected.get(device) != found.get(device)
+        ]
+
+    def _turn(self) -> None:
+        """Look after consumers that ended or were frozen, and faults that are over."""
+        now_s = time.monotonic()
+        for consumer in list(self._consumers):
+            code = consumer.exit_code
+            if code is not None:
+                self._consumers.remove(consumer)
+                self._note_exit(consumer, code)
+                self._restarts.append(now_s + RESTART_S)
+            elif consumer.thaw_s is None and consumer.is_stopped:
+                consumer.thaw_s = now_s + self._random.uniform(0.3, 4.5)
+            elif consumer.thaw_s is not None and now_s > consumer.thaw_s:
+                consumer.thaw_s = None
+                consumer.send(signal.SIGCONT)
+        for until_s, undo in [due for due in self._until if due[0] < now_s]:
+            self._until.remove((until_s, undo))
+            undo()
+        for due_s in [due_s for due_s in self._restarts if due_s < now_s]:
+            self._restarts.remove(due_s)
+            self._start()
+
+    def _note(self, what: str) -> None:
+        self.report.log.append(f"{time.monotonic() - self._begin_s:6.2f} s  {what}")
+
+    def _note_exit(self, consumer: Consumer, code: int) -> None:
+        text = consumer.log.read_text()
+        lines = text.splitlines() or [""]
+        self._note(f"{consumer.name} ended: {code}")
+        if code == -signal.SIGKILL:
+            return
+        self.report.exits[f"exit code {code}: {lines[-1]}"] += 1
+        if "Traceback" in text:
+            self.report.wrong.append(f"{consumer.name} ended with a traceback: {lines[-1]}")
+
+    def _start(self) -> Consumer:
+        number = self._names
+        self._names += 1
+        more = {
+            **self._setting,
+            "PYTHONPATH": str(ROOT),
+            "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": self._site.proxied,
+        }
+        # Half of them take over the transactional id of one that is gone, as in a StatefulSet.
+        owned = {consumer.name.partition("-")[0] for consumer in self._consumers}
+        slot = next(name for name in "abcdefgh" if name not in owned)
+        random = self._random
+        if random.random() < 0.5:
+            more["STEPSTREAM_KAFKA__TRANSACTIONAL_ID"] = f"{self._topics.group}-{slot}"
+        point = ""
+        if self._trapping and random.random() < TRAPPED:
+            point = more["FAULT_POINT"] = _choose_point(random)
+            self.report.injected[f"trap: {point.rpartition(':')[2]}"] += 1
+        if random.random() < 0.5:
+            more["FAULT_RELEASE"] = "next"
+            self.report.injected["later release"] += 1
+        consumer = Consumer(self._topics, self._folder, f"{slot}-{number}", **more)
+        self._consumers.append(consumer)
+        self._note(f"{consumer.name} started {point}")
+        return consumer
+
+    def _inject(self, kind: str, what: object = "") -> None:
+        self.report.injected[kind] += 1
+        self._note(f"{kind} {what}")
+
+    def _one(self) -> Consumer | None:
+        alive = [c for c in self._consumers if c.is_alive and c.thaw_s is None]
+        return self._random.choice(alive) if alive else None
+
+    def _signal(self, kind: str, number: int) -> None:
+        consumer = self._one()
+        if consumer is not None:
+            self._inject(kind, consumer.name)
+            consumer.send(number)
+
+    def _add(self) -> None:
+        if len(self._consumers) < CONSUMERS:
+            self._inject("added", self._start().name)
+
+    def _remove(self) -> None:
+        consumer = self._one()
+        if consumer is not None and len(self._consumers) > 1:
+            self._inject("removed", consumer.name)
+            self._consumers.remove(consumer)
+            code = consumer.terminate()
+            self._note_exit(consumer, code)
+
+    def _kill_broker(self) -> None:
+        self._inject("broker killed")
+        self._site.broker.kill()
+        down_s = time.monotonic() + self._random.uniform(0, 3)
+        while time.monotonic() < down_s:
+            self._turn()
+            time.sleep(TURN_S)
+        self._site.broker.start()
+        self._note("broker started")
+
+    def _cut(self) -> None:
+        self._inject("connections cut")
+        self._site.proxy.cut(self._random.choice([0.3, 1.0]), self._random)
+
+    def _for_a_while(self, kind: str, longest_s: float) -> None:
+        lasts_s = self._random.uniform(0.5, longest_s)
+        self._inject(kind, f"for {lasts_s:.1f} s")
+        self._until.append((time.monotonic() + lasts_s, self._site.proxy.heal))
+
+    def _stall(self) -> None:
+        self._for_a_while("connections stalled", 5)
+        self._site.proxy.stall()
+
+    def _delay(self) -> None:
+        self._for_a_while("connections delayed", 3)
+        self._site.proxy.delay_s = self._random.uniform(0.02, 0.3)
+
+    def _throttle(self) -> None:
+        self._for_a_while("connections throttled", 3)
+        self._site.proxy.bytes_per_s = self._random.uniform(20_000, 200_000)
+
+
+FAULTS: dict[str, tuple[float, Callable[[Round], None]]] = {
+    "kill": (4, lambda r: r._signal("SIGKILL", signal.SIGKILL)),
+    "terminate": (3, lambda r: r._signal("SIGTERM", signal.SIGTERM)),
+    "freeze": (3, lambda r: r._signal("SIGSTOP", signal.SIGSTOP)),
+    "add": (2, Round._add),
+    "remove": (1, Round._remove),
+    "broker": (0.7, Round._kill_broker),
+    "cut": (2, Round._cut),
+    "stall": (1, Round._stall),
+    "delay": (1, Round._delay),
+    "throttle": (1, Round._throttle),
+}
+"""What happens to a round, how often, and how."""
+
+
+def _choose_point(random: Random) -> str:
+    kind = random.choice(["Consumer", "Producer"])
+    methods = CONSUMER_METHODS if kind == "Consumer" else PRODUCER_METHODS
+    method = random.choice([*methods])
+    what = random.choice(["kill", "kill", "stop", "sleep", "full", "abort", "fatal"])
+    if what in {"full", "abort", "fatal"}:
+        kind = "Producer"
+        method = {
+            "full": "produce",
+            "abort": random.choice(["send_offsets_to_transaction", "commit_transaction"]),
+            "fatal": random.choice([*PRODUCER_METHODS][1:5]),
+        }[what]
+        methods = PRODUCER_METHODS
+    moment = random.choice(["before", "after"])
+    if what == "abort":
+        moment = "before"
+    return f"{moment}:{kind}.{method}:{random.randint(1, methods[method])}:{what}"
+
+
+def _difference(expected: list[tuple[Any, ...]], found: list[tuple[Any, ...]]) -> str:
+    missing = [step for step in expected if step not in found]
+    extra = [step for step in found if step not in expected]
+    if not missing and not extra:
+        return f"{len(expected)} steps are expected, {len(found)} were published, some out of order"
+    return (
+        f"of {len(expected)} steps {len(missing)} are missing and {len(extra)} wrong or repeated; "
+        f"counts missing {[step[0] for step in missing[:5]]}, wrong {[s[0] for s in extra[:5]]}"
+    )
