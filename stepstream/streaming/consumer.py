@@ -7,7 +7,6 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -112,7 +111,7 @@ class Consumer:
         self.outbox = Outbox()
         self.partitions: dict[tuple[str, int], Partition] = {}
         self._has_joined = False
-        self._stopping = Flag()
+        self._is_stopping = False
         self._callback_error: BaseException | None = None
         self._commits = ThreadPoolExecutor(1, "commit")
         self._running_commit: Future[None] | None = None
@@ -171,7 +170,8 @@ class Consumer:
 
     def stop(self) -> None:
         """End the loop after the poll that is being worked on; from any thread or a signal."""
-        self._stopping.set()
+        # No lock is taken: a signal may come while the same thread holds it.
+        self._is_stopping = True
 
     def run(self) -> None:
         """Process messages until `stop`; then commit what is finished and leave the group.
@@ -205,7 +205,7 @@ class Consumer:
             on_lost=self._guard(self._on_lost),
         )
         try:
-            while not self._stopping.is_set():
+            while not self._is_stopping:
                 self._last_turn_s = time.monotonic()
                 messages = self._poll()
                 self._prepare_assigned()
@@ -232,7 +232,7 @@ class Consumer:
         if first is None:
             return []
         if processing.linger_ms and processing.poll_max_messages > 1:
-            self._stopping.wait(processing.linger_ms / 1000)
+            time.sleep(processing.linger_ms / 1000)
         rest = self._kafka.consume(processing.poll_max_messages - 1, 0)
         self._raise_callback_error()
         return [first, *rest]

@@ -42,15 +42,29 @@ def main() -> int:
             exits += report.exits
             events += report.events
             verdict = "WRONG" if report.wrong else "ok"
-            print(f"seed {seed:4}  {verdict:5}  {report.events:5} events  "
-                  f"{time.monotonic() - begin_s:6.0f} s  {dict(report.injected)}", flush=True)
+            print(
+                f"seed {seed:4}  {verdict:5}  {report.events:5} events  "
+                f"{time.monotonic() - begin_s:6.0f} s  {dict(report.injected)}",
+                flush=True,
+            )
             if report.wrong:
                 failed.append(seed)
                 print(report, flush=True)
                 if options.mutation:
                     break
-    print(json.dumps({"rounds": options.rounds, "first seed": options.seed, "failed": failed,
-                      "events": events, "injected": injected, "exits": exits}, indent=2))
+    print(
+        json.dumps(
+            {
+                "rounds": options.rounds,
+                "first seed": options.seed,
+                "failed": failed,
+                "events": events,
+                "injected": injected,
+                "exits": exits,
+            },
+            indent=2,
+        )
+    )
     print(f"logs: {folder}")
     return 1 if failed else 0
 

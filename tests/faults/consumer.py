@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -211,6 +212,7 @@ def _write_as_later() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     _replace(consumer, "Producer", _Producer)
     if os.environ.get("FAULT_RELEASE"):
         _write_as_later()
