@@ -240,7 +240,7 @@ class ProcessingSettings(_Group):
     restore_timeout_s: float = Field(120.0, gt=0, json_schema_extra=_unit("s"))
     """Longest time without progress while committed offsets or step counts are read, before the process ends."""
     stuck_after_s: float = Field(60.0, ge=1, json_schema_extra=_unit("s"))
-    """Time after which a loop that doesn't turn counts as stuck: it is no longer live."""
+    """Time after which a loop that doesn't turn counts as stuck: it is no longer live, and the log shows where it is."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
     """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))

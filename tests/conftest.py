@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.kafka.broker import Broker, missing_tool
+from tests.kafka.builders import TopicSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,3 +77,9 @@ def bootstrap(
     broker.start()
     yield broker.bootstrap
     broker.kill()
+
+
+@pytest.fixture
+def topics(bootstrap: str) -> TopicSet:
+    """Topics and a group of this test's own, four partitions each."""
+    return TopicSet.create(bootstrap)

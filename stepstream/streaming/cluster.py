@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -25,6 +25,7 @@ from stepstream.streaming.topics import check_rights, check_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
     from stepstream.settings import Settings
 
@@ -32,6 +33,7 @@ __all__ = ["Cluster", "Committed", "TopicIdentity"]
 
 TIMEOUT_S = 10.0
 NO_OFFSET = -1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Cluster:
         futures = self._polled_admin().describe_topics(
             TopicCollection(list(topics)), request_timeout=TIMEOUT_S
         )
-        found = {name: future.result() for name, future in futures.items()}
+        found = {name: _result(future) for name, future in futures.items()}
         return {
             name: TopicIdentity(str(topic.topic_id), len(topic.partitions))
             for name, topic in found.items()
@@ -115,7 +117,7 @@ class Cluster:
             request_timeout=TIMEOUT_S,
         )
         found: dict[tuple[str, int], Committed] = {}
-        for tp in futures[group].result().topic_partitions or []:
+        for tp in _result(futures[group]).topic_partitions or []:
             if tp.error is not None:
                 if tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
                     continue
@@ -133,4 +135,12 @@ class Cluster:
         futures = self._polled_admin().list_offsets(
             request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_S
         )
-        return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
+        return {(tp.topic, tp.partition): _result(f).offset for tp, f in futures.items()}
+
+
+def _result(future: Future[T]) -> T:
+    """A future's result; one that the client forgot is an error too."""
+    try:
+        return future.result(2 * TIMEOUT_S)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name

@@ -27,6 +27,7 @@ from stepstream.streaming.outbox import Outbox, Sealed
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.restoring import LedgerReader, Position, look_up, plan_start
+from stepstream.streaming.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -204,16 +205,21 @@ class Consumer:
             on_revoke=self._guard(self._on_revoke),
             on_lost=self._guard(self._on_lost),
         )
+        self._last_turn_s = time.monotonic()
         try:
-            while not self._is_stopping:
-                self._last_turn_s = time.monotonic()
-                messages = self._poll()
-                self._prepare_assigned()
-                self._process(messages)
-                self._commit_if_due()
-            self._commit_last()
+            with Watchdog(lambda: self.is_live, self._settings.processing.stuck_after_s / 4):
+                while not self._is_stopping:
+                    self._turn()
+                self._commit_last()
         finally:
             self.close()
+
+    def _turn(self) -> None:
+        self._last_turn_s = time.monotonic()
+        messages = self._poll()
+        self._prepare_assigned()
+        self._process(messages)
+        self._commit_if_due()
 
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""

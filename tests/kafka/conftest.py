@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.builders import TopicSet
-
 HERE = Path(__file__).parent
 
 
@@ -15,9 +13,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kafka)
-
-
-@pytest.fixture
-def topics(bootstrap: str) -> TopicSet:
-    """Topics and a group of this test's own, four partitions each."""
-    return TopicSet.create(bootstrap)

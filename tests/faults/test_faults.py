@@ -1,0 +1,70 @@
+"""The short form of ``make faults``, and what only a broken consumer shows."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import ROOT, missing
+from tests.faults.driver import Consumer, Round, Site
+from tests.kafka.broker import free_port, missing_tool
+from tests.kafka.builders import wait_until
+from tests.kafka.test_run import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kafka.builders import TopicSet
+
+
+@pytest.fixture(scope="module")
+def site(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    tool = missing_tool()
+    if tool:
+        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker that can be killed")
+    with Site(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_faults_lose_and_repeat_nothing(site: Site, tmp_path: Path, seed: int) -> None:
+    report = Round(site, seed, tmp_path, []).run()
+    assert not report.wrong, str(report)
+    assert report.events > 500
+
+
+def status(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+@pytest.mark.kafka
+def test_a_stuck_loop_is_not_live_and_its_stacks_are_logged(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    port = free_port()
+    more = {
+        "PYTHONPATH": str(ROOT),
+        "FAULT_POINT": "before:Consumer._process:20:sleep",
+        "STEPSTREAM_PROCESSING__STUCK_AFTER_S": "1",
+        "STEPSTREAM_HTTP__PORT": str(port),
+    }
+    topics.produce(walk(1, 5.0, batch=20))
+    with Consumer(topics, tmp_path, **more) as run:
+        run.wait_for_log("the loop is stuck")
+        assert status(port, "/livez") == 503
+        assert "in _process" in run.log.read_text() or "in trouble" in run.log.read_text()
+        run.wait_for_log("the loop turns again")
+        wait_until("a live consumer", lambda: status(port, "/livez") == 200)
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert topics.read_events()
