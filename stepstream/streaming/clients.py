@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings, Settings
 
 __all__ = [
+    "ALWAYS_CONNECTED",
     "CONSUMER_ONLY",
     "PRODUCER_ONLY",
     "check_connection",
@@ -145,6 +146,12 @@ def check_connection(kafka: KafkaSettings) -> None:
             return
 
 
+ALWAYS_CONNECTED = {"enable.sparse.connections": False}
+"""For clients that ask coordinators: librdkafka (2.16) waits without an end, whatever the timeout,
+for one whose connection was lost if nothing else makes it connect again
+(https://github.com/confluentinc/librdkafka/issues/5456)."""
+
+
 def consumer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the consumer of readings."""
     kafka = settings.kafka
@@ -180,6 +187,7 @@ def producer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the producer of events and dead letters."""
     properties: dict[str, Any] = {
         "linger.ms": 0,
+        **ALWAYS_CONNECTED,
         # With the default of 100 ms, a transaction close behind another waits that long.
         "retry.backoff.ms": 10,
         "compression.type": "lz4",

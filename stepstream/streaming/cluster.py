@@ -16,6 +16,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stepstream.streaming.clients import (
+    ALWAYS_CONNECTED,
     CONSUMER_ONLY,
     PRODUCER_ONLY,
     check_connection,
@@ -70,6 +71,7 @@ class Cluster:
         self._admin = AdminClient(
             {
                 **client_properties(settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY),
+                **ALWAYS_CONNECTED,
                 "retry.backoff.ms": 20,
             }
         )
