@@ -124,6 +124,12 @@ METRICS = (
         lambda consumer: len(consumer.partitions),
     ),
     Metric(
+        "stepstream_held_partitions",
+        "gauge",
+        "Input partitions that are paused because too much of them is set aside.",
+        lambda consumer: sum(p.is_held for p in list(consumer.partitions.values())),
+    ),
+    Metric(
         "stepstream_outbox_records",
         "gauge",
         "Records that wait to be published.",

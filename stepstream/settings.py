@@ -241,6 +241,14 @@ class ProcessingSettings(_Group):
     """Longest time without progress while committed offsets or step counts are read, before the process ends."""
     stuck_after_s: float = Field(60.0, ge=1, json_schema_extra=_unit("s"))
     """Time after which a loop that doesn't turn counts as stuck: it is no longer live, and the log shows where it is."""
+    dead_letter_window: int = Field(10_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
+    """Last messages of a partition among which dead letters are counted."""
+    dead_letter_share: float = Field(0.5, gt=0, le=1)
+    """Share of dead letters among them that is too much."""
+    dead_letter_streak: int = Field(5_000, ge=1, json_schema_extra=_unit("messages"))
+    """Dead letters in a row that are too many."""
+    on_dead_letter_limit: Literal["pause", "stop", "continue"] = "pause"
+    """What happens then: `pause` reads no more of that partition until a restart and is unready, `stop` ends the process, `continue` only warns."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
     """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "Committed", "TopicIdentity"]
 
 TIMEOUT_S = 10.0
+GRACE_S = 2.0
 NO_OFFSET = -1
 T = TypeVar("T")
 
@@ -68,18 +69,24 @@ class Cluster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._admin = AdminClient(
-            {
-                **client_properties(settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY),
-                **ALWAYS_CONNECTED,
-                "retry.backoff.ms": 20,
-            }
-        )
+        self._admin = self._make_admin()
+
+    def _make_admin(self) -> AdminClient:
+        properties = client_properties(self._settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY)
+        return AdminClient({**properties, **ALWAYS_CONNECTED, "retry.backoff.ms": 20})
 
     def _polled_admin(self) -> AdminClient:
         # Tokens of OAUTHBEARER are renewed in polls only.
         self._admin.poll(0)
         return self._admin
+
+    def _result(self, future: Future[T]) -> T:
+        """A future's result; a client that keeps none of its deadlines is replaced."""
+        try:
+            return future.result(TIMEOUT_S + GRACE_S)
+        except TimeoutError:
+            self._admin = self._make_admin()
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name
 
     def check_access(self) -> list[str]:
         """Connect, and say which rights to topics are missing, in words.
@@ -101,7 +108,7 @@ class Cluster:
         futures = self._polled_admin().describe_topics(
             TopicCollection(list(topics)), request_timeout=TIMEOUT_S
         )
-        found = {name: _result(future) for name, future in futures.items()}
+        found = {name: self._result(future) for name, future in futures.items()}
         return {
             name: TopicIdentity(str(topic.topic_id), len(topic.partitions))
             for name, topic in found.items()
@@ -119,7 +126,7 @@ class Cluster:
             request_timeout=TIMEOUT_S,
         )
         found: dict[tuple[str, int], Committed] = {}
-        for tp in _result(futures[group]).topic_partitions or []:
+        for tp in self._result(futures[group]).topic_partitions or []:
             if tp.error is not None:
                 if tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
                     continue
@@ -137,12 +144,4 @@ class Cluster:
         futures = self._polled_admin().list_offsets(
             request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_S
         )
-        return {(tp.topic, tp.partition): _result(f).offset for tp, f in futures.items()}
-
-
-def _result(future: Future[T]) -> T:
-    """A future's result; one that the client forgot is an error too."""
-    try:
-        return future.result(2 * TIMEOUT_S)
-    except TimeoutError:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name
+        return {(tp.topic, tp.partition): self._result(f).offset for tp, f in futures.items()}

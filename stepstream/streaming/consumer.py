@@ -156,7 +156,8 @@ class Consumer:
     @property
     def is_ready(self) -> bool:
         """Whether this consumer is a member of its group and takes messages of all it owns."""
-        running = all(p.phase is Phase.RUNNING for p in list(self.partitions.values()))
+        owned = list(self.partitions.values())
+        running = all(p.phase is Phase.RUNNING and not p.is_held for p in owned)
         return self._has_joined and running and not self._paused and self.is_live
 
     @property
@@ -343,7 +344,9 @@ class Consumer:
         taken: list[tuple[Partition, Sequence[Record]]] = [
             (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()
-            if (partition := self.partitions.get(name)) and partition.phase in TAKING
+            if (partition := self.partitions.get(name))
+            and partition.phase in TAKING
+            and not partition.is_held
         ]
         if taken:
             begin_s = time.monotonic()
@@ -365,13 +368,32 @@ class Consumer:
                 totals.replayed += outputs.replayed
                 totals.events += len(outputs.events)
                 totals.dead_letters.update(letter.code for letter in outputs.dead_letters)
+            for partition, outputs in results:
+                if outputs.dead_letters and partition.limit.exceeded:
+                    self._limit(partition)
         self._hold_back()
+
+    def _limit(self, partition: Partition) -> None:
+        """Keep a sender of rubbish from draining its partition into the dead letters."""
+        action = self._settings.processing.on_dead_letter_limit
+        what = f"{partition!r}: {partition.limit.exceeded}"
+        if action == "stop":
+            raise StreamError(f"{what} (processing.on_dead_letter_limit is stop)")
+        if action == "pause":
+            self._kafka.pause([TopicPartition(partition.topic, partition.number)])
+            partition.is_held = True
+            logger.error("partition paused until a restart", extra={"reason": what})
+        elif not partition.is_warned:
+            partition.is_warned = True
+            logger.warning("too many dead letters", extra={"reason": what})
 
     def _hold_back(self) -> None:
         """Pause reading while too much waits to be published; polling goes on."""
         waiting = self.waiting_records
         limit = self._settings.processing.outbox_max_records
-        owned = _topic_partitions(p for p in self.partitions.values() if p.phase in TAKING)
+        owned = _topic_partitions(
+            p for p in self.partitions.values() if p.phase in TAKING and not p.is_held
+        )
         if not self._paused and waiting > limit:
             self._kafka.pause(owned)
             self._paused = True

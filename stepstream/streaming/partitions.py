@@ -10,6 +10,7 @@ from stepstream.streaming.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from stepstream.streaming.cluster import TopicIdentity
     from stepstream.streaming.ledger import Ledger
+    from stepstream.streaming.limits import DeadLetterLimit
 
 __all__ = ["Partition", "Phase"]
 
@@ -55,12 +56,19 @@ class Partition:
         Its topic and number.
     ledger
         Step counts of its devices.
+    limit
+        Watches its dead letters.
     """
 
-    def __init__(self, topic: str, number: int, ledger: Ledger) -> None:
+    def __init__(self, topic: str, number: int, ledger: Ledger, limit: DeadLetterLimit) -> None:
         self.topic = topic
         self.number = number
         self.ledger = ledger
+        self.limit = limit
+        self.is_held = False
+        """Whether nothing more is taken, because too much of it was set aside."""
+        self.is_warned = False
+        """Whether it was said that too much of it is set aside."""
         self.phase = Phase.ASSIGNED
         self.topic_id = ""
         self.partition_count = 0

@@ -22,6 +22,7 @@ from stepstream.messages import (
     make_dead_letter,
 )
 from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.partitions import Partition
 
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ class Processor:
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition from which nothing was taken yet."""
         ledger = make_ledger(self._model, self._settings, self._group, topic)
-        return Partition(topic, number, ledger)
+        settings = self._settings
+        limit = DeadLetterLimit(
+            settings.dead_letter_window, settings.dead_letter_share, settings.dead_letter_streak
+        )
+        return Partition(topic, number, ledger, limit)
 
     def remove_partition(self, partition: Partition) -> None:
         """Forget a partition's devices."""
@@ -247,6 +252,7 @@ class Processor:
         if replays:
             outputs.replayed = len(records)
         else:
+            partition.limit.note(len(records), invalid)
             outputs.messages = len(records)
             outputs.readings = len(message)
         if not len(message):

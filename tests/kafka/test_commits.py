@@ -14,6 +14,7 @@ from stepstream.streaming.clients import consumer_properties, producer_propertie
 from stepstream.streaming.cluster import Cluster, Committed
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
 from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Sealed
 from stepstream.streaming.partitions import Partition
 from tests.kafka.builders import wait_until
@@ -50,7 +51,7 @@ def committer(settings: Settings, consumer: Consumer) -> Committer:
 
 def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
     ledger = Ledger(topics.group, topics.readings, "model-1", 200_000, 600_000_000)
-    partition = Partition(topics.readings, number, ledger)
+    partition = Partition(topics.readings, number, ledger, DeadLetterLimit(10, 0.5, 10))
     headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
     letter = DeadLetter(b"bad", None, headers, ErrorCode.NULL_VALUE)
     return Sealed(

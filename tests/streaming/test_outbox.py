@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Outputs
@@ -10,7 +11,7 @@ from stepstream.streaming.processor import Outputs
 
 def partition(number: int = 0) -> Partition:
     ledger = Ledger("group", "readings", "model-1", 200_000, 600_000_000)
-    return Partition("readings", number, ledger)
+    return Partition("readings", number, ledger, DeadLetterLimit(10, 0.5, 10))
 
 
 def outputs(next_offset: int, *events: bytes) -> Outputs:
