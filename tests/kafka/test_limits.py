@@ -1,0 +1,78 @@
+"""A sender of rubbish, and what it can't do to the others."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from tests.kafka.broker import free_port
+from tests.kafka.builders import RunProcess, wait_until
+from tests.kafka.test_run import walk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.kafka.builders import TopicSet
+
+RUBBISH = 2_000
+LIMITS = {
+    "STEPSTREAM_PROCESSING__DEAD_LETTER_STREAK": "200",
+    "STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "100",
+}
+
+
+def fill(topics: TopicSet) -> int:
+    """Walkers, and one device that sends rubbish only; the partition that it is in."""
+    topics.produce([(b"broken", b"{")])
+    held = next(p for p, end in topics.end_offsets(topics.readings).items() if end)
+    topics.produce([*walk(8, 5.0, batch=20), *[(b"broken", b"{")] * RUBBISH])
+    return held
+
+
+def fetch(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return int(answer.status), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    held = fill(topics)
+    ends = topics.end_offsets(topics.readings)
+    port = free_port()
+    with RunProcess(topics, tmp_path, "paused", **LIMITS, STEPSTREAM_HTTP__PORT=str(port)) as run:
+        run.wait_for_log("partition paused until a restart")
+
+        def others_are_done() -> bool:
+            committed = topics.committed()
+            return all(committed.get(p, 0) == end for p, end in ends.items() if end and p != held)
+
+        wait_until("the other partitions", others_are_done)
+        assert "stepstream_held_partitions 1.0" in fetch(port, "/metrics")[1]
+        assert fetch(port, "/readyz")[0] == 503
+        assert fetch(port, "/livez")[0] == 200
+        assert run.terminate() == 0
+    letters = len(topics.read(topics.dead_letters))
+    assert 200 <= letters < 400
+    more = {**LIMITS, "STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT": "continue"}
+    with RunProcess(topics, tmp_path, "goes-on", **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+        assert run.log.read_text().count("too many dead letters") == 1
+    assert len(topics.read(topics.dead_letters)) == RUBBISH + 1
+    assert len({event["device_id"] for event in topics.read_events()}) == 8
+
+
+def test_by_setting_too_much_rubbish_ends_the_process(topics: TopicSet, tmp_path: Path) -> None:
+    held = fill(topics)
+    more = {**LIMITS, "STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT": "stop"}
+    with RunProcess(topics, tmp_path, **more) as run:
+        wait_until("the end of the process", lambda: not run.is_alive)
+        assert run.exit_code == 1
+        last = run.log.read_text().splitlines()[-1]
+    assert f"{topics.readings}-{held}: the last " in last
