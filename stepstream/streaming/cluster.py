@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Committed", "TopicIdentity"]
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 5.0
 GRACE_S = 2.0
 NO_OFFSET = -1
+TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - its public name
 T = TypeVar("T")
 
 
@@ -81,12 +82,20 @@ class Cluster:
         return self._admin
 
     def _result(self, future: Future[T]) -> T:
-        """A future's result; a client that keeps none of its deadlines is replaced."""
+        """A future's result; after a timeout the client is replaced.
+
+        One that has lost its coordinator may never find it again.
+        """
         try:
             return future.result(TIMEOUT_S + GRACE_S)
         except TimeoutError:
-            self._admin = self._make_admin()
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - its public name
+            error = KafkaException(KafkaError(TIMED_OUT))
+        except KafkaException as raised:
+            if raised.args[0].code() != TIMED_OUT:
+                raise
+            error = raised
+        self._admin = self._make_admin()
+        raise error from None
 
     def check_access(self) -> list[str]:
         """Connect, and say which rights to topics are missing, in words.
