@@ -27,6 +27,7 @@ COMMANDS = {
     "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
     "detect": ("Detect", "find the steps in CSV recordings"),
     "topics": ("Topics", "create the topics, or say what is wrong with those that exist"),
+    "replay-dead-letters": ("ReplayDeadLetters", "send dead letters back to where they came from"),
     "train": ("Train", "train a model on labelled recordings"),
     "quantize": ("Quantize", "make the int8 form of a trained model"),
     "evaluate": ("Evaluate", "score a model on labelled recordings"),
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"stepstream: no command {name}\n\n{_usage()}")
         return 2
-    module = importlib.import_module(f"stepstream.commands.{name}")
+    module = importlib.import_module(f"stepstream.commands.{name.replace('-', '_')}")
     command: type[CommandSettings] = getattr(module, COMMANDS[name][0])
     hide_secrets: Callable[[str], str] = str
     try:

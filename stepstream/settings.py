@@ -29,6 +29,7 @@ __all__ = [
     "check_environment",
     "environment_names",
     "read_secret_file",
+    "split_commas",
 ]
 
 ENV_PREFIX = "STEPSTREAM_"
@@ -71,7 +72,8 @@ class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _split_commas(value: object) -> object:
+def split_commas(value: object) -> object:
+    """A text's parts between commas; anything else as it is."""
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
@@ -199,7 +201,7 @@ class TopicSettings(_Group):
     @field_validator("readings", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return _split_commas(value)
+        return split_commas(value)
 
     @model_validator(mode="after")
     def _refuse_clashes(self) -> Self:
@@ -263,7 +265,7 @@ class ProcessingSettings(_Group):
     @field_validator("accept", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return _split_commas(value)
+        return split_commas(value)
 
 
 class ModelSettings(_Group):
