@@ -7,7 +7,9 @@ as well, so a round that has failed may have to be repeated a few times to fail 
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -237,8 +239,9 @@ class Round:
             "STEPSTREAM_PROCESSING__OUTPUT_INTERVAL_MS": interval,
             "STEPSTREAM_PROCESSING__IDLE_TIMEOUT_S": "120",
         }
-        if protocol == "classic":
-            setting["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(CLASSIC)
+        properties = CLASSIC if protocol == "classic" else {}
+        debug = {"debug": os.environ["FAULT_DEBUG"]} if "FAULT_DEBUG" in os.environ else {}
+        setting["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(properties | debug)
         if random.random() < 0.15:
             setting["STEPSTREAM_PROCESSING__GUARANTEE"] = "at_least_once"
         return setting
@@ -314,7 +317,11 @@ class Round:
             if consumer.is_alive:
                 consumer.send(signal.SIGTERM)
         for consumer in self._consumers:
-            code = consumer.terminate()
+            try:
+                code = consumer.terminate()
+            except subprocess.TimeoutExpired:
+                self._show_stacks()
+                raise AssertionError(f"{consumer.name} doesn't end") from None
             if code not in {0, -signal.SIGKILL}:
                 self._note_exit(consumer, code)
         self._note("consumers ended")
