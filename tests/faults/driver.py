@@ -311,6 +311,10 @@ class Round:
                 self._show_stacks()
                 raise AssertionError(f"not all was committed after {END_S:.0f} s")
         self._note("all is committed")
+        self._stop()
+        self._note("consumers ended")
+
+    def _stop(self) -> None:
         while any(c.is_alive and c.is_stopped for c in self._consumers):
             self._turn()
         for consumer in self._consumers:
@@ -324,7 +328,6 @@ class Round:
                 raise AssertionError(f"{consumer.name} doesn't end") from None
             if code not in {0, -signal.SIGKILL}:
                 self._note_exit(consumer, code)
-        self._note("consumers ended")
 
     def _show_stacks(self) -> None:
         """Into the consumers' logs."""
