@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+from typing import NoReturn
 
+from stepstream.errors import StreamError
 from stepstream.logs import configure_logging
 from stepstream.settings import Settings
 from stepstream.streaming.consumer import Consumer
@@ -33,7 +36,21 @@ class Run(Settings):
                 "model": consumer.model.metadata.label,
             },
         )
-        with Server(self.http, consumer):
-            consumer.run()
+        try:
+            with Server(self.http, consumer):
+                consumer.run()
+        except StreamError as error:
+            if consumer.has_open_calls:
+                logger.error("%s", error)  # noqa: TRY400 - its place says nothing
+                _leave(error.exit_code)
+            raise
         logger.info("stopped")
+        if consumer.has_open_calls:
+            _leave(0)
         return 0
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End without waiting for threads that may never come back from the Kafka client."""
+    logging.shutdown()
+    os._exit(exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 0.02
 CALL_S = 5.0
+HANGING_S = 30.0
+"""librdkafka ends all calls that `CALL_S` is given to by then, if it ever does."""
 FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - their public names
 
 
@@ -79,6 +82,10 @@ class Committer(Protocol):
     def close(self) -> None:
         """Give up what is being retried, from another thread."""
 
+    @property
+    def is_hanging(self) -> bool:
+        """Whether a call of the Kafka client is far past the time it was given."""
+
 
 class ExactlyOnce:
     """One transaction for events, dead letters, ledger records and offsets.
@@ -109,6 +116,7 @@ class ExactlyOnce:
         self._transactional_id = transactional_id
         self._fenced = 0
         self._closing = Flag()
+        self._call_begin_s = math.inf
 
     def open(self, timeout_s: float) -> None:
         """Register the transactional id, which ends what an earlier owner left open."""
@@ -135,6 +143,11 @@ class ExactlyOnce:
     def close(self) -> None:
         """Give up what is being retried."""
         self._closing.set()
+
+    @property
+    def is_hanging(self) -> bool:
+        """See `Committer.is_hanging`."""
+        return time.monotonic() - self._call_begin_s > HANGING_S
 
     def _transact(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
         producer, offsets = self._producer, _offsets(taken)
@@ -219,7 +232,7 @@ class ExactlyOnce:
         while True:
             left_s = CALL_S if deadline_s is None else deadline_s - time.monotonic()
             try:
-                call(min(CALL_S, max(0.1, left_s)))
+                self._call(call, min(CALL_S, max(0.1, left_s)))
             except KafkaException as error:
                 late = deadline_s is not None and time.monotonic() >= deadline_s
                 if not error.args[0].retriable() or late:
@@ -228,6 +241,13 @@ class ExactlyOnce:
                     raise Aborted("closing", []) from None
             else:
                 return
+
+    def _call(self, call: Callable[[float], object], timeout_s: float) -> None:
+        self._call_begin_s = time.monotonic()
+        try:
+            call(timeout_s)
+        finally:
+            self._call_begin_s = math.inf
 
 
 class AtLeastOnce:
@@ -292,6 +312,11 @@ class AtLeastOnce:
 
     def close(self) -> None:
         """Nothing is retried."""
+
+    @property
+    def is_hanging(self) -> bool:
+        """All calls keep their time."""
+        return False
 
 
 def _needed_to_write(topics: TopicSettings) -> str:

@@ -170,6 +170,12 @@ class Consumer:
         """Whether all that was taken is committed; as seen from another thread, for a moment."""
         return self.outbox.is_empty and not self._committing
 
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a thread is still in a call of the Kafka client; it can't be ended."""
+        calls = (self._running_commit, self._running_look_up)
+        return any(call is not None and not call.done() for call in calls)
+
     def stop(self) -> None:
         """End the loop after the poll that is being worked on; from any thread or a signal."""
         # No lock is taken: a signal may come while the same thread holds it.
@@ -423,6 +429,8 @@ class Consumer:
     def _commit_if_due(self) -> None:
         if self._running_commit is not None:
             if not self._running_commit.done():
+                if self._committer.is_hanging:
+                    raise StreamError("a commit hangs in the Kafka client; a restart loses nothing")
                 return
             self._finish_commit()
         due = not self.outbox.is_empty and time.monotonic() >= self._commit_due_s()

@@ -5,6 +5,7 @@
 
     - ``kill`` or ``stop``: the process sends itself SIGKILL or SIGSTOP,
     - ``sleep``: it waits for longer than a transaction may take,
+    - ``hang``: it never comes back, which is noticed after `HANGING_S`,
     - ``full``: the local queue is full, this time and the next 200 times,
     - ``abort``, ``fatal``: the client raises an error of that kind, instead of doing its work or
       after it was done.
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SLEEP_S = 4.0
+HANGING_S = 8.0
 FULL_TIMES = 200
 
 CONSUMER_METHODS = {
@@ -70,6 +72,7 @@ TROUBLES: dict[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "sleep": lambda: time.sleep(SLEEP_S),
+    "hang": lambda: time.sleep(3600),
 }
 
 
@@ -213,6 +216,7 @@ def _write_as_later() -> None:
 
 if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)
+    _replace(commits, "HANGING_S", HANGING_S)
     _replace(consumer, "Producer", _Producer)
     if os.environ.get("FAULT_RELEASE"):
         _write_as_later()

@@ -53,7 +53,7 @@ CONSUMERS = 4
 """Most of them at a time."""
 TRAPPED = 0.5
 """Share of consumers in which something goes wrong by itself."""
-END_S = 40.0
+END_S = 60.0
 """Longest time until everything is committed after the last fault."""
 TURN_S = 0.02
 RESTART_S = 0.3
@@ -512,7 +512,8 @@ def _choose_point(random: Random) -> str:
         }[what]
         methods = PRODUCER_METHODS
     moment = random.choice(["before", "after"])
-    if what == "abort":
+    if what in {"full", "abort"}:
+        # The client doesn't refuse what it has done.
         moment = "before"
     return f"{moment}:{kind}.{method}:{random.randint(1, methods[method])}:{what}"
 

@@ -68,3 +68,26 @@ def test_a_stuck_loop_is_not_live_and_its_stacks_are_logged(
         topics.wait_consumed()
         assert run.terminate() == 0
     assert topics.read_events()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("ends", ["by itself", "by SIGTERM"])
+def test_a_commit_that_hangs_ends_the_process_and_loses_nothing(
+    topics: TopicSet, tmp_path: Path, ends: str
+) -> None:
+    more = {"PYTHONPATH": str(ROOT), "STEPSTREAM_PROCESSING__SHUTDOWN_TIMEOUT_S": "1"}
+    topics.produce(walk(4, 5.0, batch=20))
+    point = "before:Producer.commit_transaction:2:hang"
+    with Consumer(topics, tmp_path, "hangs", **more, FAULT_POINT=point) as run:
+        run.wait_for_log("injected")
+        if ends == "by SIGTERM":
+            assert run.terminate(10) == 1
+        else:
+            wait_until("the end of the process", lambda: not run.is_alive, 15)
+            assert run.exit_code == 1
+            assert "a commit hangs in the Kafka client" in run.log.read_text()
+    with Consumer(topics, tmp_path, "successor", **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    counts = [(event["device_id"], event["step_count"]) for event in topics.read_events()]
+    assert len(counts) == len(set(counts)) > 10
