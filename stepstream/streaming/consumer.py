@@ -9,8 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
@@ -500,15 +507,15 @@ class Consumer:
                 raise StreamError("results were not committed in time; they will be computed again")
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
-        # At an explicit offset, or the client would look up one itself; and paused, until the loop
-        # knows where to start.
+        # At an explicit offset that is never out of range, or the client would look up one itself
+        # or give up; and paused, until the loop knows where to start.
         self._has_joined = True
         for tp in assigned:
             partition = self.processor.add_partition(tp.topic, tp.partition)
             self.partitions[tp.topic, tp.partition] = partition
         self._look_up_progress_s = time.monotonic()
         self._kafka.incremental_assign(
-            [TopicPartition(tp.topic, tp.partition, 0) for tp in assigned]
+            [TopicPartition(tp.topic, tp.partition, OFFSET_BEGINNING) for tp in assigned]
         )
         self._kafka.pause(assigned)
 

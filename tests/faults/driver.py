@@ -67,7 +67,7 @@ group.consumer.min.heartbeat.interval.ms=200
 group.consumer.heartbeat.interval.ms=500
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 """
-CLASSIC = {"session.timeout.ms": 2_000, "heartbeat.interval.ms": 500}
+CLASSIC = {"session.timeout.ms": 2_000}
 """Short enough for a frozen consumer to be given up within a round, under either protocol."""
 
 
