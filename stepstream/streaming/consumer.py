@@ -507,13 +507,17 @@ class Consumer:
                 raise StreamError("results were not committed in time; they will be computed again")
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
-        # At an explicit offset that is never out of range, or the client would look up one itself
-        # or give up; and paused, until the loop knows where to start.
         self._has_joined = True
+        self._prepare(assigned)
+
+    def _prepare(self, assigned: list[TopicPartition]) -> None:
+        """Take over partitions, paused until the loop knows where they start."""
         for tp in assigned:
             partition = self.processor.add_partition(tp.topic, tp.partition)
             self.partitions[tp.topic, tp.partition] = partition
         self._look_up_progress_s = time.monotonic()
+        # At an explicit offset that is never out of range, or the client would look up one itself
+        # or give the partition up, which a seek doesn't mend.
         self._kafka.incremental_assign(
             [TopicPartition(tp.topic, tp.partition, OFFSET_BEGINNING) for tp in assigned]
         )
@@ -550,13 +554,10 @@ class Consumer:
     def _start_again(self, partition: Partition) -> None:
         """Prepare a partition anew whose next message is gone: deleted, or never there."""
         tp = TopicPartition(partition.topic, partition.number)
-        self._kafka.pause([tp])
         self._commit_now(COMMIT_TIMEOUT_S)
         self._forget([tp])
-        self.partitions[partition.topic, partition.number] = self.processor.add_partition(
-            partition.topic, partition.number
-        )
-        self._look_up_progress_s = time.monotonic()
+        self._kafka.incremental_unassign([tp])
+        self._prepare([tp])
 
     def _guard(
         self, callback: Callable[[KafkaConsumer, list[TopicPartition]], None]
