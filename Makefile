@@ -19,17 +19,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types layers wheel sbom train bench bench-quick clean
+.PHONY: help demo test faults lint types layers wheel sbom train bench bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, train and bench; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, faults, train and bench; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
 
 test: $(ALL) ## tests, with coverage
 	$(BIN)/pytest -q --cov $(ARGS)
+
+faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
+	$(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(ALL) ## style: ruff's rules and formatter
 	$(BIN)/ruff check --quiet

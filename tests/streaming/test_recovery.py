@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -181,3 +182,42 @@ def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, 
     expected, crashed = life(0), life(4)
     assert by_device(crashed.events) == by_device(expected.events)
     assert crashed.dead_letters == expected.dead_letters
+
+
+def with_repeats(log: list[FakeRecord], seed: int) -> list[FakeRecord]:
+    """The log with messages of the last minutes delivered again, anywhere after the first time."""
+    random = np.random.default_rng(seed)
+    seen: dict[bytes | None, list[FakeRecord]] = {}
+    last_s: dict[bytes | None, float] = {}
+    delivered: list[FakeRecord] = []
+    for record in log:
+        times = json.loads(record.message_value or b"")["timestamp"]
+        key = record.message_key
+        # After a clock was set back by more than the lateness, what came before can't be told from
+        # a clock that goes forward again.
+        if min(times) < last_s.get(key, 0.0) - 600:
+            seen[key], last_s[key] = [], times[-1]
+        else:
+            seen.setdefault(key, []).append(record)
+            last_s[key] = max(last_s.get(key, 0.0), *times)
+        delivered.append(record)
+        if random.random() < 0.2:
+            known = list(seen.values())[int(random.integers(len(seen)))][-30:]
+            if known:
+                again = known[int(random.integers(len(known)))]
+                delivered.append(replace(again, time_ms=record.time_ms))
+    return [replace(record, message_offset=n) for n, record in enumerate(delivered)]
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_messages_delivered_again_change_no_event(stream: Stream, seed: int) -> None:
+    log = messages(stream)
+    expected = run(Kafka(log), seed, crashes=False)
+    repeated = run(Kafka(with_repeats(log, seed)), seed, crashes=True)
+
+    def steps(kafka: Kafka) -> dict[str, list[dict[str, Any]]]:
+        bare = [{k: v for k, v in event.items() if k != "event_id"} for event in kafka.events]
+        return by_device(bare)
+
+    assert steps(repeated) == steps(expected)
