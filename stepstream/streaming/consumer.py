@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
 COMMIT_CHECK_S = 0.005
+LOOK_UP_WARN_S = 10.0
 RESTORE_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
 
@@ -128,6 +129,7 @@ class Consumer:
         self._look_ups = ThreadPoolExecutor(1, "look-up")
         self._running_look_up: Future[dict[Partition, Position]] | None = None
         self._look_up_progress_s = time.monotonic()
+        self._look_up_warned_s = self._look_up_progress_s
         self._positions: dict[Partition, Position] = {}
         self._planned: dict[Partition, bool] = {}
         """Partitions whose start is known; whether it is to be committed at once."""
@@ -299,6 +301,9 @@ class Consumer:
             self._look_up_progress_s = now_s
         elif now_s - self._look_up_progress_s > self._settings.processing.restore_timeout_s:
             raise StreamError(f"no committed offsets for {assigned}: {reason}")
+        elif now_s - max(self._look_up_progress_s, self._look_up_warned_s) > LOOK_UP_WARN_S:
+            self._look_up_warned_s = now_s
+            logger.warning("still no committed offsets for %s: %s", assigned, reason)
         for partition, position in found.items():
             if partition.phase is Phase.ASSIGNED:
                 partition.enter(Phase.RESTORING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LedgerReader", "Position", "Start", "look_up", "plan_start"]
 
+logger = logging.getLogger(__name__)
+
 READ_AT_ONCE = 5_000
+WARN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,7 @@ class LedgerReader:
         self._waiting: list[tuple[Partition, int]] = []
         self._reading: defaultdict[int, list[tuple[Partition, int]]] = defaultdict(list)
         self._progress_s = 0.0
+        self._warned_s = 0.0
 
     def close(self) -> None:
         """Close its client."""
@@ -291,13 +296,22 @@ class LedgerReader:
                 if denied is not None:
                     raise denied
                 raise StreamError(f"can't read {self._topic}-{number}: {error.str()}")
-        if not done and time.monotonic() - self._progress_s > self._timeout_s:
-            names = ", ".join(f"{self._topic}-{number}" for number in sorted(self._reading))
+        if not done:
+            self._check_progress()
+        return done
+
+    def _check_progress(self) -> None:
+        """Warn while nothing moves, and give up in the end."""
+        now_s = time.monotonic()
+        names = ", ".join(f"{self._topic}-{number}" for number in sorted(self._reading))
+        if now_s - self._progress_s > self._timeout_s:
             raise StreamError(
                 f"{names}: no progress for {self._timeout_s:.0f} s, a transaction may be hanging: "
                 "look for it with kafka-transactions.sh find-hanging"
             )
-        return done
+        if now_s - max(self._progress_s, self._warned_s) > WARN_S:
+            self._warned_s = now_s
+            logger.warning("still waiting for the last records of %s", names)
 
     def _finish(self, number: int) -> None:
         self._reading.pop(number, None)
