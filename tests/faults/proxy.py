@@ -32,6 +32,7 @@ class Proxy:
         self._thread = Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._passing = asyncio.Event()
+        self._server: asyncio.Server
         self.delay_s = 0.0
         """Before each chunk is passed on."""
         self.bytes_per_s = 0.0
@@ -41,13 +42,14 @@ class Proxy:
         self._thread.start()
         self._passing.set()
         host, port = self._listen
-        self._run(asyncio.start_server(self._serve, host, int(port))).result()
+        self._server = self._run(asyncio.start_server(self._serve, host, int(port))).result()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._cut(1.0, None)).result()
+        self._run(self._close()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def cut(self, share: float, random: Random) -> None:
         """Close some of the connections that are open."""
@@ -64,6 +66,15 @@ class Proxy:
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _close(self) -> None:
+        self._server.close()
+        self._passing.set()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        await self._cut(1.0, None)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _cut(self, share: float, random: Random | None) -> None:
         for writer in list(self._connections.values()):
