@@ -210,7 +210,7 @@ def with_repeats(log: list[FakeRecord], seed: int) -> list[FakeRecord]:
 
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_messages_delivered_again_change_no_event(stream: Stream, seed: int) -> None:
     log = messages(stream)
     expected = run(Kafka(log), seed, crashes=False)
