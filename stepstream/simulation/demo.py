@@ -44,8 +44,9 @@ FIRST_STEP_S = 1.4
 """Earliest start of a step that can be found: the first window has to fill."""
 LOOK_AHEAD_S = 0.6
 """Readings after a step's end that are needed to be sure of it."""
-MOCK_PROPERTIES = {"fetch.wait.max.ms": 10}
-"""The mock broker holds a fetch for the whole time, even when messages arrive meanwhile."""
+MOCK_PROPERTIES = {"fetch.wait.max.ms": 10, "enable.sparse.connections": True}
+"""The mock broker holds a fetch for the whole time, even when messages arrive meanwhile; and it is
+gone before its clients, which need not look for it then."""
 PARTITIONS = 4
 """Of every topic of the mock broker, which makes them itself."""
 SHOWN = 8

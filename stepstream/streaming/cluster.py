@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from stepstream.settings import Settings
 
 __all__ = ["Cluster", "Committed", "TopicIdentity"]
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
 GRACE_S = 2.0
@@ -74,7 +77,9 @@ class Cluster:
 
     def _make_admin(self) -> AdminClient:
         properties = client_properties(self._settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY)
-        return AdminClient({**properties, **ALWAYS_CONNECTED, "retry.backoff.ms": 20})
+        return AdminClient(
+            {**ALWAYS_CONNECTED, "retry.backoff.ms": 20, **properties}, logger=logger
+        )
 
     def _polled_admin(self) -> AdminClient:
         # Tokens of OAUTHBEARER are renewed in polls only.

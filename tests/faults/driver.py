@@ -334,7 +334,7 @@ class Round:
         for consumer in self._consumers:
             if consumer.is_alive:
                 consumer.send(signal.SIGUSR1)
-        time.sleep(1)
+                consumer.wait_for_log("Current thread")
 
     def _compare(self, expected: dict[str, list[tuple[Any, ...]]], rubbish: int) -> None:
         events = self._topics.read_events()

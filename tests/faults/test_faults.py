@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from tests.conftest import ROOT, missing
 from tests.faults.driver import Consumer, Round, Site
 from tests.kafka.broker import free_port, missing_tool
-from tests.kafka.builders import wait_until
+from tests.kafka.builders import fetch, wait_until
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
@@ -38,15 +36,6 @@ def test_faults_lose_and_repeat_nothing(site: Site, tmp_path: Path, seed: int) -
     assert report.events > 500
 
 
-def status(port: int, path: str) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
 @pytest.mark.kafka
 def test_a_stuck_loop_is_not_live_and_its_stacks_are_logged(
     topics: TopicSet, tmp_path: Path
@@ -61,10 +50,10 @@ def test_a_stuck_loop_is_not_live_and_its_stacks_are_logged(
     topics.produce(walk(1, 5.0, batch=20))
     with Consumer(topics, tmp_path, **more) as run:
         run.wait_for_log("the loop is stuck")
-        assert status(port, "/livez") == 503
+        assert fetch(port, "/livez")[0] == 503
         assert "in _process" in run.log.read_text() or "in trouble" in run.log.read_text()
         run.wait_for_log("the loop turns again")
-        wait_until("a live consumer", lambda: status(port, "/livez") == 200)
+        wait_until("a live consumer", lambda: fetch(port, "/livez")[0] == 200)
         topics.wait_consumed()
         assert run.terminate() == 0
     assert topics.read_events()

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +59,16 @@ def wait_until(what: str, condition: Callable[[], T | None], deadline_s: float =
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(0.02)
+
+
+def fetch(port: int, path: str) -> tuple[int, str]:
+    """Status and body of what a consumer answers over HTTP."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return int(answer.status), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 @dataclass(frozen=True)

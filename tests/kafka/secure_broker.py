@@ -96,6 +96,19 @@ def _chain(issued: trustme.LeafCert) -> bytes:
     return b"".join(blob.bytes() for blob in issued.cert_chain_pems)
 
 
+def _binding(user: str, right: Right) -> tuple[Any, ...]:
+    kind, name, operation = right
+    return (
+        ResourceType[kind.upper()],
+        name,
+        ResourcePatternType.LITERAL,
+        f"User:{user}",
+        "*",
+        AclOperation[operation],
+        AclPermissionType.ALLOW,
+    )
+
+
 class SecureBroker:
     """A broker with a listener for SASL over TLS and one for client certificates."""
 
@@ -117,33 +130,13 @@ class SecureBroker:
 
     def grant(self, user: str, rights: Iterable[Right]) -> None:
         """Let a user do something, and wait until the broker knows."""
-        wanted = [
-            AclBinding(
-                ResourceType[kind.upper()],
-                name,
-                ResourcePatternType.LITERAL,
-                f"User:{user}",
-                "*",
-                AclOperation[operation],
-                AclPermissionType.ALLOW,
-            )
-            for kind, name, operation in rights
-        ]
+        wanted = [AclBinding(*_binding(user, right)) for right in rights]
         for future in self.admin.create_acls(wanted).values():
             future.result()
 
     def withdraw(self, user: str, right: Right) -> None:
         """Take a right away again."""
-        kind, name, operation = right
-        granted = AclBindingFilter(
-            ResourceType[kind.upper()],
-            name,
-            ResourcePatternType.LITERAL,
-            f"User:{user}",
-            "*",
-            AclOperation[operation],
-            AclPermissionType.ALLOW,
-        )
+        granted = AclBindingFilter(*_binding(user, right))
         for future in self.admin.delete_acls([granted]).values():
             assert len(future.result()) == 1
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 from tests.kafka.broker import free_port
-from tests.kafka.builders import RunProcess, wait_until
+from tests.kafka.builders import RunProcess, fetch, wait_until
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
@@ -28,15 +26,6 @@ def fill(topics: TopicSet) -> int:
     held = next(p for p, end in topics.end_offsets(topics.readings).items() if end)
     topics.produce([*walk(8, 5.0, batch=20), *[(b"broken", b"{")] * RUBBISH])
     return held
-
-
-def fetch(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return int(answer.status), answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(

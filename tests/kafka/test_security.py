@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import urllib.request
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT, missing
 from tests.kafka.broker import free_port, missing_tool
-from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.secure_broker import CERTIFIED, KEY_PASSWORD, PASSWORDS, SecureBroker
 from tests.kafka.test_run import walk
 
@@ -277,14 +276,6 @@ def test_topics_that_exist_need_no_right_to_create_them(
     assert (seen.returncode, seen.stdout.count(": exists")) == (0, 4), seen.stdout
 
 
-def fetch(port: int, path: str) -> str:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
-
-
 @pytest.mark.parametrize(
     ("mechanism", "source"), [("SCRAM-SHA-512", "environment"), ("mutual TLS", "file")]
 )
@@ -310,7 +301,7 @@ def test_secrets_are_written_nowhere(
     with RunProcess(topics, tmp_path, **more) as run:
         run.wait_for_log("partition started")
         topics.wait_consumed()
-        written = [fetch(port, path) for path in ("/metrics", "/livez", "/readyz")]
+        written = [fetch(port, path)[1] for path in ("/metrics", "/livez", "/readyz")]
         assert run.terminate() == 0
     written += [run.log.read_text(), call(topics, tmp_path, "topics", **more).stdout]
     written.append(call(topics, tmp_path, "run", "--help", **more).stdout)
