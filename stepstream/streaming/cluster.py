@@ -39,6 +39,8 @@ TIMEOUT_S = 5.0
 GRACE_S = 2.0
 NO_OFFSET = -1
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - its public name
+OUTDATED = {TIMED_OUT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
+"""Errors of a client that knows a coordinator or leaders of old, and may go on asking them."""
 T = TypeVar("T")
 
 
@@ -87,16 +89,17 @@ class Cluster:
         return self._admin
 
     def _result(self, future: Future[T]) -> T:
-        """A future's result; after a timeout the client is replaced.
+        """A future's result; a client whose knowledge of the brokers is outdated is replaced.
 
-        One that has lost its coordinator may never find it again.
+        One that has lost its coordinator may never find it again, and one that was frozen while
+        a leader changed may send the epoch of the old one for ever.
         """
         try:
             return future.result(TIMEOUT_S + GRACE_S)
         except TimeoutError:
             error = KafkaException(KafkaError(TIMED_OUT))
         except KafkaException as raised:
-            if raised.args[0].code() != TIMED_OUT:
+            if raised.args[0].code() not in OUTDATED:
                 raise
             error = raised
         self._admin = self._make_admin()
