@@ -63,7 +63,7 @@ class Readings(_Columns):
 
 @dataclass(frozen=True, slots=True)
 class Steps(_Columns):
-    """Detected steps, those of one device in the order of their ends.
+    """Detected steps, those of one device together and in the order of their ends.
 
     Attributes
     ----------

@@ -136,7 +136,10 @@ class Detector:
             ends = rows[due[rows]]
             if len(ends):
                 steps.append(self._judge(slot[ends], block[ends], first[ends], offset[ends]))
-        return Steps.concatenate(steps) if steps else Steps.none()
+        if len(steps) <= 1:
+            return steps[0] if steps else Steps.none()
+        found = Steps.concatenate(steps)
+        return found.take(np.argsort(found.slot, kind="stable"))
 
     def _rounds(
         self,

@@ -50,6 +50,17 @@ def walk(device: str, steps: int, first_offset: int = 0) -> list[FakeRecord]:
     ]
 
 
+def walk_in_one_message(device: str, steps: int, offset: int) -> FakeRecord:
+    readings, _ = walk_readings(steps)
+    columns = {
+        "timestamp": [r.time_us / 1e6 for r in readings],
+        "accel_x": [r.axes[0] for r in readings],
+        "accel_y": [r.axes[1] for r in readings],
+        "accel_z": [0] * len(readings),
+    }
+    return FakeRecord(device.encode(), encode(columns), offset)
+
+
 def take(made: Processor, partition: Partition, records: Iterable[FakeRecord]) -> Outputs:
     ((_, outputs),) = made.process([(partition, list(records))], NOW_US)
     return outputs
@@ -57,6 +68,16 @@ def take(made: Processor, partition: Partition, records: Iterable[FakeRecord]) -
 
 def decoded(outputs: Outputs) -> list[dict[str, Any]]:
     return [json.loads(value) for _, value in outputs.events]
+
+
+def test_all_steps_of_long_messages_are_counted_whoever_shares_the_poll() -> None:
+    made, partition = processor()
+    devices = ["a", "b", "c"]
+    records = [walk_in_one_message(device, 5, n) for n, device in enumerate(devices)]
+    events = decoded(take(made, partition, records))
+    counts = {d: [e["step_count"] for e in events if e["device_id"] == d] for d in devices}
+    assert counts == dict.fromkeys(devices, [1, 2, 3, 4, 5])
+    assert len({event["event_id"] for event in events}) == 15
 
 
 def test_events_carry_count_times_and_the_offset_of_the_completing_reading() -> None:
