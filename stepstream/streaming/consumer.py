@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 COMMIT_TIMEOUT_S = 30.0
 COMMIT_CHECK_S = 0.005
+RETRY_S = 0.02
+"""Between attempts at the last commit."""
 LOOK_UP_WARN_S = 10.0
 RESTORE_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
@@ -510,6 +512,9 @@ class Consumer:
         while not self._commit_now(max(0.1, deadline_s - time.monotonic())):
             if time.monotonic() > deadline_s:
                 raise StreamError("results were not committed in time; they will be computed again")
+            # A rebalance may stand in the way, and it goes on in polls only.
+            self._kafka.poll(RETRY_S)
+            self._raise_callback_error()
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
         self._has_joined = True
