@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stepstream import cli
 from stepstream.streaming import commits, consumer, ledger, outbox, restoring
@@ -214,7 +215,23 @@ def _write_as_later() -> None:
     _replace(ledger.Ledger, "record", record)
 
 
+def _show_partitions(*_: object) -> None:
+    """Where every partition of this process's consumers stands, to standard error."""
+    for owner in [o for o in gc.get_objects() if isinstance(o, consumer.Consumer)]:
+        kafka = owner._kafka
+        waiting = f"{len(owner.outbox)} records wait, empty: {owner.outbox.is_empty}"
+        sys.stderr.write(f"member {kafka.memberid()!r}, {owner._running_commit}, {waiting}\n")
+        for partition in owner.partitions.values():
+            (at,) = kafka.position([TopicPartition(partition.topic, partition.number)])
+            sys.stderr.write(
+                f"{partition!r}: {partition.phase}, next {partition.next_offset}, committed "
+                f"{partition.committed_offset}, position {at.offset}, paused {owner._paused}\n"
+            )
+    sys.stderr.flush()
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, _show_partitions)
     faulthandler.register(signal.SIGUSR1)
     _replace(commits, "HANGING_S", HANGING_S)
     _replace(consumer, "Producer", _Producer)

@@ -309,7 +309,9 @@ class Round:
                 self._start()
             if time.monotonic() > deadline_s:
                 self._show_stacks()
-                raise AssertionError(f"not all was committed after {END_S:.0f} s")
+                raise AssertionError(
+                    f"not all was committed after {END_S:.0f} s: {self._topics.committed()} of {ends}"
+                )
         self._note("all is committed")
         self._stop()
         self._note("consumers ended")
@@ -333,6 +335,7 @@ class Round:
         """Into the consumers' logs."""
         for consumer in self._consumers:
             if consumer.is_alive:
+                consumer.send(signal.SIGUSR2)
                 consumer.send(signal.SIGUSR1)
                 consumer.wait_for_log("Current thread")
 
