@@ -77,7 +77,10 @@ class Committer(Protocol):
         """
 
     def complete(self, taken: Sequence[Sealed]) -> None:
-        """Do what only the loop's thread may do once `commit` has succeeded; raises the same."""
+        """Do what only the loop's thread may do once `commit` has succeeded; raises the same.
+
+        Called for a new partition's first offset as well, before anything of it is published.
+        """
 
     def close(self) -> None:
         """Give up what is being retried, from another thread."""
@@ -297,6 +300,8 @@ class AtLeastOnce:
 
     def complete(self, taken: Sequence[Sealed]) -> None:
         """Commit the offsets: a call from another thread can wait for ever behind a poll."""
+        if not taken:
+            return
         try:
             self._consumer.commit(offsets=_offsets(taken), asynchronous=False)
         except KafkaException as error:

@@ -30,7 +30,7 @@ from stepstream.streaming.clients import (
 )
 from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
-from stepstream.streaming.outbox import Outbox, Sealed
+from stepstream.streaming.outbox import Outbox, Sealed, seal
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.restoring import LedgerReader, Position, look_up, plan_start
@@ -336,13 +336,21 @@ class Consumer:
             if error.args[0].code() == KafkaError._STATE:  # noqa: SLF001 - its public name
                 return
             raise StreamError(f"{partition!r}: {error.args[0].str()}") from None
-        commits_start = self._planned.pop(partition)
+        # A replay begins below the committed offset, which must not go down.
+        if self._planned[partition] and not partition.is_replaying:
+            first = [(partition, self.processor.first_outputs(partition, _now_us()))]
+            try:
+                # At-least-once publishes before it commits: were nothing committed here before
+                # that, a successor would find step counts and no offset.
+                self._committer.complete(seal(first))
+            except Aborted as aborted:
+                logger.warning("%r can't start yet: %s", partition, aborted)
+                return
+            self.outbox.seal(first)
+        del self._planned[partition]
         if not self._paused:
             self._kafka.resume([tp])
         partition.enter(Phase.REPLAYING if partition.is_replaying else Phase.RUNNING)
-        # A replay begins below the committed offset, which must not go down.
-        if commits_start and partition.phase is Phase.RUNNING:
-            self.outbox.seal([(partition, self.processor.first_outputs(partition, _now_us()))])
         logger.info(
             "partition started",
             extra={
@@ -476,7 +484,9 @@ class Consumer:
         committed = self._committing
         try:
             self._running_commit.result(timeout_s)
-            self._committer.complete(self._committing)
+            # Under a new membership, Kafka would take offsets of partitions that were lost before.
+            owned = [s for s in committed if s.partition.phase is not Phase.RELEASED]
+            self._committer.complete(owned)
         except Aborted as aborted:
             logger.warning("commit aborted, to be repeated: %s", aborted)
             self.totals.aborts += 1
@@ -488,7 +498,7 @@ class Consumer:
             if self._running_commit.done():
                 self._running_commit = None
                 self._committing = []
-        for sealed in committed:
+        for sealed in owned:
             sealed.partition.committed(sealed.next_offset)
         self.totals.commits += 1
         return True

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.partitions import Partition
     from stepstream.streaming.processor import Outputs
 
-__all__ = ["Outbox", "Sealed"]
+__all__ = ["Outbox", "Sealed", "seal"]
 
 
 @dataclass(slots=True)
@@ -56,6 +56,21 @@ class Sealed:
         self.next_offset = later.next_offset
 
 
+def seal(results: Iterable[tuple[Partition, Outputs]]) -> list[Sealed]:
+    """What a poll gave, in the form in which it is committed."""
+    return [
+        Sealed(
+            partition,
+            outputs.next_offset,
+            outputs.metadata,
+            outputs.events,
+            outputs.dead_letters,
+            outputs.state,
+        )
+        for partition, outputs in results
+    ]
+
+
 class Outbox:
     """Sealed results, merged for each partition, until a commit takes them.
 
@@ -77,17 +92,8 @@ class Outbox:
 
     def seal(self, results: Iterable[tuple[Partition, Outputs]]) -> None:
         """Add what a poll gave."""
-        for partition, outputs in results:
-            self._add(
-                Sealed(
-                    partition,
-                    outputs.next_offset,
-                    outputs.metadata,
-                    outputs.events,
-                    outputs.dead_letters,
-                    outputs.state,
-                )
-            )
+        for sealed in seal(results):
+            self._add(sealed)
 
     def take(self) -> list[Sealed]:
         """Everything that waits, to be committed at once."""

@@ -43,8 +43,8 @@ class TransparentModel(Model):
     a window with a wrong sample anywhere shows.
     """
 
-    def __init__(self) -> None:
-        self.metadata = METADATA
+    def __init__(self, metadata: ModelMetadata = METADATA) -> None:
+        self.metadata = metadata
         self.windows_judged = 0
 
     def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -309,9 +309,8 @@ class Round:
                 self._start()
             if time.monotonic() > deadline_s:
                 self._show_stacks()
-                raise AssertionError(
-                    f"not all was committed after {END_S:.0f} s: {self._topics.committed()} of {ends}"
-                )
+                committed = self._topics.committed()
+                raise AssertionError(f"not all after {END_S:.0f} s: {committed} of {ends}")
         self._note("all is committed")
         self._stop()
         self._note("consumers ended")

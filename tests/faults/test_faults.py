@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import ROOT, missing
-from tests.faults.driver import Consumer, Round, Site
+from tests.faults.driver import CLASSIC, Consumer, Round, Site
 from tests.kafka.broker import free_port, missing_tool
-from tests.kafka.builders import fetch, wait_until
+from tests.kafka.builders import TopicSet, fetch, wait_until
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.kafka.builders import TopicSet
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,34 @@ def test_a_commit_that_hangs_ends_the_process_and_loses_nothing(
         assert run.terminate() == 0
     counts = [(event["device_id"], event["step_count"]) for event in topics.read_events()]
     assert len(counts) == len(set(counts)) > 10
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("mutation", [None, "drop-the-generation"])
+def test_a_zombie_frozen_in_a_transaction_publishes_nothing(
+    site: Site, tmp_path: Path, mutation: str | None
+) -> None:
+    """With the mistake it does, or this test would show nothing."""
+    topics = TopicSet.create(site.broker.bootstrap)
+    properties = json.dumps({**CLASSIC, "heartbeat.interval.ms": 300})
+    more = {"PYTHONPATH": str(ROOT), "STEPSTREAM_KAFKA__PROPERTIES": properties}
+    frozen = {"FAULT_POINT": "before:Producer.produce:1:stop"}
+    if mutation:
+        frozen["FAULT_MUTATION"] = mutation
+    with Consumer(topics, tmp_path, "zombie", **more, **frozen) as zombie:
+        zombie.wait_for_log("partition started")
+        topics.produce(walk(4, 5.0, batch=20))
+        wait_until("a frozen consumer", lambda: zombie.is_stopped)
+        with Consumer(topics, tmp_path, "successor", **more) as successor:
+            topics.wait_consumed()
+            published = topics.read_events()
+            zombie.send(signal.SIGCONT)
+            # It sees that its partitions are lost only after its commit is over, either way.
+            zombie.wait_for_log("partitions lost")
+            assert zombie.terminate() in {0, 1}
+            topics.wait_consumed()
+            assert successor.terminate() == 0
+    events = topics.read_events()
+    assert len(published) > 10
+    repeated = len(events) - len({event["event_id"] for event in events})
+    assert (repeated > 0) if mutation else (repeated == 0 and len(events) == len(published))

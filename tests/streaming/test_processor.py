@@ -76,7 +76,7 @@ def test_all_steps_of_long_messages_are_counted_whoever_shares_the_poll() -> Non
     records = [walk_in_one_message(device, 5, n) for n, device in enumerate(devices)]
     events = decoded(take(made, partition, records))
     counts = {d: [e["step_count"] for e in events if e["device_id"] == d] for d in devices}
-    assert counts == dict.fromkeys(devices, [1, 2, 3, 4, 5])
+    assert counts == {device: [1, 2, 3, 4, 5] for device in devices}
     assert len({event["event_id"] for event in events}) == 15
 
 

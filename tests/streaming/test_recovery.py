@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from dataclasses import replace
-from itertools import groupby
+from itertools import cycle, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,15 @@ from tests.streaming.records import FakeRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepstream.detection import Model
+
 MODEL = TransparentModel()
+NEXT = TransparentModel(msgspec.structs.replace(MODEL.metadata, version="2"))
+STRICTER = TransparentModel(
+    msgspec.structs.replace(
+        MODEL.metadata, version="3", start_threshold=0.6, end_threshold=0.62, refractory=24
+    )
+)
 TOPIC = TopicIdentity("topic-id", 4)
 NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -64,9 +73,9 @@ class Kafka:
 class Consumer:
     """One life of a consumer: everything between its assignment and its end."""
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: Kafka, model: Model = MODEL) -> None:
         self.kafka = kafka
-        self.processor = Processor(MODEL, ProcessingSettings(), "group")
+        self.processor = Processor(model, ProcessingSettings(), "group")
         self.partition = self.processor.add_partition("readings", 0)
         self.partition.enter(Phase.RESTORING)
         self.partition.identify(TOPIC, kafka.log[-1].offset() + 1)
@@ -110,14 +119,16 @@ def by_device(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-def run(kafka: Kafka, seed: int, *, crashes: bool) -> Kafka:
+def run(kafka: Kafka, seed: int, *, crashes: bool, models: Sequence[Model] = (MODEL,)) -> Kafka:
+    """Take the whole log; each life of the consumer has the next of the models."""
     random = np.random.default_rng(seed)
-    consumer = Consumer(kafka)
+    lives = cycle(models)
+    consumer = Consumer(kafka, next(lives))
     while consumer.poll(int(random.integers(1, 40))):
         if random.random() < 0.4:
             consumer.commit()
         if crashes and random.random() < 0.08:
-            consumer = Consumer(kafka)
+            consumer = Consumer(kafka, next(lives))
     consumer.commit()
     return kafka
 
@@ -131,6 +142,30 @@ def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int
     assert by_device(crashed.events) == by_device(expected.events)
     for events in by_device(crashed.events).values():
         assert [event["step_count"] for event in events] == list(range(1, len(events) + 1))
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_model_that_changes_only_its_name_changes_nothing_else(stream: Stream, seed: int) -> None:
+    log = messages(stream)
+    expected = run(Kafka(log), seed, crashes=False)
+    changed = run(Kafka(log), seed, crashes=True, models=(MODEL, NEXT))
+    for event in expected.events + changed.events:
+        del event["model"]
+    assert by_device(changed.events) == by_device(expected.events)
+
+
+@given(streams(in_step=True), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_counts_go_on_by_one_whatever_model_follows_a_crash(stream: Stream, seed: int) -> None:
+    models = (MODEL, STRICTER, NEXT)
+    least_s = MODEL.metadata.refractory * MODEL.metadata.period_us / 1e6
+    changed = run(Kafka(messages(stream)), seed, crashes=True, models=models)
+    for events in by_device(changed.events).values():
+        assert [event["step_count"] for event in events] == list(range(1, len(events) + 1))
+        for event, following in pairwise(events):
+            later_s = following["ended_at"] - event["ended_at"]
+            assert later_s >= least_s - 1e-6 or later_s < -600
 
 
 def glitching(stream: Stream, seed: int) -> list[FakeRecord]:

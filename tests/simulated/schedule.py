@@ -1,0 +1,263 @@
+"""A random schedule: consumers that come, go, freeze and die at any step, and what is left."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from stepstream.settings import KafkaSettings, ProcessingSettings, Settings
+from stepstream.streaming import commits, consumer, restoring
+from tests.detection.builders import TransparentModel
+from tests.detection.streams import Stream
+from tests.simulated import kafka
+from tests.simulated.world import Executor, Flag, Process, World
+from tests.streaming.test_recovery import Kafka, by_device, messages, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = TransparentModel()
+TOPIC = "sensor-readings"
+PARTITIONS = 2
+LOGS = 16
+"""Inputs there are; making one, and finding its steps, takes longer than a schedule."""
+SPEED = 10.0
+"""How much faster than their own time the readings arrive."""
+DISTURBED = 0.02
+"""Probability of a fault at each step."""
+MOST_CONSUMERS = 3
+LONGEST_S = 120.0
+"""Simulated time after which everything must be committed."""
+RUBBISH = 0.02
+
+
+@dataclass(frozen=True)
+class Input:
+    """Messages of the input partitions, and what one undisturbed consumer makes of them.
+
+    Attributes
+    ----------
+    log
+        Messages; their arrival counts from 0.
+    events
+        The events of each device, with ids.
+    rubbish
+        Partition and offset of the messages that are invalid.
+    """
+
+    log: dict[kafka.NAME, list[kafka.Message]]
+    events: dict[str, list[dict[str, Any]]]
+    rubbish: set[tuple[int, int]]
+
+
+@lru_cache(LOGS)
+def make_input(seed: int) -> Input:
+    """Random devices in each partition, with some messages that are invalid."""
+    random = Random(seed)  # noqa: S311 - it hides nothing
+    kinds = ["walk", "walk", "walk", "gap", "late", "back", "quiet"]
+    log: dict[kafka.NAME, list[kafka.Message]] = {}
+    events: list[dict[str, Any]] = []
+    rubbish: set[tuple[int, int]] = set()
+    for number in range(PARTITIONS):
+        devices = [
+            [("walk", 60), *((random.choice(kinds), random.randint(1, 60)) for _ in range(3))]
+            for _ in range(random.randint(1, 2))
+        ]
+        stream = messages(Stream(random.randrange(2**32), devices, in_step=True))
+        first_ms, name = stream[0].time_ms, f"-{number}".encode()
+        part = log[TOPIC, number] = [
+            kafka.Message(
+                (r.message_key or b"") + name,
+                b"{" if random.random() < RUBBISH else r.message_value,
+                r.message_offset,
+                r.time_ms,
+                [],
+                TOPIC,
+                number,
+                None,
+                (r.time_ms - first_ms) / 1000 / SPEED,
+            )
+            for r in stream
+        ]
+        alone = run(Kafka(part), 0, crashes=False)
+        events += [
+            {**event, "event_id": event["event_id"].replace("readings-0", f"{TOPIC}-{number}")}
+            for event in alone.events
+        ]
+        rubbish |= {(number, offset) for offset in alone.dead_letters}
+    return Input(log, by_device(events), rubbish)
+
+
+class Schedule:
+    """One schedule; everything in it follows from its seed.
+
+    Parameters
+    ----------
+    seed
+        Of everything.
+    guarantee
+        The consumers' guarantee.
+    """
+
+    def __init__(self, seed: int, guarantee: str = "exactly_once") -> None:
+        self._random = Random(seed)  # noqa: S311 - it hides nothing
+        self._guarantee = guarantee
+        self._input = make_input(seed % LOGS)
+        log = self._input.log
+        latest_ms = max(part[-1].time_ms for part in log.values())
+        self.world = World(self._random, latest_ms / 1000 + 60)
+        self.broker = kafka.Broker(self.world, log)
+        self._cluster: Any = kafka.Cluster(self.broker, PARTITIONS)
+        self._processes: list[tuple[Process, list[consumer.Consumer]]] = []
+        self._names = 0
+        self.injected: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        """Play it to its end; `wrong` says what must not be."""
+        with self._instead_of_kafka():
+            begin_s = self.world.now_s
+            last_s = begin_s + max(part[-1].arrival_s for part in self._input.log.values())
+            self._start()
+            self._start()
+            while self.world.now_s < last_s or self.broker.trouble:
+                self.broker.trouble = 0.004 if self.world.now_s < last_s else 0.0
+                self._disturb()
+                self._step()
+            while not self._is_committed():
+                self._step()
+                if self.world.now_s - last_s > LONGEST_S:
+                    self.wrong.append(f"not all committed after {LONGEST_S:.0f} s")
+                    break
+            self._end()
+            self.injected.update(self.broker.went_wrong)
+            self.injected["seconds"] += round(self.world.now_s - begin_s)
+            if not self.wrong:
+                self._compare()
+
+    @contextmanager
+    def _instead_of_kafka(self) -> Iterator[None]:
+        world, broker = self.world, self.broker
+
+        def make_consumer(properties: dict[str, Any], **_: object) -> Any:
+            state = "enable.partition.eof" in properties
+            return kafka.StateConsumer(broker) if state else kafka.Consumer(broker)
+
+        def make_producer(properties: dict[str, Any], **_: object) -> Any:
+            return kafka.Producer(broker, properties)
+
+        with (
+            patch.multiple(
+                consumer,
+                time=world,
+                KafkaConsumer=make_consumer,
+                Producer=make_producer,
+                ThreadPoolExecutor=lambda *_: Executor(world, world.process),
+                Watchdog=lambda *_: nullcontext(),
+            ),
+            patch.multiple(commits, time=world, Flag=lambda: Flag(world)),
+            patch.multiple(restoring, time=world),
+        ):
+            yield
+
+    def _step(self) -> None:
+        self.broker.expire()
+        self.world.step()
+        for process, made in list(self._processes):
+            if process.error is not None:
+                self.wrong.append(f"{process.name}: {process.error!r}")
+                self._processes.remove((process, made))
+        if not self._processes and len(self.wrong) < 3:
+            self._start()
+
+    def _start(self) -> None:
+        """Half of them take over the transactional id of one that is gone."""
+        own = {process.name.partition("-")[0] for process, _ in self._processes}
+        slot = next(name for name in "abcdefgh" if name not in own)
+        self._names += 1
+        process = Process(f"{slot}-{self._names}")
+        taken_over = self._random.random() < 0.5
+        settings = Settings(
+            kafka=KafkaSettings(transactional_id=slot if taken_over else process.name),
+            processing=ProcessingSettings(
+                guarantee=self._guarantee,
+                commit_interval_ms=self._random.choice([20, 500]),
+                outbox_max_records=self._random.choice([5, 1000]),
+            ),
+        )
+        made: list[consumer.Consumer] = []
+
+        def work() -> None:
+            made.append(consumer.Consumer(settings, MODEL, self._cluster))
+            made[0].run()
+
+        self._processes.append((process, made))
+        self.world.spawn(process, work)
+
+    def _disturb(self) -> None:
+        random = self._random
+        if random.random() > DISTURBED or not self._processes:
+            return
+        process, made = random.choice(self._processes)
+        what = random.choice(["kill", "kill", "freeze", "stop", "add"])
+        self.injected[what] += 1
+        if what == "kill":
+            self._processes.remove((process, made))
+            self.world.kill(process)
+        elif what == "freeze":
+            process.frozen_until_s = self.world.now_s + random.uniform(0, 3 * kafka.SESSION_S)
+        elif what == "stop" and made:
+            made[0].stop()
+            self._processes.remove((process, made))
+        elif what == "add" and len(self._processes) < MOST_CONSUMERS:
+            self._start()
+
+    def _is_committed(self) -> bool:
+        return all(
+            name in self.broker.committed and self.broker.committed[name].offset > part[-1].offset()
+            for name, part in self._input.log.items()
+        )
+
+    def _end(self) -> None:
+        """Stop everybody in good order."""
+        for process, made in self._processes:
+            process.frozen_until_s = 0.0
+            for running in made:
+                running.stop()
+        end_s = self.world.now_s + LONGEST_S
+        while self.world.tasks:
+            self.broker.expire()
+            self.world.step()
+            if self.world.now_s > end_s:
+                self.wrong.append("a consumer doesn't end")
+                break
+        self.wrong += [f"{p.name}: {p.error!r}" for p, _ in self._processes if p.error]
+        for task in list(self.world.tasks):
+            self.world.kill(task.process)
+
+    def _compare(self) -> None:
+        events = [json.loads(entry.value or b"") for entry in self.broker.read("step-events")]
+        letters = [
+            (int(entry.headers["stepstream-partition"]), int(entry.headers["stepstream-offset"]))
+            for entry in self.broker.read("sensor-readings.dlq")
+        ]
+        if self._guarantee == "at_least_once":
+            unique = {event["event_id"]: event for event in events}
+            events = sorted(unique.values(), key=lambda event: event["step_count"])
+            letters = list(set(letters))
+        self.injected["events"] += len(events)
+        expected, found = self._input.events, by_device(events)
+        for device in sorted(expected.keys() | found.keys()):
+            if expected.get(device) != found.get(device):
+                self.wrong.append(
+                    f"{device}: {len(expected.get(device, []))} events expected, "
+                    f"{len(found.get(device, []))} published, not the same"
+                )
+        if sorted(letters) != sorted(self._input.rubbish):
+            self.wrong.append(f"{len(self._input.rubbish)} are invalid, {len(letters)} set aside")

@@ -1,0 +1,71 @@
+"""The real loop on a simulated Kafka, with crashes at every step; see `Schedule`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+
+from tests.faults.consumer import MUTATIONS
+from tests.simulated import kafka
+from tests.simulated.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEDULES = int(os.environ.get("TEST_SCHEDULES", "60"))
+MOST = 400
+"""Schedules within which each mistake must be noticed."""
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_no_schedule_loses_or_repeats_anything(guarantee: str) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SCHEDULES if guarantee == "exactly_once" else SCHEDULES // 4):
+        schedule = Schedule(seed, guarantee)
+        schedule.run()
+        assert not schedule.wrong, f"seed {seed}, {guarantee}: {schedule.wrong}"
+        seen += schedule.injected
+    assert seen["events"] > 5 * SCHEDULES // 4
+    assert {"kill", "freeze", "stop", "add", "lost"} <= seen.keys()
+
+
+def test_a_schedule_repeats_itself() -> None:
+    first, again = Schedule(7), Schedule(7)
+    first.run()
+    again.run()
+    assert first.injected == again.injected
+    assert first.world.steps == again.world.steps
+    assert first.broker.written.keys() == again.broker.written.keys()
+
+
+@pytest.fixture
+def _mended() -> Iterator[None]:
+    yield
+    patch.stopall()
+
+
+def _in_no_group(self: Any) -> tuple[str, int]:
+    return (self.memberid(), -1)
+
+
+def _drop_the_generation() -> None:
+    patch.object(kafka.Consumer, "consumer_group_metadata", _in_no_group).start()
+
+
+MISTAKES = {**MUTATIONS, "drop-the-generation": _drop_the_generation}
+
+
+@pytest.mark.usefixtures("_mended")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_is_noticed(mistake: str) -> None:
+    MISTAKES[mistake]()
+    for seed in range(MOST):
+        schedule = Schedule(seed)
+        schedule.run()
+        if schedule.wrong:
+            return
+    pytest.fail(f"{mistake} was not noticed in {MOST} schedules")
