@@ -19,11 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint types layers wheel sbom train bench bench-quick clean
+.PHONY: help demo test faults fuzz recovery lint types layers wheel sbom train bench bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, faults, train and bench; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, train and bench; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
@@ -33,6 +33,14 @@ test: $(ALL) ## tests, with coverage
 
 faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
 	$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz: $(ALL) ## a million inputs each for decoding and for all that follows: an hour or more
+	$(BIN)/python -m tests.fuzzing decode -runs=1000000 $(ARGS)
+	$(BIN)/python -m tests.fuzzing process -runs=1000000 $(ARGS)
+
+recovery: $(ALL) ## measure how long recovery takes, and how long reading a million step counts
+	$(BIN)/python -m benchmarks.recovery $(ARGS)
+	$(BIN)/python -m benchmarks.recovery --ledger 1000000
 
 lint: $(ALL) ## style: ruff's rules and formatter
 	$(BIN)/ruff check --quiet

@@ -1,0 +1,59 @@
+"""Coverage-guided fuzzing: ``python -m tests.fuzzing decode -runs=1000000``.
+
+Bytes that break something are written to ``build/fuzzing``; given as the last argument, such a
+file is tried alone. Every other option is libFuzzer's.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["stepstream"]):
+    from tests.fuzzing.targets import TARGETS
+
+HERE = Path(__file__).parent
+WARM = 2_000
+"""Inputs after which memory is measured first."""
+MOST_GROWTH_MIB = 64
+LONGEST_S = 10
+MOST_BYTES = 2048
+
+
+def resident_mib() -> float:
+    """Of this process, at its peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(name: str, options: list[str]) -> None:
+    """Fuzz until libFuzzer has enough; it ends the process by itself."""
+    check = TARGETS[name]
+    runs, warm_mib = 0, 0.0
+
+    def one(data: bytes) -> None:
+        nonlocal runs, warm_mib
+        runs += 1
+        if runs == WARM:
+            warm_mib = resident_mib()
+        elif runs % WARM == 0 and resident_mib() - warm_mib > MOST_GROWTH_MIB:
+            raise MemoryError(f"from {warm_mib:.0f} to {resident_mib():.0f} MiB in {runs} inputs")
+        check(data)
+
+    found = Path("build/fuzzing")
+    found.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as corpus:
+        shutil.copytree(HERE / "corpus", corpus, dirs_exist_ok=True)
+        fixed = [f"-artifact_prefix={found}/", f"-timeout={LONGEST_S}", f"-max_len={MOST_BYTES}"]
+        fixed += [f"-dict={HERE / 'json.dict'}", "-print_final_stats=1"]
+        alone = any(not option.startswith("-") for option in options)
+        atheris.Setup([name, *fixed, *options, *([] if alone else [corpus])], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

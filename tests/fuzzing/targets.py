@@ -1,0 +1,94 @@
+"""What is fuzzed: bytes become messages, and properties are checked that hold for any bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from stepstream.messages import ErrorCode, InvalidMessage, ReadingsDecoder, decode_device_id
+from stepstream.settings import ProcessingSettings
+from stepstream.streaming.processor import Outputs, Processor
+from tests.detection.builders import TransparentModel
+from tests.streaming.records import FakeRecord
+
+if TYPE_CHECKING:
+    from stepstream.streaming.partitions import Partition
+
+NOW_US = 1_700_000_100_000_000
+END = b"\x1e"
+"""Between messages; the first byte of each says which device it is from, and when."""
+MOST_MESSAGES = 8
+KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257]
+
+
+def messages(data: bytes) -> list[FakeRecord]:
+    """The messages that some bytes stand for."""
+    records = []
+    for offset, part in enumerate(data.split(END)[:MOST_MESSAGES]):
+        head = part[0] if part else 0
+        time_ms = NOW_US // 1000 + (head >> 3) * 3_000 - 30_000
+        value = None if part[1:] == b"null" else part[1:]
+        records.append(FakeRecord(KEYS[head & 7] if head & 7 < 7 else b"a", value, offset, time_ms))
+    return records
+
+
+_DECODER = ReadingsDecoder(ProcessingSettings())
+
+
+def decode(data: bytes) -> None:
+    """A poll of messages: each gives valid readings, or one error; alone, the same as together."""
+    records = messages(data)
+    ids, values = [], []
+    for record in records:
+        with suppress(InvalidMessage):
+            ids.append(decode_device_id(record.key()))
+            values.append(record.value())
+    times = [record.time_ms for record in records][: len(values)]
+    together = _DECODER.decode(values, ids, times, NOW_US)
+    assert together.axes.shape == (len(together.message), 6)
+    assert not set(together.message.tolist()) & together.invalid.keys()
+    for row, (value, device_id, time_ms) in enumerate(zip(values, ids, times, strict=True)):
+        alone = _DECODER.decode([value], [device_id], [time_ms], NOW_US)
+        assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
+        mine = together.message == row
+        assert alone.time_us.tolist() == together.time_us[mine].tolist()
+        assert alone.axes.tolist() == together.axes[mine].tolist()
+        assert all(0 <= time_us <= NOW_US + 60_000_000 for time_us in alone.time_us.tolist())
+        assert all(math.isfinite(value) for row in alone.axes.tolist() for value in row)
+        assert alone.invalid or len(alone.message) or b"[" in (value or b"")
+
+
+_PROCESSOR = Processor(TransparentModel(), ProcessingSettings(), "group")
+
+
+def process(data: bytes) -> None:
+    """Everything up to what is published: the same however the messages are cut into polls."""
+    records = messages(data)
+    at_once, one_by_one = _take([records]), _take([[record] for record in records])
+    assert at_once == one_by_one
+    assert _PROCESSOR.detector.device_count == 0
+    events, letters = at_once
+    for event in map(json.loads, events):
+        assert event["ended_at"] > event["started_at"]
+    assert len({offset for offset, _ in letters}) == len(letters) <= len(records)
+    assert all(code in set(ErrorCode) for _, code in letters)
+
+
+def _take(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+    partition: Partition = _PROCESSOR.add_partition("readings", 0)
+    found = Outputs()
+    for poll in polls:
+        ((_, outputs),) = _PROCESSOR.process([(partition, poll)], NOW_US)
+        found.events += outputs.events
+        found.dead_letters += outputs.dead_letters
+    _PROCESSOR.remove_partition(partition)
+    letters = [
+        (dict(letter.headers)["stepstream-offset"] or b"", str(letter.code))
+        for letter in found.dead_letters
+    ]
+    return sorted(value for _, value in found.events), letters
+
+
+TARGETS = {"decode": decode, "process": process}
