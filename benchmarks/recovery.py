@@ -246,17 +246,16 @@ def measure_ledger(devices: int) -> dict[str, object]:
                     DEADLINE_S,
                 )
                 took_s = time.monotonic() - begin_s
-                status = Path(f"/proc/{run._process.pid}/status").read_text(encoding="ascii")  # noqa: SLF001
-                peak_kib = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+                peak_mib = run.peak_mib
                 began = re.search(r"^\S+ \S+", run.log.read_text(), re.MULTILINE)
                 run.terminate()
         finally:
             broker.kill()
     print(
         f"{devices:,} devices: running {took_s:.1f} s after the process began "
-        f"(first line {began and began[0]}), peak {peak_kib / 1024:.0f} MiB"
+        f"(first line {began and began[0]}), peak {peak_mib:.0f} MiB"
     )
-    return {"devices": devices, "seconds": round(took_s, 2), "peak_mib": round(peak_kib / 1024)}
+    return {"devices": devices, "seconds": round(took_s, 2), "peak_mib": round(peak_mib)}
 
 
 def write_ledger(topics: TopicSet, devices: int) -> None:

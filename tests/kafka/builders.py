@@ -318,6 +318,13 @@ class RunProcess:
         return self._process.poll()
 
     @property
+    def peak_mib(self) -> float:
+        """Most memory that was resident."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+
+    @property
     def is_stopped(self) -> bool:
         """Whether it was sent SIGSTOP."""
         stat = Path(f"/proc/{self._process.pid}/stat").read_text()
