@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--mutation", help="a mistake that has to be noticed; stops when it is")
+    parser.add_argument("--older", type=Path, help="checkout of a release that half of them run")
     options = parser.parse_args()
     fixed = {"FAULT_MUTATION": options.mutation} if options.mutation else {}
     injected: Counter[str] = Counter()
@@ -37,7 +38,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     with Site(folder / "broker") as site:
         for seed in range(options.seed, options.seed + options.rounds):
-            report = Round(site, seed, folder, recordings(), fixed).run()
+            report = Round(site, seed, folder, recordings(), fixed, options.older).run()
             injected += report.injected
             exits += report.exits
             events += report.events

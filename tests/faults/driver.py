@@ -199,6 +199,8 @@ class Round:
         Played beside the walkers.
     fixed
         Environment variables of all consumers; over what the seed says.
+    older
+        Checkout of an earlier release, which half of the consumers run: upgrades and rollbacks.
     """
 
     def __init__(
@@ -208,6 +210,7 @@ class Round:
         folder: Path,
         recordings: list[Path],
         fixed: dict[str, str] | None = None,
+        older: Path | None = None,
     ) -> None:
         self._site = site
         self._random = Random(seed)  # noqa: S311 - it hides nothing
@@ -215,6 +218,7 @@ class Round:
         self._folder.mkdir(parents=True)
         self._recordings = recordings
         self._setting = self._choose_setting() | (fixed or {})
+        self._older = older
         self.report = Report(seed, self._setting)
         self._topics = TopicSet.create(site.broker.bootstrap)
         self._consumers: list[Consumer] = []
@@ -422,6 +426,9 @@ class Round:
         if random.random() < 0.5:
             more["FAULT_RELEASE"] = "next"
             self.report.injected["later release"] += 1
+        elif self._older:
+            more["PYTHONPATH"] = f"{self._older.resolve()}{os.pathsep}{ROOT}"
+            self.report.injected["earlier release"] += 1
         consumer = Consumer(self._topics, self._folder, f"{slot}-{number}", **more)
         self._consumers.append(consumer)
         self._note(f"{consumer.name} started {point}")
