@@ -37,7 +37,7 @@ class Run(Settings):
             },
         )
         try:
-            with Server(self.http, consumer):
+            with Server(self, consumer):
                 consumer.run()
         except StreamError as error:
             if consumer.has_open_calls:

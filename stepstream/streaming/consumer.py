@@ -237,6 +237,13 @@ class Consumer:
         self._questions.append((future, question))
         return future
 
+    def partition_count(self, topic: str) -> int:
+        """Partitions of a topic; 0 if no broker says so in time; waits, from any thread."""
+        with suppress(KafkaException, RuntimeError):
+            found = self._kafka.list_topics(topic, REFRESH_TIMEOUT_S).topics.get(topic)
+            return len(found.partitions) if found else 0
+        return 0
+
     def refresh_ends(self) -> None:
         """Ask where the partitions end that nothing is fetched of now; waits, from any thread."""
         for partition in self.owned:

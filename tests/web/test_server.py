@@ -62,7 +62,7 @@ def test_every_metric_of_the_list_is_exported_with_its_value(consumer: Consumer)
     letters = {s.labels["error"]: s.value for s in families["stepstream_dead_letters"].samples}
     assert letters.keys() == set(ErrorCode)
     assert letters["null-value"] == 5
-    assert families["stepstream_model"].samples[0].labels["model"] == "transparent-1"
+    assert families["stepstream_model_info"].samples[0].labels["model"] == "transparent-1"
 
 
 def test_a_taken_port_is_an_error_if_it_was_asked_for(consumer: Consumer) -> None:
