@@ -18,7 +18,7 @@ from stepstream.errors import SettingsError
 from stepstream.web.app import make_app
 
 if TYPE_CHECKING:
-    from stepstream.settings import Settings
+    from stepstream.settings import HttpSettings, Settings
     from stepstream.streaming.consumer import Consumer
 
 __all__ = ["Server"]
@@ -79,6 +79,8 @@ class Server:
         Where to listen, and what `/v1/detect` computes with.
     consumer
         Whose.
+    any_port
+        Take any free port where the default one is taken.
 
     Raises
     ------
@@ -87,8 +89,8 @@ class Server:
         and nothing is served, so that several consumers can run on one machine.
     """
 
-    def __init__(self, settings: Settings, consumer: Consumer) -> None:
-        self._socket = _listen(settings)
+    def __init__(self, settings: Settings, consumer: Consumer, *, any_port: bool = False) -> None:
+        self._socket = _listen(settings.http, any_port=any_port)
         self._server: uvicorn.Server | None = None
         if self._socket is None:
             return
@@ -141,8 +143,7 @@ class Server:
             self._thread.join(START_TIMEOUT_S)
 
 
-def _listen(settings: Settings) -> socket.socket | None:
-    http = settings.http
+def _listen(http: HttpSettings, *, any_port: bool) -> socket.socket | None:
     if http.port == 0:
         return None
     family = socket.AF_INET6 if ":" in http.address else socket.AF_INET
@@ -152,5 +153,7 @@ def _listen(settings: Settings) -> socket.socket | None:
         if error.errno != errno.EADDRINUSE or "port" in http.model_fields_set:
             reason = error.strerror or str(error)
             raise SettingsError(f"http.port {http.port} on {http.address}: {reason}") from None
+    if any_port:
+        return socket.create_server((http.address, 0), family=family, backlog=BACKLOG)
     logger.warning("port is taken, nothing is served", extra={"port": http.port})
     return None

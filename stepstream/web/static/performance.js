@@ -1,10 +1,11 @@
 // The live page: two streams of server-sent events, drawn with SVG and one canvas.
 
 const HISTORY = 300;
+const SHORTEST = 60;
 const STALE_MS = 4000;
 const RETRY_MS = 2000;
 const SHOWN_S = 10;
-const GRAVITY = 9.81;
+const LANES = 42;
 
 const $ = (id) => document.getElementById(id);
 const made = (name, attributes = {}, ...children) => {
@@ -48,21 +49,24 @@ const bytes = (value) => {
   return [digits(value / 2 ** 20, 0), "MiB"];
 };
 const share = (value) => [digits(value * 100, 0), "%"];
-const text = (format, value) => (value === null || value === undefined ? "–" : format(value).join("\u202f"));
+const text = (format, value) => (value === null || value === undefined ? "–" : format(value).filter(Boolean).join("\u202f"));
+
+const late = (s) => (s.lag_s > 60 ? "bad" : s.lag_s > 10 ? "warn" : "");
 
 // What the tiles show: the value, a line below it, what is drawn, and from where on it is a worry.
 
 const FIGURES = [
   { name: "Readings", key: "readings", format: rate, more: (s, t) => `${text(count, t.readings)} so far` },
   { name: "Events", key: "events", format: rate, more: (s, t) => `${text(count, t.events)} so far` },
-  { name: "Lag", key: "lag", format: count, unit: "messages", more: (s) => (s.lag ? `${text(duration, s.lag_s)} behind` : "nothing is waiting"), worry: (s) => (s.lag_s > 60 ? "bad" : s.lag_s > 10 ? "warn" : "") },
-  { name: "End to end", key: "broker_p50", second: "broker_p95", format: duration, more: (s) => `95 %: ${text(duration, s.broker_p95)} · from the sensor ${text(duration, s.reading_p50)}` },
+  { name: "Lag", key: "lag", format: count, unit: "messages", more: (s) => (s.lag ? "are waiting" : "nothing is waiting"), worry: late },
+  { name: "Lag time", key: "lag_s", format: duration, more: (s, t) => `worst of ${t.partitions.length} partitions`, worry: late },
+  { name: "End to end", key: "broker_p50", second: "broker_p95", format: duration, more: (s) => `95 %: ${text(duration, s.broker_p95)}, from the sensor ${text(duration, s.reading_p50)}` },
   { name: "Inference", key: "inference", second: "inference_p95", format: duration, more: (s) => `95 %: ${text(duration, s.inference_p95)}` },
-  { name: "Batch", key: "batch", format: count, unit: "messages a poll", more: (s) => `${text(rate, s.messages)} messages` },
+  { name: "Batch", key: "batch", format: count, unit: "a poll", more: (s) => `${text(rate, s.messages)} messages` },
   { name: "CPU", key: "cpu", format: share, unit: "of a core", more: (s) => `loop ${text(share, s.busy)} busy` },
   { name: "Memory", key: "memory", format: bytes, more: (s, t) => (t.memory_limit ? `of ${text(bytes, t.memory_limit)}` : "no limit is set"), worry: (s, t) => (t.memory_limit && s.memory > 0.9 * t.memory_limit ? "bad" : "") },
   { name: "Devices", key: "devices", format: count, more: (s) => `${text(rate, s.late)} late readings` },
-  { name: "Commits", key: "outbox", format: count, unit: "records wait", more: (s, t) => `${text(duration, t.commit)} each, 95 %: ${text(duration, t.commit_p95)}` },
+  { name: "Commits", key: "outbox", format: count, unit: "wait", more: (s, t) => `${text(duration, t.commit)} each, 95 %: ${text(duration, t.commit_p95)}` },
   { name: "Dead letters", key: "dead_letters", format: rate, more: (s, t) => `${text(count, Object.values(t.dead_letters).reduce((a, b) => a + b, 0))} so far`, worry: (s) => (s.dead_letters > 0 ? "warn" : "") },
 ];
 
@@ -82,7 +86,7 @@ class Tile {
     this.element = made("article", { class: "figure" }, made("h2", {}, figure.name), this.value, this.more, this.svg);
     this.svg.addEventListener("pointermove", (event) => {
       const box = this.svg.getBoundingClientRect();
-      this.point(Math.round(((event.clientX - box.left) / box.width) * (HISTORY - 1)));
+      this.point(Math.round(((event.clientX - box.left) / box.width) * (this.width - 1)));
     });
     this.svg.addEventListener("pointerleave", () => this.point(null));
     this.svg.addEventListener("blur", () => this.point(null));
@@ -91,9 +95,14 @@ class Tile {
       if (event.key === "Escape") this.point(null);
       if (!step) return;
       event.preventDefault();
-      const place = (this.cursor ?? HISTORY - 1) + step;
-      this.point(Math.min(HISTORY - 1, Math.max(HISTORY - this.history.samples.length, place)));
+      const place = (this.cursor ?? this.width - 1) + step;
+      this.point(Math.min(this.width - 1, Math.max(this.width - this.history.samples.length, place)));
     });
+  }
+
+  // Samples that fit: a short history fills the chart too.
+  get width() {
+    return Math.max(SHORTEST, this.history.samples.length);
   }
 
   point(place) {
@@ -105,7 +114,9 @@ class Tile {
     const { samples, state } = this.history;
     if (!samples.length) return;
     const { key, second, format, unit, more, worry } = this.figure;
-    const first = HISTORY - samples.length;
+    const { width } = this;
+    const first = width - samples.length;
+    this.svg.setAttribute("viewBox", `0 0 ${width - 1} 44`);
     const pointed = this.cursor === null ? undefined : samples[this.cursor - first];
     const sample = pointed ?? samples.at(-1);
     const value = sample[key];
@@ -130,7 +141,7 @@ class Tile {
     this.trend.setAttribute("d", line);
     this.second.setAttribute("d", second ? path(second) : "");
     const whole = samples.every((s) => s[key] !== null);
-    this.area.setAttribute("d", whole && line ? `${line}L299,44L${first},44Z` : "");
+    this.area.setAttribute("d", whole && line ? `${line}L${width - 1},44L${first},44Z` : "");
     this.mark.setAttribute("visibility", pointed ? "visible" : "hidden");
     this.mark.setAttribute("x1", this.cursor ?? 0);
     this.mark.setAttribute("x2", this.cursor ?? 0);
@@ -341,8 +352,8 @@ class Signal {
     const left = 30;
     const base = height - 18;
     const values = this.parts.flatMap((p) => p.accel);
-    const top = Math.max(2 * GRAVITY, ...values);
-    const y = (value) => base - ((base - 14) * value) / (top * 1.05);
+    const top = Math.max(20, ...values);
+    const y = (value) => base - ((base - LANES) * value) / (top * 1.05);
     draw.fillStyle = colour("--soft");
     draw.strokeStyle = colour("--line");
     draw.lineWidth = 1;
@@ -350,7 +361,8 @@ class Signal {
       draw.fillText(String(value), 4, y(value) + 4);
       line(draw, [[left, y(value)], [width, y(value)]]);
     }
-    draw.fillText("m/s²", 4, 10);
+    draw.fillText("m/s²", 4, LANES - 14);
+    draw.fillText("steps", 0, 20);
     const end = this.shownEnd;
     if (end === null) return;
     const x = (time) => width - ((width - left) * (end - time)) / SHOWN_S;
@@ -362,20 +374,27 @@ class Signal {
     draw.rect(left, 0, width - left, height);
     draw.clip();
     for (const { begin, end: toe, number } of this.steps) {
+      // Left and right overlap; which is which isn't known, only that they alternate.
+      const lane = 2 + (number % 2) * 17;
       draw.fillStyle = colour("--fill");
-      draw.fillRect(x(begin), 14, x(toe) - x(begin), base - 14);
+      draw.fillRect(x(toe) - 7, lane, 7, base - lane);
+      draw.beginPath();
+      draw.roundRect(x(begin), lane, x(toe) - x(begin), 14, 4);
+      draw.fill();
       draw.strokeStyle = colour("--accent");
+      draw.lineWidth = 1;
+      draw.stroke();
       draw.lineWidth = 2;
-      line(draw, [[x(toe), 14], [x(toe), base]]);
+      line(draw, [[x(toe), lane], [x(toe), base]]);
       draw.fillStyle = colour("--accent");
       draw.textAlign = "center";
-      draw.fillText(number.toLocaleString("en"), x(toe), 10);
+      draw.fillText(number.toLocaleString("en"), (x(begin) + x(toe)) / 2, lane + 11);
       draw.textAlign = "start";
     }
     draw.lineJoin = "round";
     const turns = this.parts.flatMap((p) => p.gyro);
     const most = Math.max(4, ...turns);
-    for (const [name, key, width_, place] of [["--gyro", "gyro", 1, (v) => base - ((base - 14) * v) / (most * 2.2)], ["--accent", "accel", 1.8, y]]) {
+    for (const [name, key, width_, place] of [["--gyro", "gyro", 1, (v) => base - ((base - LANES) * v) / (most * 2.2)], ["--accent", "accel", 1.8, y]]) {
       draw.strokeStyle = colour(name);
       draw.lineWidth = width_;
       let joined = [];
