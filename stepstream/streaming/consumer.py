@@ -238,7 +238,10 @@ class Consumer:
         return future
 
     def partition_count(self, topic: str) -> int:
-        """Partitions of a topic; 0 if no broker says so in time; waits, from any thread."""
+        """Partitions of a topic; 0 if no broker says so in time; may wait, from any thread."""
+        for partition in self.owned:
+            if partition.topic == topic and partition.partition_count:
+                return partition.partition_count
         with suppress(KafkaException, RuntimeError):
             found = self._kafka.list_topics(topic, REFRESH_TIMEOUT_S).topics.get(topic)
             return len(found.partitions) if found else 0
@@ -707,10 +710,10 @@ class Consumer:
         self.totals.start_s.add(time.monotonic() - partition.assigned_s)
 
     def _note_error(self, error: KafkaError) -> None:
-        """What the client says of its connections; errors of messages come with the messages."""
+        """Note what the client can't go on after; it logs what it can itself."""
         if error.fatal():
             self._fatal_error = error.str()
-        logger.error("%s", error.str())
+            logger.error("fatal error of the Kafka client: %s", error.str())
 
     def _note_statistics(self, text: str) -> None:
         """Take in where partitions end; called by the client in a poll, once a second."""

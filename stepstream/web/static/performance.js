@@ -37,6 +37,7 @@ const rate = (value) => {
   return [number, `${unit}/s`];
 };
 const duration = (value) => {
+  if (value === 0) return ["0", "s"];
   if (value < 0.001) return [digits(value * 1e6, 0), "µs"];
   if (value < 1) return [digits(value * 1e3, 1), "ms"];
   if (value < 120) return [digits(value, 1), "s"];
@@ -361,12 +362,13 @@ class Signal {
       draw.fillText(String(value), 4, y(value) + 4);
       line(draw, [[left, y(value)], [width, y(value)]]);
     }
-    draw.fillText("m/s²", 4, LANES - 14);
-    draw.fillText("steps", 0, 20);
+    draw.fillText("m/s²", 4, LANES - 2);
+    draw.fillText("steps", 0, 21);
     const end = this.shownEnd;
     if (end === null) return;
-    const x = (time) => width - ((width - left) * (end - time)) / SHOWN_S;
-    for (let second = Math.ceil(end - SHOWN_S); second < end; second += 1) {
+    const shown = width < 600 ? SHOWN_S / 2 : SHOWN_S;
+    const x = (time) => width - ((width - left) * (end - time)) / shown;
+    for (let second = Math.ceil(end - shown); second < end; second += 1) {
       draw.fillText(`${Math.round(end - second)} s`, x(second) - 8, height - 4);
     }
     draw.save();
@@ -377,7 +379,6 @@ class Signal {
       // Left and right overlap; which is which isn't known, only that they alternate.
       const lane = 2 + (number % 2) * 17;
       draw.fillStyle = colour("--fill");
-      draw.fillRect(x(toe) - 7, lane, 7, base - lane);
       draw.beginPath();
       draw.roundRect(x(begin), lane, x(toe) - x(begin), 14, 4);
       draw.fill();
@@ -388,7 +389,8 @@ class Signal {
       line(draw, [[x(toe), lane], [x(toe), base]]);
       draw.fillStyle = colour("--accent");
       draw.textAlign = "center";
-      draw.fillText(number.toLocaleString("en"), (x(begin) + x(toe)) / 2, lane + 11);
+      const label = number.toLocaleString("en");
+      if (draw.measureText(label).width < x(toe) - x(begin) - 4) draw.fillText(label, (x(begin) + x(toe)) / 2, lane + 11);
       draw.textAlign = "start";
     }
     draw.lineJoin = "round";
