@@ -556,10 +556,13 @@ class Consumer:
     def _commit(self, taken: list[Sealed], group: object, deadline_s: float) -> None:
         """What the second thread does."""
         begin_s = time.monotonic()
+        records = sum(map(len, taken))
         try:
             self._committer.commit(taken, group, deadline_s)
         finally:
-            self.totals.commit_s.add(time.monotonic() - begin_s)
+            took_s = time.monotonic() - begin_s
+            self.totals.commit_s.add(took_s)
+        logger.debug("committed", extra={"records": records, "seconds": round(took_s, 4)})
         for sealed in taken:
             sealed.times.measure(self.totals, time.time())
 

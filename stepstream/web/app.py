@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "make_app"]
 
-REFRESH_S = 5.0
+REFRESH_S = 2.0
 """How often the ends of partitions are asked for that nothing is fetched of."""
 STATIC = files("stepstream.web") / "static"
 SECURITY_HEADERS = {

@@ -5,6 +5,7 @@ const SHORTEST = 60;
 const STALE_MS = 4000;
 const RETRY_MS = 2000;
 const SHOWN_S = 10;
+const FRAME_MS = 30;
 const LANES = 42;
 
 const $ = (id) => document.getElementById(id);
@@ -322,10 +323,9 @@ class Signal {
       : `${this.device}: no steps in view.`;
   }
 
-  frame() {
-    if (this.end !== null && !isPaused) {
+  frame(now) {
+    if (this.end !== null && !isPaused && now - (this.paintedMs ?? 0) > FRAME_MS) {
       // Readings come in bursts; the picture moves evenly and catches up.
-      const now = performance.now();
       const passed = Math.min(0.25, (now - (this.paintedMs ?? now)) / 1000);
       this.paintedMs = now;
       const behind = this.end - (this.shownEnd ?? this.end);
