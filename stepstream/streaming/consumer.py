@@ -725,7 +725,9 @@ class Consumer:
         now_ms = _now_us() // 1000
         for partition in self.partitions.values():
             known = statistics.partition(partition.topic, partition.number)
-            if known is not None and known.ls_offset >= 0 and partition.phase in TAKING:
+            # What the client knows of a paused partition is what it was: see `refresh_ends`.
+            is_fetched = partition.phase in TAKING and not (partition.is_held or self._paused)
+            if is_fetched and known is not None and known.ls_offset >= 0:
                 partition.note_end(known.ls_offset, now_ms)
 
     def _explain_denied(self, error: KafkaError) -> StreamError | None:
