@@ -70,9 +70,7 @@ def main() -> None:
     print(f"{len(files)} recordings, {readings:,} readings, {model.windows:,} windows judged")
     for step in ROUNDINGS:
         alone, windows = 1 - distinct[step] / readings, model.hits[step] / model.windows
-        print(
-            f"rounded to {step}: seen before are {alone:.2%} of readings, {windows:.2%} of windows"
-        )
+        print(f"rounded to {step}: {alone:.2%} of readings, {windows:.2%} of windows seen before")
 
 
 if __name__ == "__main__":
