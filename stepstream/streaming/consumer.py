@@ -564,7 +564,7 @@ class Consumer:
             self.totals.commit_s.add(took_s)
         logger.debug("committed", extra={"records": records, "seconds": round(took_s, 4)})
         for sealed in taken:
-            sealed.times.measure(self.totals, time.time())
+            sealed.times.measure(self.totals, _now_us() / 1e6)
 
     def _finish_commit(self, timeout_s: float | None = None) -> bool:
         """Wait for the running commit; whether everything taken is committed."""
