@@ -91,6 +91,7 @@ def main() -> None:
     with running_broker() as bootstrap:
         topics = TopicSet.create(bootstrap, PARTITIONS)
         load_readings(topics, DEVICES, options.seconds, 1)
+        topics.committed()  # the broker's coordinator is there when this answers
         print(f"{readings:,} single readings; CPU time of the consumer a reading, start included")
         ratios, alone_us = [], []
         for number in range(options.rounds):

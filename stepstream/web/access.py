@@ -57,7 +57,8 @@ class Access:
         return guarded
 
     def _may(self, request: Request) -> bool:
-        path = request.url.path
+        # Not that of `request.url`, which is made with a header that the client chooses.
+        path: str = request.scope["path"]
         if self._token is None or path.startswith(OPEN) or not path.startswith(PROTECTED):
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -71,7 +72,7 @@ class Access:
     @staticmethod
     def _refuse(request: Request) -> Response:
         headers = {"www-authenticate": "Bearer"}
-        if request.url.path == "/performance":
+        if request.scope["path"] == "/performance":
             return HTMLResponse(read_page("login.html"), 401, headers)
         return refuse(401, "unauthorized", "a bearer token is needed", headers)
 
@@ -90,6 +91,6 @@ class Access:
             self._cookie,
             httponly=True,
             samesite="strict",
-            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+            secure=request.headers.get("x-forwarded-proto", request.scope["scheme"]) == "https",
         )
         return response

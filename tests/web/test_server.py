@@ -235,6 +235,7 @@ def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer
             assert answer.headers["www-authenticate"] == "Bearer"
             assert request(server, path, Authorization=f"Bearer {TOKEN}x").status == 401
         assert request(server, "/v1/detect", b"{}").status == 401
+        assert request(server, "/v1/devices", Host="a/performance/static/?").status == 401
         assert request(server, "/v1/devices", Authorization=f"Bearer {TOKEN}").status == 200
         for path in ("/livez", "/metrics", "/openapi.json"):
             answer = request(server, path)
