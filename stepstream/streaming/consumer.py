@@ -470,7 +470,7 @@ class Consumer:
             )
             totals = self.totals
             totals.polls += 1
-            totals.batch_messages.add(len(messages))
+            totals.batch_messages.add(sum(len(records) for _, records in taken))
             totals.processing_s += time.monotonic() - begin_s
             for _, outputs in results:
                 totals.messages += outputs.messages
