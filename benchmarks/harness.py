@@ -75,11 +75,15 @@ class Run:
     peak_mib: float
 
 
-def run_consumer(topics: TopicSet, module: str) -> Run:
-    """Run a consumer as a new group until it has committed the whole topic, then end it."""
+def run_consumer(topics: TopicSet, module: str, **more: str) -> Run:
+    """Run a consumer as a new group until it has committed the whole topic, then end it.
+
+    ``more`` are environment variables for it.
+    """
     topics = replace(topics, group=f"bench-{uuid.uuid4().hex[:8]}")
     environment = {**os.environ, **topics.environment(), "STEPSTREAM_LOGGING__LEVEL": "warning"}
     environment["STEPSTREAM_KAFKA__TRANSACTIONAL_ID"] = topics.group
+    environment |= more
     arguments = [sys.executable, "-m", module, *(["run"] if module == "stepstream" else [])]
     begin_s = time.monotonic()
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
     from stepstream.settings import LoggingSettings
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "switch_on_signal"]
+
+logger = logging.getLogger(__name__)
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -62,3 +66,21 @@ def configure_logging(settings: LoggingSettings, hide: Callable[[str], str]) -> 
     formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()
     handler.setFormatter(_Redacted(formatter, hide))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+
+
+def switch_on_signal(settings: LoggingSettings) -> None:
+    """From now on, each SIGUSR1 switches between the level that is set and `debug`.
+
+    To be called before other threads are there: they must not be the ones that the signal ends.
+    """
+    # A thread waits for it: a signal handler may not take the locks that logging takes.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    Thread(target=_switch, args=(settings.level,), name="log level", daemon=True).start()
+
+
+def _switch(level: str) -> None:
+    while True:
+        for wanted in ("debug", level):
+            signal.sigwait({signal.SIGUSR1})
+            logging.getLogger().setLevel(wanted.upper())
+            logger.warning("log level changed", extra={"level": wanted})

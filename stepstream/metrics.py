@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from stepstream import __version__
 from stepstream.messages import ErrorCode
+from stepstream.streaming.partitions import Partition, Phase
+from stepstream.streaming.totals import STAGES, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from prometheus_client import Metric as Family
 
+    from stepstream.streaming.client_statistics import ClientStatistics
     from stepstream.streaming.consumer import Consumer
 
-__all__ = ["METRICS", "Metric", "make_registry"]
+__all__ = ["METRICS", "PROCESS_METRICS", "Metric", "make_registry", "memory_limit_bytes"]
+
+Labelled: TypeAlias = Mapping[tuple[str, ...], float]
+Labels: TypeAlias = Mapping[str, str]
+Reader: TypeAlias = "Callable[[Consumer], Labelled]"
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+
+REBALANCES = ("assigned", "revoked", "lost")
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where the kernel says how much memory this container may use: cgroup 2 and 1."""
+UNLIMITED_BYTES = 1 << 50
 
 
 @dataclass(frozen=True)
@@ -29,87 +54,283 @@ class Metric:
     Attributes
     ----------
     name
-        Its name, without the ``_total`` that counters end with.
+        Its name, as it is written in queries; a counter's ends with ``_total``.
     kind
-        Counter or gauge.
+        What Prometheus calls its type; ``info`` is a gauge that is always 1.
     text
         What it counts.
     read
-        Its value now.
+        Its value now; with labels, a value for each of their values.
+    labels
+        Names of its labels, with what they can be.
     """
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Kind
     text: str
-    read: Callable[[Consumer], float]
+    read: Callable[[Consumer], float | Histogram | Labelled | Labels]
+    labels: Mapping[str, str] | None = None
 
+
+def _by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
+    """A value for each of a label's values."""
+    return lambda consumer: {(value,): read(consumer, value) for value in values}
+
+
+def _phases(consumer: Consumer) -> Labelled:
+    counts = Counter(partition.phase for partition in consumer.owned)
+    return {(phase.name.lower(),): counts[phase] for phase in Phase if phase is not Phase.RELEASED}
+
+
+def _by_partition(read: Callable[[Partition], float | None]) -> Reader:
+    """A value for each partition that has one."""
+
+    def read_all(consumer: Consumer) -> Labelled:
+        values = ((partition, read(partition)) for partition in consumer.owned)
+        return {(p.topic, str(p.number)): value for p, value in values if value is not None}
+
+    return read_all
+
+
+def _by_client(read: Callable[[ClientStatistics], float]) -> Reader:
+    return lambda consumer: {
+        (name,): read(statistics) for name, statistics in consumer.statistics.items()
+    }
+
+
+def _lag_s(partition: Partition) -> float | None:
+    lag_ms = partition.lag_ms(time.time_ns() // 1_000_000)
+    return None if lag_ms is None else lag_ms / 1000
+
+
+def _starting_s(consumer: Consumer) -> float:
+    began_s = [p.assigned_s for p in consumer.owned if p.phase is not Phase.RUNNING]
+    return time.monotonic() - min(began_s) if began_s else 0.0
+
+
+def memory_limit_bytes() -> float:
+    """Memory that this container may use; NaN if nothing limits it."""
+    for path in CGROUP_LIMITS:
+        try:
+            limit = int(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        if limit < UNLIMITED_BYTES:
+            return limit
+    return float("nan")
+
+
+def _model(consumer: Consumer) -> Labels:
+    metadata = consumer.model.metadata
+    return {"model": metadata.label, "name": metadata.name, "version": metadata.version}
+
+
+_PARTITION = {"topic": "topic of readings", "partition": "partition that this consumer owns"}
+_CLIENT = {"client": "`consumer` or `producer`"}
 
 METRICS = (
     Metric(
-        "stepstream_messages",
+        "stepstream_messages_total",
         "counter",
         "Messages taken, valid or not.",
         lambda consumer: consumer.totals.messages,
     ),
     Metric(
-        "stepstream_readings",
+        "stepstream_readings_total",
         "counter",
         "Valid readings taken.",
         lambda consumer: consumer.totals.readings,
     ),
     Metric(
-        "stepstream_replayed_messages",
-        "counter",
-        "Messages read again to rebuild windows after a restart or a rebalance.",
-        lambda consumer: consumer.totals.replayed,
-    ),
-    Metric(
-        "stepstream_late_readings",
+        "stepstream_late_readings_total",
         "counter",
         "Readings dropped because their device was already past them.",
         lambda consumer: consumer.processor.detector.windows.late_readings,
     ),
     Metric(
-        "stepstream_windows_opened",
+        "stepstream_gaps_total",
         "counter",
-        "Windows started: new devices, gaps, idle devices, clocks set back.",
+        "Breaks in a device's readings: a pause longer than `processing.max_gap_ms`, or a clock "
+        "that was set back; a new window starts there.",
+        lambda consumer: max(
+            0, consumer.processor.detector.windows.opened - consumer.processor.devices_added
+        ),
+    ),
+    Metric(
+        "stepstream_windows_opened_total",
+        "counter",
+        "Windows started: of new devices, of devices that were idle, and after gaps.",
         lambda consumer: consumer.processor.detector.windows.opened,
     ),
     Metric(
-        "stepstream_events",
+        "stepstream_events_total",
         "counter",
         "Step events handed to the outbox.",
         lambda consumer: consumer.totals.events,
     ),
     Metric(
-        "stepstream_commits",
+        "stepstream_dead_letters_total",
         "counter",
-        "Commits that succeeded.",
-        lambda consumer: consumer.totals.commits,
+        "Messages set aside as dead letters.",
+        _by(ErrorCode, lambda consumer, code: consumer.totals.dead_letters[code]),
+        {"error": "value of the dead letter's `stepstream-error` header"},
     ),
     Metric(
-        "stepstream_commit_aborts",
-        "counter",
-        "Commits that were aborted and repeated.",
-        lambda consumer: consumer.totals.aborts,
+        "stepstream_end_to_end_reading_seconds",
+        "histogram",
+        "Time from a reading, by its device's clock, to the commit behind it; measured for the "
+        "newest reading of a message, and of each poll for up to 64 messages a partition, which "
+        "count for all.",
+        lambda consumer: consumer.totals.reading_latency_s,
     ),
     Metric(
-        "stepstream_commit_seconds",
-        "counter",
-        "Time spent in commits.",
-        lambda consumer: consumer.totals.commit_s,
+        "stepstream_end_to_end_broker_seconds",
+        "histogram",
+        "Time from a message's record time to the commit behind it; measured for the same "
+        "messages.",
+        lambda consumer: consumer.totals.broker_latency_s,
     ),
     Metric(
-        "stepstream_polls",
+        "stepstream_polls_total",
         "counter",
         "Polls that brought messages.",
         lambda consumer: consumer.totals.polls,
     ),
     Metric(
-        "stepstream_processing_seconds",
+        "stepstream_batch_messages",
+        "histogram",
+        "Messages of a poll.",
+        lambda consumer: consumer.totals.batch_messages,
+    ),
+    Metric(
+        "stepstream_batch_windows",
+        "histogram",
+        "Windows given to the model together.",
+        lambda consumer: consumer.totals.batch_windows,
+    ),
+    Metric(
+        "stepstream_inference_seconds",
+        "histogram",
+        "Time of a run of the model over the windows that are due together.",
+        lambda consumer: consumer.totals.inference_s,
+    ),
+    Metric(
+        "stepstream_processing_seconds_total",
         "counter",
-        "Time spent decoding, detecting and counting.",
+        "Time spent on messages, from the poll to the outbox; its rate is the share of the loop "
+        "that is used.",
         lambda consumer: consumer.totals.processing_s,
+    ),
+    Metric(
+        "stepstream_stage_seconds_total",
+        "counter",
+        "The same by part of the work.",
+        _by(STAGES, lambda consumer, stage: consumer.totals.stage_s.get(stage, 0.0)),
+        {"stage": ", ".join(f"`{stage}`" for stage in STAGES)},
+    ),
+    Metric(
+        "stepstream_commits_total",
+        "counter",
+        "Commits that succeeded.",
+        lambda consumer: consumer.totals.commits,
+    ),
+    Metric(
+        "stepstream_commit_aborts_total",
+        "counter",
+        "Commits that failed and were repeated.",
+        lambda consumer: consumer.totals.aborts,
+    ),
+    Metric(
+        "stepstream_commit_seconds",
+        "histogram",
+        "Time of a commit, whatever became of it.",
+        lambda consumer: consumer.totals.commit_s,
+    ),
+    Metric(
+        "stepstream_outbox_records",
+        "gauge",
+        "Records that wait to be published.",
+        lambda consumer: consumer.waiting_records,
+    ),
+    Metric(
+        "stepstream_reading_paused",
+        "gauge",
+        "1 while nothing is read because too much waits to be published.",
+        lambda consumer: consumer.is_paused,
+    ),
+    Metric(
+        "stepstream_lag_messages",
+        "gauge",
+        "Offsets up to the last stable one that were not taken yet; 0 where all that can be read "
+        "was taken, also if the partition ends with transaction markers.",
+        _by_partition(lambda partition: partition.lag),
+        _PARTITION,
+    ),
+    Metric(
+        "stepstream_lag_seconds",
+        "gauge",
+        "How far behind that is in time: since the record time of the last message taken, or "
+        "since nothing was left to take, whichever is later; 0 where nothing is left.",
+        _by_partition(_lag_s),
+        _PARTITION,
+    ),
+    Metric(
+        "stepstream_partitions",
+        "gauge",
+        "Input partitions that this consumer owns.",
+        _phases,
+        {"phase": "`assigned`, `restoring` (the ledger), `replaying` (windows) or `running`"},
+    ),
+    Metric(
+        "stepstream_held_partitions",
+        "gauge",
+        "Input partitions that are paused because too much of them is set aside.",
+        lambda consumer: sum(partition.is_held for partition in consumer.owned),
+    ),
+    Metric(
+        "stepstream_rebalances_total",
+        "counter",
+        "Times that the group gave or took partitions.",
+        _by(REBALANCES, lambda consumer, kind: consumer.totals.rebalances[kind]),
+        {"kind": ", ".join(f"`{kind}`" for kind in REBALANCES)},
+    ),
+    Metric(
+        "stepstream_partition_start_seconds",
+        "histogram",
+        "Time from a partition's assignment until it runs: ledger and replay.",
+        lambda consumer: consumer.totals.start_s,
+    ),
+    Metric(
+        "stepstream_partition_starting_seconds",
+        "gauge",
+        "Time since the assignment of the partition that has waited longest to run; 0 if all run.",
+        _starting_s,
+    ),
+    Metric(
+        "stepstream_ledger_remaining_offsets",
+        "gauge",
+        "Offsets of the state topic that are still to be read for partitions being restored.",
+        lambda consumer: consumer.ledger_remaining,
+    ),
+    Metric(
+        "stepstream_ledger_devices",
+        "gauge",
+        "Devices whose steps are counted.",
+        lambda consumer: sum(len(partition.ledger) for partition in consumer.owned),
+    ),
+    Metric(
+        "stepstream_replay_remaining_messages",
+        "gauge",
+        "Messages that are still to be read again before partitions run.",
+        lambda consumer: sum(
+            max(0, partition.publish_from - partition.next_offset) for partition in consumer.owned
+        ),
+    ),
+    Metric(
+        "stepstream_replayed_messages_total",
+        "counter",
+        "Messages read again to rebuild windows after a restart or a rebalance.",
+        lambda consumer: consumer.totals.replayed,
     ),
     Metric(
         "stepstream_devices",
@@ -118,26 +339,99 @@ METRICS = (
         lambda consumer: consumer.processor.detector.device_count,
     ),
     Metric(
-        "stepstream_partitions",
+        "stepstream_ready",
         "gauge",
-        "Input partitions that this consumer owns.",
-        lambda consumer: len(consumer.partitions),
+        "1 if the consumer is ready, as `/readyz` says.",
+        lambda consumer: consumer.is_ready,
     ),
     Metric(
-        "stepstream_held_partitions",
+        "stepstream_last_turn_age_seconds",
         "gauge",
-        "Input partitions that are paused because too much of them is set aside.",
-        lambda consumer: sum(p.is_held for p in list(consumer.partitions.values())),
+        "Time since the loop last turned; it does so many times a second, also without messages.",
+        lambda consumer: consumer.last_turn_age_s,
     ),
     Metric(
-        "stepstream_outbox_records",
+        "stepstream_memory_limit_bytes",
         "gauge",
-        "Records that wait to be published.",
-        lambda consumer: consumer.waiting_records,
+        "Memory that the container may use; NaN if nothing limits it.",
+        lambda _: memory_limit_bytes(),
+    ),
+    Metric(
+        "stepstream_kafka_connections",
+        "gauge",
+        "Connections to brokers that are up.",
+        _by_client(lambda statistics: statistics.connections),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_disconnects_total",
+        "counter",
+        "Connections to brokers that ended.",
+        _by_client(lambda statistics: statistics.disconnects),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_request_errors_total",
+        "counter",
+        "Requests that couldn't be sent, answers that couldn't be read, and timeouts.",
+        _by_client(lambda statistics: statistics.errors),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_round_trip_seconds",
+        "gauge",
+        "Round trip of requests, 99th percentile of a second at the slowest broker; a consumer's "
+        "contains the broker's wait for messages.",
+        _by_client(lambda statistics: statistics.round_trip_s),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_throttle_seconds",
+        "gauge",
+        "Time for which brokers held requests back, average of a second at the strictest one.",
+        _by_client(lambda statistics: statistics.throttle_s),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_sent_bytes_total",
+        "counter",
+        "Bytes sent to brokers.",
+        _by_client(lambda statistics: statistics.sent_bytes),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_kafka_received_bytes_total",
+        "counter",
+        "Bytes received from brokers.",
+        _by_client(lambda statistics: statistics.received_bytes),
+        _CLIENT,
+    ),
+    Metric(
+        "stepstream_model_info",
+        "info",
+        "The model.",
+        _model,
+        {"model": "name and version, as events carry it", "name": "", "version": ""},
+    ),
+    Metric(
+        "stepstream_build_info",
+        "info",
+        "This program.",
+        lambda _: {"version": __version__, "python": platform.python_version()},
+        {"version": "of stepstream", "python": "version of Python"},
     ),
 )
 
-DEAD_LETTERS = "stepstream_dead_letters"
+PROCESS_METRICS = {
+    "process_cpu_seconds_total": "CPU time, user and system.",
+    "process_resident_memory_bytes": "Resident memory.",
+    "process_virtual_memory_bytes": "Virtual memory.",
+    "process_start_time_seconds": "When the process began, seconds since the epoch.",
+    "process_open_fds": "Open file descriptors.",
+    "process_max_fds": "Most file descriptors that may be open.",
+    "python_info": "The interpreter.",
+}
+"""What prometheus-client tells of any process on Linux."""
 
 
 class _ConsumerCollector(Collector):
@@ -147,19 +441,28 @@ class _ConsumerCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """All metrics, as they are now."""
         for metric in METRICS:
-            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            yield family(metric.name, metric.text, value=metric.read(self._consumer))
-        letters = CounterMetricFamily(
-            DEAD_LETTERS, "Messages set aside as dead letters.", labels=["error"]
+            yield _family(metric, metric.read(self._consumer))
+
+
+def _family(metric: Metric, value: float | Histogram | Labelled | Labels) -> Family:
+    # Backquotes are for the docs.
+    name, text = metric.name, metric.text.replace("`", "")
+    if isinstance(value, Histogram):
+        sums = list(accumulate(value.counts))
+        bounds = [*map(str, map(float, value.bounds)), "+Inf"]
+        return HistogramMetricFamily(
+            name, text, buckets=list(zip(bounds, sums, strict=True)), sum_value=value.total
         )
-        for code in ErrorCode:
-            letters.add_metric([code], self._consumer.totals.dead_letters[code])
-        yield letters
-        yield InfoMetricFamily(
-            "stepstream",
-            "Version and model.",
-            {"version": __version__, "model": self._consumer.model.metadata.label},
-        )
+    if metric.kind == "info":
+        info: Labels = value  # type: ignore[assignment]
+        return InfoMetricFamily(name.removesuffix("_info"), text, dict(info))
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    if not isinstance(value, Mapping):
+        return kind(name, text, value=value)
+    family = kind(name, text, labels=list(metric.labels or {}))
+    for labels, number in value.items():
+        family.add_metric(labels, float(number))
+    return family
 
 
 def make_registry(consumer: Consumer) -> CollectorRegistry:

@@ -64,6 +64,7 @@ RESERVED_PROPERTIES = {
 
 SECRET_PROPERTY = re.compile(r"password|passphrase|secret|jaas|key\.pem|oauthbearer\.config")
 """Found in the names of librdkafka properties whose values are shown nowhere."""
+TOKEN_MIN_LENGTH = 16
 SECRET_MIN_LENGTH = 4
 """A shorter part of a secret is found in too many other words to be hidden."""
 
@@ -287,12 +288,35 @@ class LoggingSettings(_Group):
 
 
 class HttpSettings(_Group):
-    """Health and metrics over HTTP."""
+    """Health, metrics, the live page and the API over HTTP."""
 
     address: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
     """Address to listen on."""
     port: int = Field(8080, ge=0, le=65_535)
     """Port to listen on; 0 serves nothing."""
+    token: SecretStr | None = None
+    """Whoever asks for `/performance` or `/v1` must send it as bearer token; anyone may if not set."""
+    token_file: Path | None = None
+    """File that holds the token."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins, such as `https://ops.example.org`, whose pages may call `/v1`, several with commas; `*` for all."""
+    max_connections: int = Field(100, ge=1, le=10_000, json_schema_extra=_unit("connections"))
+    """Most connections at a time; further ones are closed."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return split_commas(value)
+
+    @model_validator(mode="after")
+    def _read_token_file(self) -> Self:
+        if self.token_file is not None:
+            if self.token is not None:
+                raise ValueError("set token or token_file, not both")
+            object.__setattr__(self, "token", read_secret_file(self.token_file, "token_file"))
+        if self.token is not None and len(self.token.get_secret_value()) < TOKEN_MIN_LENGTH:
+            raise ValueError(f"the token has to have at least {TOKEN_MIN_LENGTH} characters")
+        return self
 
 
 class CommandSettings(BaseSettings):
@@ -319,6 +343,9 @@ class CommandSettings(BaseSettings):
 
     def hide_secrets(self, text: str) -> str:
         """Replace the secrets among the settings by asterisks."""
+        http = getattr(self, "http", None)
+        if isinstance(http, HttpSettings) and http.token is not None:
+            text = text.replace(http.token.get_secret_value(), "***")
         kafka = getattr(self, "kafka", None)
         return kafka.hide_secrets(text) if isinstance(kafka, KafkaSettings) else text
 

@@ -72,6 +72,12 @@ def test_package_says_that_it_is_typed(interpreter: Path) -> None:
     assert "stepstream/py.typed" in json.loads(evaluate(interpreter, FILES))
 
 
+def test_the_live_page_ships_inside_the_package(interpreter: Path) -> None:
+    files: list[str] = json.loads(evaluate(interpreter, FILES))
+    static = {Path(path).name for path in files if "/web/static/" in path}
+    assert {"performance.html", "performance.css", "performance.js", "openapi.json"} <= static
+
+
 def test_device_at_rest_makes_no_steps(interpreter: Path, tmp_path: Path) -> None:
     recording = tmp_path / "at-rest.csv"
     rows = [f"{i / 100},0.02,0.05,9.81" for i in range(500)]

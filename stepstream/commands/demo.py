@@ -8,7 +8,7 @@ from pydantic import Field
 from rich.console import Console
 
 from stepstream.logs import configure_logging
-from stepstream.settings import CommandSettings, LoggingSettings, ModelSettings
+from stepstream.settings import CommandSettings, HttpSettings, LoggingSettings, ModelSettings
 
 __all__ = ["Demo"]
 
@@ -27,16 +27,22 @@ class Demo(CommandSettings):
     seed: int = 1
     """Of everything random."""
     model: ModelSettings = ModelSettings()
+    http: HttpSettings = HttpSettings(address="127.0.0.1")
     logging: LoggingSettings = LoggingSettings(level="warning")
 
     def execute(self) -> int:
         """Run the demo; 1 if the detected steps stray from the true ones by over 10 %."""
-        from stepstream.simulation.demo import run_demo  # noqa: PLC0415 - a Kafka client
+        from stepstream.simulation.demo import Walkers, run_demo  # noqa: PLC0415 - a Kafka client
 
         configure_logging(self.logging, self.hide_secrets)
         logging.getLogger("stepstream.simulation").setLevel(logging.ERROR)
         console = Console()
-        result = run_demo(console, self.devices, self.rate, self.seconds, self.seed, self.model)
+        result = run_demo(
+            console,
+            Walkers(self.devices, self.rate, self.seconds, self.seed),
+            self.model,
+            self.http,
+        )
         shot = result.snapshot
         delay = "" if shot.delay_p50_s is None else f" {shot.delay_p50_s:.2f} s after their end"
         console.print(

@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stepstream.detection import Model, Steps, default_model_path, detect_series
-from stepstream.messages import Event, encode_event
+from stepstream.messages import encode_event
 from stepstream.recordings import Recording, read_recording
 from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings
-from stepstream.streaming.processor import make_ledger, make_rules
+from stepstream.streaming.counting import count_steps
+from stepstream.streaming.processor import make_rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Detect", "count_steps"]
+__all__ = ["Detect"]
 
 
 class Detect(CommandSettings):
@@ -83,20 +84,3 @@ class Detect(CommandSettings):
         plot_steps(
             path, recording, steps, index * metadata.period_us / 1e6, probabilities, metadata
         )
-
-
-def count_steps(
-    device_id: str, steps: Steps, model: Model, settings: ProcessingSettings
-) -> tuple[Steps, list[Event]]:
-    """Those of one device's steps that count, by the rules of the stream, and their events."""
-    ledger = make_ledger(model, settings)
-    counts = [
-        ledger.count(device_id, offset, [end_us])[0]
-        for offset, end_us in zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True)
-    ]
-    steps = steps.take(np.array([count is not None for count in counts], np.bool_))
-    events = [
-        Event.of(device_id, count, *row, model.metadata.label)
-        for count, row in zip(filter(None, counts), steps.rows(), strict=True)
-    ]
-    return steps, events

@@ -8,7 +8,7 @@ import signal
 from typing import NoReturn
 
 from stepstream.errors import StreamError
-from stepstream.logs import configure_logging
+from stepstream.logs import configure_logging, switch_on_signal
 from stepstream.settings import Settings
 from stepstream.streaming.consumer import Consumer
 from stepstream.web.server import Server
@@ -24,6 +24,7 @@ class Run(Settings):
     def execute(self) -> int:
         """Run until SIGTERM or SIGINT, then commit and leave the group."""
         configure_logging(self.logging, self.hide_secrets)
+        switch_on_signal(self.logging)
         consumer = Consumer(self)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: consumer.stop())
@@ -37,7 +38,7 @@ class Run(Settings):
             },
         )
         try:
-            with Server(self.http, consumer):
+            with Server(self, consumer):
                 consumer.run()
         except StreamError as error:
             if consumer.has_open_calls:

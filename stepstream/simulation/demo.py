@@ -25,6 +25,7 @@ from stepstream.simulation.walkers import Walker
 from stepstream.streaming.cluster import Cluster, TopicIdentity
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.publisher import Publisher
+from stepstream.web.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from stepstream.settings import ModelSettings
+    from stepstream.settings import HttpSettings, ModelSettings
 
-__all__ = ["DemoResult", "run_demo"]
+__all__ = ["DemoResult", "Walkers", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -134,11 +135,29 @@ class DemoResult:
         return abs(self.found_steps - self.true_steps) / max(1, self.true_steps)
 
 
+@dataclass(frozen=True)
+class Walkers:
+    """Who walks in a demo.
+
+    Attributes
+    ----------
+    devices, rate_hz
+        Walkers, and the readings a second of each.
+    seconds
+        For how long; until interrupted if None.
+    seed
+        Of everything random.
+    """
+
+    devices: int
+    rate_hz: float
+    seconds: float | None
+    seed: int
+
+
 class _Demo:
-    def __init__(
-        self, devices: int, rate_hz: float, seconds: float | None, seed: int, model: ModelSettings
-    ) -> None:
-        self._seconds = seconds
+    def __init__(self, walkers: Walkers, model: ModelSettings, http: HttpSettings) -> None:
+        self._seconds = walkers.seconds
         # The broker lives as long as this handle.
         self._mock = Producer({"test.mock.num.brokers": 1}, logger=logger)
         self._settings = Settings(
@@ -148,6 +167,7 @@ class _Demo:
             topics=TopicSettings(),
             processing=ProcessingSettings(guarantee="at_least_once"),
             model=model,
+            http=http,
         )
         topics = self._settings.topics
         for topic in (*topics.readings, topics.events, topics.state):
@@ -155,14 +175,16 @@ class _Demo:
         places = ("hand", "hand", "armband", "pocket")
         self._walkers = {
             f"walker-{n + 1}": _Watched(
-                Walker(seed * 1_000_003 + n, rate_hz, places[n % 4]), rate_hz
+                Walker(walkers.seed * 1_000_003 + n, walkers.rate_hz, places[n % 4]),
+                walkers.rate_hz,
             )
-            for n in range(devices)
+            for n in range(walkers.devices)
         }
         self._stop_sending = Event()
         self._stop = Event()
         self._failure: BaseException | None = None
         self._consumer = Consumer(self._settings, cluster=_MockCluster(self._settings))
+        self._server = Server(self._settings, self._consumer, any_port=True)
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])
         self._sent = Sent()
@@ -175,6 +197,13 @@ class _Demo:
         return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def run(self, console: Console) -> DemoResult:
+        with self._server:
+            if self._server.port:
+                url = f"http://{self._settings.http.address}:{self._server.port}/performance"
+                console.print(f"live page: {url}", highlight=False, soft_wrap=True)
+            return self._run(console)
+
+    def _run(self, console: Console) -> DemoResult:
         threads = [
             self._thread("consumer", self._consumer.run),
             self._thread("subscriber", lambda: self._subscriber.run(self._stop)),
@@ -296,12 +325,7 @@ class _Demo:
 
 
 def run_demo(
-    console: Console,
-    devices: int,
-    rate_hz: float,
-    seconds: float | None,
-    seed: int,
-    model: ModelSettings,
+    console: Console, walkers: Walkers, model: ModelSettings, http: HttpSettings
 ) -> DemoResult:
     """Simulated walkers through the real consumer, over librdkafka's own mock broker.
 
@@ -309,13 +333,11 @@ def run_demo(
     ----------
     console
         Where the view is shown: drawn on a terminal, else a line now and then.
-    devices, rate_hz
-        Walkers, and the readings a second of each.
-    seconds
-        Length; until interrupted if None.
-    seed
-        Of everything random.
+    walkers
+        Who walks, and for how long.
     model
         The network.
+    http
+        Where the live page is served.
     """
-    return _Demo(devices, rate_hz, seconds, seed, model).run(console)
+    return _Demo(walkers, model, http).run(console)

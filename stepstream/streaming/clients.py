@@ -146,6 +146,8 @@ def check_connection(kafka: KafkaSettings) -> None:
             return
 
 
+STATISTICS_MS = 1_000
+"""How often clients say how they are doing."""
 ALWAYS_CONNECTED = {"enable.sparse.connections": False}
 """For clients that ask coordinators: librdkafka (2.16) waits without an end, whatever the timeout,
 for one whose connection was lost if nothing else makes it connect again
@@ -162,6 +164,7 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "fetch.wait.max.ms": 100,
         # What waits here is what a poll takes at most, and so bounds the memory of a backlog.
         "queued.max.messages.kbytes": 4_096,
+        "statistics.interval.ms": STATISTICS_MS,
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
@@ -169,6 +172,8 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "auto.offset.reset": "error",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
+        # Says where a partition ends that has transaction markers behind its last message.
+        "enable.partition.eof": True,
     }
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
@@ -182,7 +187,8 @@ def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     properties = consumer_properties(settings)
     for name in ("group.protocol", "partition.assignment.strategy"):
         properties.pop(name, None)
-    return {**properties, "group.protocol": "classic", "enable.partition.eof": True}
+    properties["statistics.interval.ms"] = 0
+    return {**properties, "group.protocol": "classic"}
 
 
 def producer_properties(settings: Settings) -> dict[str, Any]:
@@ -193,6 +199,7 @@ def producer_properties(settings: Settings) -> dict[str, Any]:
         # With the default of 100 ms, a transaction close behind another waits that long.
         "retry.backoff.ms": 10,
         "compression.type": "lz4",
+        "statistics.interval.ms": STATISTICS_MS,
         **client_properties(settings.kafka, CONSUMER_ONLY),
         "partitioner": "murmur2_random",
         "enable.idempotence": True,

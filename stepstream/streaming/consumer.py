@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -21,6 +21,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
+from stepstream.streaming.client_statistics import ClientStatistics
 from stepstream.streaming.clients import (
     consumer_properties,
     explain_denied,
@@ -34,15 +35,18 @@ from stepstream.streaming.outbox import Outbox, Sealed, seal
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.restoring import LedgerReader, Position, look_up, plan_start
+from stepstream.streaming.totals import Totals
 from stepstream.streaming.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from stepstream.settings import Settings
-    from stepstream.streaming.processor import Record
+    from stepstream.streaming.processor import Outputs, Record
 
-__all__ = ["Consumer", "Totals"]
+    Watcher = Callable[[list[tuple[Partition, Outputs]]], None]
+
+__all__ = ["Consumer"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,43 +55,16 @@ COMMIT_TIMEOUT_S = 30.0
 COMMIT_CHECK_S = 0.005
 RETRY_S = 0.02
 """Between attempts at the last commit."""
+REFRESH_TIMEOUT_S = 2.0
 LOOK_UP_WARN_S = 10.0
 RESTORE_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
-
+MAX_QUESTIONS = 32
+"""Questions of other threads that may wait for the end of a turn."""
 
 PREPARING = {Phase.ASSIGNED, Phase.RESTORING}
 TAKING = {Phase.REPLAYING, Phase.RUNNING}
-
-
-@dataclass
-class Totals:
-    """What the consumer has done since it began.
-
-    Attributes
-    ----------
-    messages, readings
-        Messages taken, valid or not, and valid readings in them.
-    replayed
-        Messages that were read again to rebuild windows; not among the others.
-    events, dead_letters
-        Records that were sealed for publication; the latter by error code.
-    polls, processing_s
-        Polls that brought messages, and the seconds it took to process them.
-    commits, aborts, commit_s
-        Commits that succeeded, those that have to be repeated, and the seconds all took.
-    """
-
-    messages: int = 0
-    readings: int = 0
-    replayed: int = 0
-    events: int = 0
-    dead_letters: Counter[str] = field(default_factory=Counter)
-    polls: int = 0
-    processing_s: float = 0.0
-    commits: int = 0
-    aborts: int = 0
-    commit_s: float = 0.0
+T = TypeVar("T")
 
 
 class Consumer:
@@ -117,8 +94,15 @@ class Consumer:
         self.model = model or Model(
             settings.model.path or default_model_path(), settings.model.threads
         )
-        self.processor = Processor(self.model, settings.processing, settings.kafka.group_id)
         self.totals = Totals()
+        self.processor = Processor(
+            self.model, settings.processing, settings.kafka.group_id, self.totals
+        )
+        self.statistics = {"consumer": ClientStatistics(), "producer": ClientStatistics()}
+        self.watchers: tuple[Watcher, ...] = ()
+        """Called in the loop's thread with what a poll gave, while somebody watches."""
+        self._questions: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._fatal_error: str | None = None
         self.outbox = Outbox()
         self.partitions: dict[tuple[str, int], Partition] = {}
         self._has_joined = False
@@ -139,7 +123,14 @@ class Consumer:
         self._closing = False
         self._last_turn_s = time.monotonic()
         with explain_kafka_errors("kafka settings"):
-            self._kafka = KafkaConsumer(consumer_properties(settings), logger=logger)
+            self._kafka = KafkaConsumer(
+                {
+                    **consumer_properties(settings),
+                    "error_cb": self._note_error,
+                    "stats_cb": self._note_statistics,
+                },
+                logger=logger,
+            )
             self._cluster = cluster or Cluster(settings)
             self._ledger_reader = LedgerReader(
                 KafkaConsumer(state_consumer_properties(settings), logger=logger),
@@ -152,7 +143,8 @@ class Consumer:
         settings = self._settings
 
         def make_producer() -> Producer:
-            return Producer(producer_properties(settings), logger=logger)
+            update = self.statistics["producer"].update
+            return Producer({**producer_properties(settings), "stats_cb": update}, logger=logger)
 
         if settings.processing.guarantee == "exactly_once":
             transactional_id = settings.kafka.effective_transactional_id()
@@ -161,15 +153,54 @@ class Consumer:
 
     @property
     def is_live(self) -> bool:
-        """Whether the loop has turned lately."""
-        return time.monotonic() - self._last_turn_s < self._settings.processing.stuck_after_s
+        """Whether the loop has turned lately, and the client has met no fatal error."""
+        is_turning = self.last_turn_age_s < self._settings.processing.stuck_after_s
+        return is_turning and self._fatal_error is None
+
+    @property
+    def last_turn_age_s(self) -> float:
+        """Seconds since the loop last turned."""
+        return time.monotonic() - self._last_turn_s
 
     @property
     def is_ready(self) -> bool:
         """Whether this consumer is a member of its group and takes messages of all it owns."""
-        owned = list(self.partitions.values())
-        running = all(p.phase is Phase.RUNNING and not p.is_held for p in owned)
-        return self._has_joined and running and not self._paused and self.is_live
+        return not self.obstacles
+
+    @property
+    def obstacles(self) -> list[str]:
+        """What keeps this consumer from being ready, in words."""
+        statistics = self.statistics["consumer"]
+        is_connected = statistics.connections > 0 or not statistics.has_come
+        starting = sum(p.phase is not Phase.RUNNING for p in self.owned)
+        held = sum(p.is_held for p in self.owned)
+        return [
+            text
+            for text, holds in (
+                ("the loop is stuck", not self.is_live),
+                ("not a member of the group yet", not self._has_joined),
+                ("no connection to a broker", not is_connected),
+                (f"{starting} partitions are being prepared", starting > 0),
+                (f"{held} partitions are paused for too many dead letters", held > 0),
+                ("reading is paused until results are published", self._paused),
+            )
+            if holds
+        ]
+
+    @property
+    def owned(self) -> list[Partition]:
+        """The partitions that this consumer owns; from any thread."""
+        return list(self.partitions.values())
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read because too much waits to be published."""
+        return self._paused
+
+    @property
+    def ledger_remaining(self) -> int:
+        """Offsets of the state topic that are still to be read."""
+        return self._ledger_reader.remaining
 
     @property
     def waiting_records(self) -> int:
@@ -191,6 +222,41 @@ class Consumer:
         """End the loop after the poll that is being worked on; from any thread or a signal."""
         # No lock is taken: a signal may come while the same thread holds it.
         self._is_stopping = True
+
+    def ask(self, question: Callable[[], T]) -> Future[T]:
+        """Have a question answered in the loop's thread, between two polls; from any thread.
+
+        Raises
+        ------
+        OverflowError
+            Too many questions wait.
+        """
+        if len(self._questions) >= MAX_QUESTIONS:
+            raise OverflowError("too many questions wait for the loop")
+        future: Future[T] = Future()
+        self._questions.append((future, question))
+        return future
+
+    def partition_count(self, topic: str) -> int:
+        """Partitions of a topic; 0 if no broker says so in time; may wait, from any thread."""
+        for partition in self.owned:
+            if partition.topic == topic and partition.partition_count:
+                return partition.partition_count
+        with suppress(KafkaException, RuntimeError):
+            found = self._kafka.list_topics(topic, REFRESH_TIMEOUT_S).topics.get(topic)
+            return len(found.partitions) if found else 0
+        return 0
+
+    def refresh_ends(self) -> None:
+        """Ask where the partitions end that nothing is fetched of now; waits, from any thread."""
+        for partition in self.owned:
+            if partition.is_held or self._paused:
+                tp = TopicPartition(partition.topic, partition.number)
+                # Brokers may be away, or the client closed by now: the old end has to do.
+                with suppress(KafkaException, RuntimeError):
+                    ends = self._kafka.get_watermark_offsets(tp, REFRESH_TIMEOUT_S)
+                    if ends:
+                        partition.end_offset = ends[1]
 
     def run(self) -> None:
         """Process messages until `stop`; then commit what is finished and leave the group.
@@ -238,6 +304,16 @@ class Consumer:
         self._prepare_assigned()
         self._process(messages)
         self._commit_if_due()
+        while self._questions:
+            self._answer(*self._questions.popleft())
+
+    @staticmethod
+    def _answer(future: Future[Any], question: Callable[[], Any]) -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(question())
+            except Exception as error:  # noqa: BLE001 - raised where it was asked
+                future.set_exception(error)
 
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""
@@ -310,6 +386,8 @@ class Consumer:
             if partition.phase is Phase.ASSIGNED:
                 partition.enter(Phase.RESTORING)
                 partition.identify(position.topic, position.end_offset)
+                partition.end_offset = position.end_offset
+                partition.reached_offset = max(position.committed_offset, position.first_offset)
                 self._positions[partition] = position
                 self._ledger_reader.add(partition, position.state_end)
 
@@ -351,6 +429,8 @@ class Consumer:
         if not self._paused:
             self._kafka.resume([tp])
         partition.enter(Phase.REPLAYING if partition.is_replaying else Phase.RUNNING)
+        if partition.phase is Phase.RUNNING:
+            self._note_started(partition)
         logger.info(
             "partition started",
             extra={
@@ -382,6 +462,7 @@ class Consumer:
             for partition, _ in results:
                 if partition.phase is Phase.REPLAYING and not partition.is_replaying:
                     partition.enter(Phase.RUNNING)
+                    self._note_started(partition)
             self.outbox.seal(
                 (partition, outputs)
                 for partition, outputs in results
@@ -389,6 +470,7 @@ class Consumer:
             )
             totals = self.totals
             totals.polls += 1
+            totals.batch_messages.add(sum(len(records) for _, records in taken))
             totals.processing_s += time.monotonic() - begin_s
             for _, outputs in results:
                 totals.messages += outputs.messages
@@ -399,6 +481,8 @@ class Consumer:
             for partition, outputs in results:
                 if outputs.dead_letters and partition.limit.exceeded:
                     self._limit(partition)
+            for watcher in self.watchers:
+                watcher(results)
         self._hold_back()
 
     def _limit(self, partition: Partition) -> None:
@@ -472,10 +556,15 @@ class Consumer:
     def _commit(self, taken: list[Sealed], group: object, deadline_s: float) -> None:
         """What the second thread does."""
         begin_s = time.monotonic()
+        records = sum(map(len, taken))
         try:
             self._committer.commit(taken, group, deadline_s)
         finally:
-            self.totals.commit_s += time.monotonic() - begin_s
+            took_s = time.monotonic() - begin_s
+            self.totals.commit_s.add(took_s)
+        logger.debug("committed", extra={"records": records, "seconds": round(took_s, 4)})
+        for sealed in taken:
+            sealed.times.measure(self.totals, _now_us() / 1e6)
 
     def _finish_commit(self, timeout_s: float | None = None) -> bool:
         """Wait for the running commit; whether everything taken is committed."""
@@ -528,12 +617,14 @@ class Consumer:
 
     def _on_assign(self, _consumer: KafkaConsumer, assigned: list[TopicPartition]) -> None:
         self._has_joined = True
+        self.totals.rebalances["assigned"] += 1
         self._prepare(assigned)
 
     def _prepare(self, assigned: list[TopicPartition]) -> None:
         """Take over partitions, paused until the loop knows where they start."""
         for tp in assigned:
             partition = self.processor.add_partition(tp.topic, tp.partition)
+            partition.assigned_s = time.monotonic()
             self.partitions[tp.topic, tp.partition] = partition
         self._look_up_progress_s = time.monotonic()
         # At an explicit offset that is never out of range, or the client would look up one itself
@@ -544,6 +635,7 @@ class Consumer:
         self._kafka.pause(assigned)
 
     def _on_revoke(self, _consumer: KafkaConsumer, revoked: list[TopicPartition]) -> None:
+        self.totals.rebalances["revoked"] += 1
         try:
             if not self._closing:
                 self._commit_now(self._settings.processing.shutdown_timeout_s)
@@ -552,6 +644,7 @@ class Consumer:
             self._kafka.incremental_unassign(revoked)
 
     def _on_lost(self, _consumer: KafkaConsumer, lost: list[TopicPartition]) -> None:
+        self.totals.rebalances["lost"] += 1
         logger.warning("partitions lost", extra={"partitions": [_name(tp) for tp in lost]})
         self._forget(lost)
         self._kafka.incremental_unassign(lost)
@@ -599,6 +692,10 @@ class Consumer:
     def _on_message_error(self, message: Message, error: KafkaError) -> None:
         name: tuple[Any, Any] = (message.topic(), message.partition())
         partition = self.partitions.get(name)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            if partition is not None:
+                partition.reached_offset = message.offset() or 0
+            return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             if partition is not None and partition.phase in TAKING:
                 self._start_again(partition)
@@ -611,6 +708,27 @@ class Consumer:
         if denied is not None:
             raise denied
         logger.warning("consumer: %s", error.str())
+
+    def _note_started(self, partition: Partition) -> None:
+        self.totals.start_s.add(time.monotonic() - partition.assigned_s)
+
+    def _note_error(self, error: KafkaError) -> None:
+        """Note what the client can't go on after; it logs what it can itself."""
+        if error.fatal():
+            self._fatal_error = error.str()
+            logger.error("fatal error of the Kafka client: %s", error.str())
+
+    def _note_statistics(self, text: str) -> None:
+        """Take in where partitions end; called by the client in a poll, once a second."""
+        statistics = self.statistics["consumer"]
+        statistics.update(text)
+        now_ms = _now_us() // 1000
+        for partition in self.partitions.values():
+            known = statistics.partition(partition.topic, partition.number)
+            # What the client knows of a paused partition is what it was: see `refresh_ends`.
+            is_fetched = partition.phase in TAKING and not (partition.is_held or self._paused)
+            if is_fetched and known is not None and known.ls_offset >= 0:
+                partition.note_end(known.ls_offset, now_ms)
 
     def _explain_denied(self, error: KafkaError) -> StreamError | None:
         topics = self._settings.topics

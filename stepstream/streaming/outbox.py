@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stepstream.streaming.totals import Times
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,6 +35,8 @@ class Sealed:
         Messages to be set aside.
     state
         Key and value of each ledger record, the last one of each device.
+    times
+        When some of the messages came about, to see how long they took.
     """
 
     partition: Partition
@@ -41,6 +45,7 @@ class Sealed:
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     state: dict[bytes, bytes | None] = field(default_factory=dict)
+    times: Times = field(default_factory=Times)
 
     def __len__(self) -> int:
         return len(self.events) + len(self.dead_letters) + len(self.state)
@@ -52,6 +57,7 @@ class Sealed:
         self.events += later.events
         self.dead_letters += later.dead_letters
         self.state.update(later.state)
+        self.times.add(later.times)
         self.metadata = later.metadata
         self.next_offset = later.next_offset
 
@@ -66,6 +72,7 @@ def seal(results: Iterable[tuple[Partition, Outputs]]) -> list[Sealed]:
             outputs.events,
             outputs.dead_letters,
             outputs.state,
+            outputs.times,
         )
         for partition, outputs in results
     ]

@@ -90,6 +90,14 @@ class Partition:
         """Messages taken since then."""
         self.next_sweep_ms = 0
         """Stream time from which idle devices are looked for again."""
+        self.end_offset = -1
+        """Where what can be read ends, when last heard of."""
+        self.reached_offset = 0
+        """All that can be read below this was taken, even where no message comes of it."""
+        self.caught_up_ms = 0
+        """When nothing was left to take, milliseconds since the epoch."""
+        self.assigned_s = 0.0
+        """When it was assigned, by a clock of the process."""
         self.slots: dict[bytes, int] = {}
         """Slots of the devices with a window, by message key."""
 
@@ -150,6 +158,31 @@ class Partition:
                 f"{self!r}: committed {next_offset} after {self.committed_offset} was"
             )
         self.committed_offset = next_offset
+
+    def note_end(self, end_offset: int, now_ms: int) -> None:
+        """Note where what can be read ends."""
+        self.end_offset = end_offset
+        if self.lag == 0:
+            self.caught_up_ms = now_ms
+
+    @property
+    def lag(self) -> int | None:
+        """Offsets that are left to take; None as long as the end isn't known.
+
+        Transaction markers and aborted messages take offsets and never arrive: what the client
+        has passed over at the partition's end counts as taken.
+        """
+        if self.end_offset < 0:
+            return None
+        taken = max(self.next_offset, self.publish_from, self.reached_offset)
+        return max(0, self.end_offset - taken)
+
+    def lag_ms(self, now_ms: int) -> int | None:
+        """How long ago all that could be read was taken; None as long as that isn't known."""
+        if not self.lag:
+            return self.lag
+        since_ms = max(self.stream_ms, self.replay_stream_ms, self.caught_up_ms)
+        return max(0, now_ms - since_ms) if since_ms else None
 
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """What to commit with the next offset."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import groupby, repeat
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Detector, Readings, Rules, Steps
+from stepstream.detection import Detector, Model, Readings, Rules, Steps
 from stepstream.messages import (
     DeadLetter,
     ErrorCode,
@@ -24,13 +25,13 @@ from stepstream.messages import (
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.partitions import Partition
+from stepstream.streaming.totals import Times, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from stepstream.detection import Model
     from stepstream.settings import ProcessingSettings
 
 __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
@@ -73,6 +74,8 @@ class Outputs:
         Messages that were taken, and valid readings in them, without those that were replayed.
     replayed
         Messages that only rebuilt windows.
+    times
+        When some of the messages came about.
     """
 
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -83,6 +86,7 @@ class Outputs:
     messages: int = 0
     readings: int = 0
     replayed: int = 0
+    times: Times = field(default_factory=Times)
 
 
 def make_rules(settings: ProcessingSettings) -> Rules:
@@ -119,16 +123,27 @@ class Processor:
         Units, rules and limits.
     group
         The consumer group, for which steps are counted.
+    totals
+        Where the time that each stage takes is added up.
     """
 
-    def __init__(self, model: Model, settings: ProcessingSettings, group: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: ProcessingSettings,
+        group: str,
+        totals: Totals | None = None,
+    ) -> None:
+        self._totals = totals or Totals()
         self._model = model
         self._group = group
         self._settings = settings
         self._decoder = ReadingsDecoder(settings)
         self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
         self._device_ttl_ms = round(settings.device_ttl_s * 1000)
-        self.detector = Detector(model, make_rules(settings))
+        self.detector = Detector(TimedModel(model, self._totals), make_rules(settings))
+        self.devices_added = 0
+        """Devices that were given a window, each as often as it was idle before."""
         self._device_ids: dict[int, str] = {UNKNOWN: ""}
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
@@ -189,11 +204,20 @@ class Processor:
         now_us: int,
         results: dict[Partition, Outputs],
     ) -> None:
+        stage_s = self._totals.stage_s
+        begin_s = time.perf_counter()
         parts = []
         for partition, records in polled:
             parts += self._take(partition, records, now_us, results[partition])
+        decoded_s = time.perf_counter()
+        stage_s["decode"] += decoded_s - begin_s
         if parts:
-            self._publish(self.detector.feed(Readings.concatenate(parts)), results, now_us // 1000)
+            model_s = stage_s["model"]
+            steps = self.detector.feed(Readings.concatenate(parts))
+            found_s = time.perf_counter()
+            stage_s["windows"] += found_s - decoded_s - (stage_s["model"] - model_s)
+            self._publish(steps, results, now_us // 1000)
+            stage_s["publish"] += time.perf_counter() - found_s
 
     def _seal(self, partition: Partition, outputs: Outputs, now_us: int) -> None:
         """Complete a partition's outputs by what a successor needs to go on from there."""
@@ -255,6 +279,9 @@ class Processor:
             partition.limit.note(len(records), invalid)
             outputs.messages = len(records)
             outputs.readings = len(message)
+            if len(message):
+                newest = np.flatnonzero(np.diff(message, append=-1))
+                outputs.times.note(time_us[newest], stream_ms[message[newest]])
         if not len(message):
             return []
         return [
@@ -312,6 +339,7 @@ class Processor:
                     f"{len(partition.slots)} devices in this partition, no more are taken",
                 )
             slot = self.detector.add_device()
+            self.devices_added += 1
             partition.slots[key] = slot
             self._keys[slot] = key
             self._device_ids[slot] = device_id
@@ -366,6 +394,33 @@ class Processor:
             if any(counts):
                 key, value = partition.ledger.record(device_id, now_ms)
                 outputs.state[key] = value
+
+
+class TimedModel(Model):
+    """A model whose runs are timed.
+
+    Parameters
+    ----------
+    model
+        The network.
+    totals
+        Where the times go.
+    """
+
+    def __init__(self, model: Model, totals: Totals) -> None:
+        self.metadata = model.metadata
+        self._model = model
+        self._totals = totals
+
+    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """See `Model.predict`."""
+        begin_s = time.perf_counter()
+        result = self._model.predict(blocks, rows)
+        took_s = time.perf_counter() - begin_s
+        self._totals.stage_s["model"] += took_s
+        self._totals.inference_s.add(took_s)
+        self._totals.batch_windows.add(len(rows))
+        return result
 
 
 def _offset(record: Record) -> int:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from confluent_kafka import (
@@ -222,12 +223,21 @@ class LedgerReader:
         self._timeout_s = timeout_s
         self._waiting: list[tuple[Partition, int]] = []
         self._reading: defaultdict[int, list[tuple[Partition, int]]] = defaultdict(list)
+        self._next: dict[int, int] = {}
+        """Offset behind the last record read, of each partition that is being read."""
         self._progress_s = 0.0
         self._warned_s = 0.0
 
     def close(self) -> None:
         """Close its client."""
         self._consumer.close()
+
+    @property
+    def remaining(self) -> int:
+        """Offsets that are still to be read; from any thread, so for a moment."""
+        jobs = [*self._waiting, *chain.from_iterable(list(self._reading.values()))]
+        ends = {partition.number: end_offset for partition, end_offset in jobs}
+        return sum(max(0, end - self._next.get(number, 0)) for number, end in ends.items())
 
     @property
     def is_idle(self) -> bool:
@@ -284,6 +294,7 @@ class LedgerReader:
             error = message.error()
             if error is None:
                 self._progress_s = time.monotonic()
+                self._next[number] = (offset or 0) + 1
                 for partition, _ in jobs:
                     partition.ledger.restore(message.key(), message.value(), message.timestamp()[1])
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
@@ -315,6 +326,7 @@ class LedgerReader:
 
     def _finish(self, number: int) -> None:
         self._reading.pop(number, None)
+        self._next.pop(number, None)
         try:
             self._consumer.incremental_unassign([TopicPartition(self._topic, number)])
         except KafkaException as error:

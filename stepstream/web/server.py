@@ -1,79 +1,86 @@
-"""A small server for probes and scrapers."""
+"""The server: one thread beside the loop that answers probes, scrapers, browsers and programs."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
+import time
 from threading import Thread
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from prometheus_client.exposition import choose_encoder
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stepstream.errors import SettingsError
-from stepstream.metrics import make_registry
+from stepstream.web.app import make_app
 
 if TYPE_CHECKING:
-    from stepstream.settings import HttpSettings
+    from stepstream.settings import HttpSettings, Settings
     from stepstream.streaming.consumer import Consumer
 
 __all__ = ["Server"]
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S = 5
+REQUEST_TIMEOUT_S = 10.0
+"""A request must have come as a whole by then, and an idle connection ends."""
+MAX_HEADER_BYTES = 16 << 10
+BACKLOG = 128
+START_TIMEOUT_S = 10.0
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = True
+class _Protocol(H11Protocol):
+    """HTTP/1.1 with a bound on connections, and on the time that a request may take to come."""
 
-    def __init__(self, address: tuple[str, int], consumer: Consumer) -> None:
-        self.consumer = consumer
-        self.registry = make_registry(consumer)
-        super().__init__(address, _Handler)
+    _timer: asyncio.TimerHandle | None = None
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _HTTPServer
-    timeout = REQUEST_TIMEOUT_S
-
-    def do_GET(self) -> None:
-        consumer = self.server.consumer
-        if self.path == "/livez":
-            self._answer_check("live", holds=consumer.is_live)
-        elif self.path == "/readyz":
-            self._answer_check("ready", holds=consumer.is_ready)
-        elif self.path == "/metrics":
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, encode(self.server.registry), content_type)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # The limit that uvicorn has answers further requests; this one keeps them from coming.
+        if len(self.connections) > 2 * (self.limit_concurrency or 0):
+            transport.abort()
         else:
-            self._answer(HTTPStatus.NOT_FOUND, b"not found\n")
+            self._await_request()
 
-    def _answer_check(self, state: str, *, holds: bool) -> None:
-        status = HTTPStatus.OK if holds else HTTPStatus.SERVICE_UNAVAILABLE
-        self._answer(status, f"{state}\n".encode() if holds else f"not {state}\n".encode())
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        has_come = self.cycle is not None and not self.cycle.more_body
+        if has_come and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._timer is None:
+            self._await_request()
 
-    def _answer(self, status: int, body: bytes, content_type: str = "text/plain") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
-        logger.debug(format, *args)
+    def on_response_complete(self) -> None:
+        self._stop_waiting()
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        self._timer = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Server:
-    """Serves ``/livez``, ``/readyz`` and ``/metrics`` from a thread of its own.
+    """Serves a consumer's health, metrics, page and API from a thread of its own.
 
     Parameters
     ----------
     settings
-        Where to listen.
+        Where to listen, and what `/v1/detect` computes with.
     consumer
-        Whose health and metrics.
+        Whose.
+    any_port
+        Take any free port where the default one is taken.
 
     Raises
     ------
@@ -82,30 +89,71 @@ class Server:
         and nothing is served, so that several consumers can run on one machine.
     """
 
-    def __init__(self, settings: HttpSettings, consumer: Consumer) -> None:
-        self._server: _HTTPServer | None = None
-        if settings.port == 0:
+    def __init__(self, settings: Settings, consumer: Consumer, *, any_port: bool = False) -> None:
+        self._socket = _listen(settings.http, any_port=any_port)
+        self._server: uvicorn.Server | None = None
+        if self._socket is None:
             return
-        try:
-            self._server = _HTTPServer((settings.address, settings.port), consumer)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or "port" in settings.model_fields_set:
-                raise SettingsError(
-                    f"http.port {settings.port} on {settings.address}: {error.strerror}"
-                ) from None
-            logger.warning("port is taken, nothing is served", extra={"port": settings.port})
+        self._app = make_app(settings, consumer)
+        http: Any = _Protocol
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._app.asgi,
+                http=http,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                # What a client does wrong is answered, not logged.
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=settings.http.max_connections,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                timeout_keep_alive=int(REQUEST_TIMEOUT_S),
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = Thread(target=self._serve, name="http", daemon=True)
 
     @property
     def port(self) -> int | None:
         """The port listened on, if any."""
-        return self._server.server_address[1] if self._server else None
+        return int(self._socket.getsockname()[1]) if self._socket else None
+
+    def _serve(self) -> None:
+        server, listener = self._server, self._socket
+        if server is None or listener is None:
+            raise RuntimeError("there is no port to serve on")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._app.run_with(server.serve([listener])))
 
     def __enter__(self) -> Self:
         if self._server:
-            Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+            self._thread.start()
+            deadline_s = time.monotonic() + START_TIMEOUT_S
+            while not self._server.started and time.monotonic() < deadline_s:
+                time.sleep(0.005)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._server:
-            self._server.shutdown()
-            self._server.server_close()
+            self._app.close()
+            self._server.should_exit = True
+            self._thread.join(START_TIMEOUT_S)
+
+
+def _listen(http: HttpSettings, *, any_port: bool) -> socket.socket | None:
+    if http.port == 0:
+        return None
+    family = socket.AF_INET6 if ":" in http.address else socket.AF_INET
+    try:
+        return socket.create_server((http.address, http.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or "port" in http.model_fields_set:
+            reason = error.strerror or str(error)
+            raise SettingsError(f"http.port {http.port} on {http.address}: {reason}") from None
+    if any_port:
+        return socket.create_server((http.address, 0), family=family, backlog=BACKLOG)
+    logger.warning("port is taken, nothing is served", extra={"port": http.port})
+    return None

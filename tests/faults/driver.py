@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from stepstream.commands.detect import count_steps
 from stepstream.detection import Model, default_model_path, detect_series
 from stepstream.messages import encode_event
 from stepstream.recordings import read_recording
@@ -27,6 +26,7 @@ from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, Message, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
+from stepstream.streaming.counting import count_steps
 from stepstream.streaming.processor import make_rules
 from stepstream.streaming.publisher import Publisher
 from tests.conftest import ROOT

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, fetch, wait_until
+from tests.kafka.test_lag import values
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(
         wait_until("the other partitions", others_are_done)
         assert "stepstream_held_partitions 1.0" in fetch(port, "/metrics")[1]
         assert fetch(port, "/readyz")[0] == 503
+        behind = values(port, "stepstream_lag_messages")[str(held)]
+        topics.produce([(b"broken", b"{")])
+        wait_until(
+            "lag that grows",
+            lambda: values(port, "stepstream_lag_messages")[str(held)] == behind + 1,
+        )
         assert fetch(port, "/livez")[0] == 200
         assert run.terminate() == 0
     letters = len(topics.read(topics.dead_letters))
@@ -53,7 +60,7 @@ def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(
         topics.wait_consumed()
         assert run.terminate() == 0
         assert run.log.read_text().count("too many dead letters") == 1
-    assert len(topics.read(topics.dead_letters)) == RUBBISH + 1
+    assert len(topics.read(topics.dead_letters)) == RUBBISH + 2
     assert len({event["device_id"] for event in topics.read_events()}) == 8
 
 

@@ -146,7 +146,7 @@ class Schedule:
         world, broker = self.world, self.broker
 
         def make_consumer(properties: dict[str, Any], **_: object) -> Any:
-            state = "enable.partition.eof" in properties
+            state = "stats_cb" not in properties
             return kafka.StateConsumer(broker) if state else kafka.Consumer(broker)
 
         def make_producer(properties: dict[str, Any], **_: object) -> Any:

@@ -41,6 +41,7 @@ def test_the_whole_product_runs_in_one_process_and_counts_right(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *_, summary = done.stdout.strip().splitlines()
+    assert "live page: http://127.0.0.1:" in done.stdout
     assert summary.startswith("6,400 readings of 10 devices in 6,400 messages: ")
     assert "true ones" in summary
 

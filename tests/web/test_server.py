@@ -1,67 +1,315 @@
 from __future__ import annotations
 
+import gzip
+import json
 import logging
-import urllib.error
-import urllib.request
-from typing import TYPE_CHECKING
+import socket
+import time
+from typing import TYPE_CHECKING, Any
 
+import jsonschema
+import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from confluent_kafka import KafkaError
 
+from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
 from stepstream.messages import ErrorCode
-from stepstream.metrics import METRICS
-from stepstream.settings import HttpSettings, KafkaSettings, Settings
-from stepstream.streaming.consumer import Consumer
-from stepstream.web.server import Server
-from tests.detection.builders import TransparentModel
-from tests.kafka.broker import free_port
+from stepstream.settings import HttpSettings
+from stepstream.simulation.walkers import Walker
+from stepstream.streaming.partitioning import partition_of
+from stepstream.web import detection
+from stepstream.web import server as server_module
+from stepstream.web.app import make_app
+from stepstream.web.server import MAX_HEADER_BYTES, Server
+from tests.builders import FIELDS, encode, reading
+from tests.conftest import ROOT
+from tests.kafka.builders import wait_until
+from tests.web.builders import (
+    PARTITIONS,
+    TOPIC,
+    Answer,
+    consumer_without_broker,
+    own,
+    request,
+    settings,
+    turning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stepstream.streaming.consumer import Consumer
 
-@pytest.fixture
+TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
+OPENAPI = json.loads((ROOT / "stepstream/web/static/openapi.json").read_text())
+
+
+@pytest.fixture(scope="module")
 def consumer() -> Iterator[Consumer]:
-    """A consumer that isn't running; no broker is there."""
-    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", properties={"log_level": 0})
-    made = Consumer(Settings(kafka=kafka), TransparentModel())
-    yield made
-    made.close()
+    """A consumer of partition 0 whose loop turns; no broker is there."""
+    with consumer_without_broker(model=Model(default_model_path())) as made:
+        own(made, 0)
+        with turning(made, devices=3):
+            yield made
 
 
-def get(server: Server, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+@pytest.fixture(scope="module")
+def server(consumer: Consumer) -> Iterator[Server]:
+    with Server(settings(cors_origins="https://ops.example.org"), consumer) as made:
+        yield made
 
 
-def settings() -> HttpSettings:
-    return HttpSettings(address="127.0.0.1", port=free_port())
+def conforms(answer: Answer, path: str, method: str = "get") -> Any:
+    """The answer's content, once it is found to be what the OpenAPI document says."""
+    responses = OPENAPI["paths"][path][method]["responses"]
+    assert str(answer.status) in responses, f"{answer.status} is not documented for {path}"
+    (media_type, content), *_ = responses[str(answer.status)]["content"].items()
+    assert answer.headers["content-type"].startswith(media_type)
+    schema = {**content["schema"], "components": OPENAPI["components"]}
+    jsonschema.validate(answer.json, schema, jsonschema.Draft202012Validator)
+    return answer.json
 
 
-def test_a_consumer_that_has_not_joined_is_live_and_not_ready(consumer: Consumer) -> None:
-    with Server(settings(), consumer) as server:
-        assert get(server, "/livez") == (200, "live\n")
-        assert get(server, "/readyz")[0] == 503
-        assert get(server, "/else")[0] == 404
+def test_a_consumer_that_has_not_joined_is_live_and_says_why_it_is_not_ready() -> None:
+    made_with = settings()
+    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
+        assert request(server, "/livez")[::2] == (200, b"live\n")
+        answer = request(server, "/readyz")
+        assert answer.status == 503
+        assert b"not a member of the group yet" in answer.body
+        idle._has_joined = True
+        assert request(server, "/readyz")[::2] == (200, b"ready\n")
+        idle.statistics["consumer"].update('{"brokers": {"a": {"state": "DOWN"}}}')
+        assert b"no connection to a broker" in request(server, "/readyz").body
 
 
-def test_every_metric_of_the_list_is_exported_with_its_value(consumer: Consumer) -> None:
-    consumer.totals.readings = 1234
-    consumer.totals.dead_letters[ErrorCode.NULL_VALUE] = 5
-    with Server(settings(), consumer) as server:
-        _, text = get(server, "/metrics")
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert {metric.name for metric in METRICS} <= families.keys()
-    assert families["stepstream_readings"].samples[0].value == 1234
-    letters = {s.labels["error"]: s.value for s in families["stepstream_dead_letters"].samples}
-    assert letters.keys() == set(ErrorCode)
-    assert letters["null-value"] == 5
-    assert families["stepstream_info"].samples[0].labels["model"] == "transparent-1"
+def test_a_stuck_loop_and_a_fatal_client_error_end_liveness() -> None:
+    made_with = settings()
+    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
+        idle._last_turn_s -= 3_600
+        assert request(server, "/livez").status == 503
+        idle._last_turn_s = time.monotonic()
+        assert request(server, "/livez").status == 200
+        idle._note_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
+        assert request(server, "/livez").status == 503
+
+
+def test_an_unknown_path_is_answered_in_json(server: Server) -> None:
+    answer = request(server, "/else")
+    assert answer.status == 404
+    assert answer.json["error"] == "not-found"
+
+
+def test_a_device_is_answered_with_count_and_window(server: Server, consumer: Consumer) -> None:
+    def walked() -> Any:
+        answer = request(server, "/v1/devices/walker-1")
+        return answer if answer.status == 200 and answer.json["step_count"] else None
+
+    found = conforms(wait_until("a step", walked, 30), "/v1/devices/{device_id}")
+    assert (found["topic"], found["partition"]) == (TOPIC, 0)
+    assert found["window"]["is_full"]
+    assert 0.2 < found["window"]["last_reading_at"] - found["last_step"]["ended_at"] < 3
+    listed = conforms(request(server, "/v1/devices?prefix=walker-"), "/v1/devices")
+    names = sorted(device["device_id"] for device in listed["devices"])
+    assert names == ["walker-0", "walker-1", "walker-2"]
+    assert not request(server, "/v1/devices?prefix=else").json["devices"]
+    assert consumer.totals.events > 0
+
+
+def test_a_device_of_elsewhere_is_answered_with_its_partition(server: Server) -> None:
+    elsewhere = next(f"d-{n}" for n in range(99) if partition_of(b"d-%d" % n, PARTITIONS) == 3)
+    here = next(f"d-{n}" for n in range(99) if partition_of(b"d-%d" % n, PARTITIONS) == 0)
+    answer = request(server, f"/v1/devices/{elsewhere}")
+    found = conforms(answer, "/v1/devices/{device_id}")
+    assert (answer.status, found["error"]) == (404, "not-owned")
+    assert found["partitions"] == [{"topic": TOPIC, "partition": 3}]
+    answer = request(server, f"/v1/devices/{here}")
+    found = conforms(answer, "/v1/devices/{device_id}")
+    assert (answer.status, found["error"]) == (404, "unknown-device")
+    answer = request(server, f"/v1/devices/{'x' * 300}")
+    assert conforms(answer, "/v1/devices/{device_id}")["error"] == "invalid-device-id"
+    assert request(server, "/v1/devices/a?topic=b").json["error"] == "unknown-topic"
+
+
+def test_a_loop_that_does_not_turn_is_said_to_be_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stepstream.web.devices.ASK_TIMEOUT_S", 0.1)
+    made_with = settings()
+    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
+        answer = request(server, "/v1/devices/walker-1")
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "1"
+
+
+def walk(seconds: float) -> tuple[list[dict[str, float]], dict[str, list[float]], int]:
+    """A walk as single readings and as one batch, and its true steps."""
+    walker = Walker(5, 80.0)
+    time_s, axes = walker.read(seconds)
+    stamps = (1_700_000_000 + time_s).round(6).tolist()
+    singles = [
+        {"timestamp": stamp, **dict(zip(FIELDS, row, strict=True))}
+        for stamp, row in zip(stamps, axes.tolist(), strict=True)
+    ]
+    batch = {"timestamp": stamps, **dict(zip(FIELDS, axes.T.tolist(), strict=True))}
+    return singles, batch, len(walker.steps_until(seconds))
+
+
+def test_readings_in_either_form_give_the_steps(server: Server) -> None:
+    singles, batch, true_steps = walk(30)
+    answers = [
+        conforms(request(server, "/v1/detect", encode(body)), "/v1/detect", "post")
+        for body in (singles, batch, [{**batch, "device_id": "phone"}])
+    ]
+    assert answers[0] == answers[1]
+    assert answers[2]["device_id"] == answers[2]["steps"][0]["device_id"] == "phone"
+    assert answers[0]["readings"] == len(singles)
+    found = answers[0]["steps"]
+    assert len(found) == pytest.approx(true_steps, rel=0.15)
+    assert [step["step_count"] for step in found] == list(range(1, len(found) + 1))
+    assert np.all(np.diff([step["ended_at"] for step in found]) > 0)
+    assert not conforms(request(server, "/v1/detect", encode(reading())), "/v1/detect", "post")[
+        "steps"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"not json", ErrorCode.INVALID_JSON),
+        (b"[", ErrorCode.INVALID_JSON),
+        (b"[]", ErrorCode.TOO_MANY_READINGS),
+        (b"", ErrorCode.INVALID_JSON),
+        (encode(reading(accel_x=None)), ErrorCode.MISSING_FIELD),
+        (encode([reading(), reading(accel_x=1e9)]), ErrorCode.OUT_OF_RANGE),
+        (encode([reading(device_id="a"), reading(device_id="b")]), ErrorCode.KEY_MISMATCH),
+        (encode(reading(device_id="x" * 300)), ErrorCode.INVALID_DEVICE_ID),
+        (encode({name: [1.0] * 10_001 for name in reading()}), ErrorCode.TOO_MANY_READINGS),
+    ],
+)
+def test_what_is_wrong_with_readings_is_answered(
+    server: Server, body: bytes, error: ErrorCode
+) -> None:
+    answer = request(server, "/v1/detect", body)
+    problem = conforms(answer, "/v1/detect", "post")
+    assert (answer.status, problem["error"]) == (422, error)
+    assert problem["detail"]
+
+
+def test_a_body_beyond_the_limit_and_too_many_requests_are_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "MAX_BODY_BYTES", 1_000)
+    answer = request(server, "/v1/detect", b"x" * 1_001)
+    assert conforms(answer, "/v1/detect", "post")["error"] == ErrorCode.TOO_LARGE
+    assert answer.status == 413
+    monkeypatch.setattr(detection, "MAX_WAITING", -1)
+    answer = request(server, "/v1/detect", b"{}")
+    assert conforms(answer, "/v1/detect", "post")["error"] == "busy"
+    assert answer.headers["retry-after"]
+
+
+def test_answers_are_compressed_where_that_is_accepted(server: Server) -> None:
+    plain = request(server, "/metrics")
+    packed = request(server, "/metrics", Accept_Encoding="gzip")
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert b"stepstream_readings_total" in gzip.decompress(packed.body)
+    assert len(packed.body) < len(plain.body) / 3
+
+
+def test_only_origins_that_are_set_may_call_from_their_pages(server: Server) -> None:
+    allowed = request(server, "/v1/devices", Origin="https://ops.example.org")
+    other = request(server, "/v1/devices", Origin="https://elsewhere.example.org")
+    assert allowed.headers["access-control-allow-origin"] == "https://ops.example.org"
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer) -> None:
+    with Server(settings(token=TOKEN), consumer) as server:
+        guarded = ["/v1/devices", "/v1/devices/a", "/performance", "/performance/samples"]
+        for path in guarded:
+            answer = request(server, path)
+            assert answer.status == 401, path
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert request(server, path, Authorization=f"Bearer {TOKEN}x").status == 401
+        assert request(server, "/v1/detect", b"{}").status == 401
+        assert request(server, "/v1/devices", Host="a/performance/static/?").status == 401
+        assert request(server, "/v1/devices", Authorization=f"Bearer {TOKEN}").status == 200
+        for path in ("/livez", "/metrics", "/openapi.json"):
+            answer = request(server, path)
+            assert answer.status == 200, path
+            assert TOKEN.encode() not in answer.body
+
+
+def test_a_browser_logs_in_once_and_may_only_read(consumer: Consumer) -> None:
+    with Server(settings(token=TOKEN), consumer) as server:
+        assert b"asks for its token" in request(server, "/performance").body
+        assert request(server, "/performance/login", b"token=wrong").status == 401
+        assert request(server, "/performance/login", b"token=" + b"x" * 5_000).status == 413
+        answer = request(server, "/performance/login", f"token={TOKEN}".encode())
+        assert (answer.status, answer.headers["location"]) == (303, "/performance")
+        cookie = answer.headers["set-cookie"]
+        assert TOKEN not in cookie
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        cookie = cookie.partition(";")[0]
+        assert request(server, "/performance", Cookie=cookie).status == 200
+        assert request(server, "/v1/devices", Cookie=cookie).status == 200
+        assert request(server, "/v1/detect", b"{}", Cookie=cookie).status == 401
+
+
+def test_the_document_names_every_route_and_no_other(server: Server, consumer: Consumer) -> None:
+    app = make_app(settings(), consumer)
+    routes = {str(getattr(route, "path", "")).replace(":path", "") for route in app.routes}
+    inner = {path for path in routes if path.startswith("/performance/")}
+    assert set(OPENAPI["paths"]) == routes - inner
+    assert request(server, "/openapi.json").json == OPENAPI
+    for schema in OPENAPI["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_large_headers_are_refused(server: Server) -> None:
+    assert request(server, "/livez", X_Filler="x" * (MAX_HEADER_BYTES // 2)).status == 200
+    with socket.create_connection(("127.0.0.1", server.port or 0), 5) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Filler: " + b"x" * (1 << 20))
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_request_that_does_not_come_to_an_end_is_dropped(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.2)
+    for begun in (b"", b"GET /livez HTTP/1.1\r\nHost:", b"POST /v1/detect HTTP/1.1\r\nHost: a\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port or 0), 5) as connection:
+            connection.sendall(begun)
+            assert connection.recv(100) == b""
+
+
+def test_connections_beyond_the_limit_are_closed(consumer: Consumer) -> None:
+    with Server(settings(max_connections=2), consumer) as server:
+        address = ("127.0.0.1", server.port or 0)
+        held = [socket.create_connection(address, 5) for _ in range(6)]
+        try:
+
+            def closed() -> int:
+                count = 0
+                for connection in held:
+                    connection.settimeout(0.05)
+                    try:
+                        count += connection.recv(1) == b""
+                    except TimeoutError:
+                        continue
+                    except ConnectionResetError:
+                        count += 1
+                return count
+
+            assert wait_until("closed connections", closed, 5) == 2
+        finally:
+            for connection in held:
+                connection.close()
+        wait_until("an answer", lambda: request(server, "/livez").status == 200, 5)
 
 
 def test_a_taken_port_is_an_error_if_it_was_asked_for(consumer: Consumer) -> None:
@@ -70,12 +318,15 @@ def test_a_taken_port_is_an_error_if_it_was_asked_for(consumer: Consumer) -> Non
         Server(taken, consumer)
 
 
-def test_a_taken_default_port_only_warns(
+def test_a_taken_default_port_only_warns_or_is_replaced(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken = settings()
-    with Server(taken, consumer):
+    with Server(taken, consumer) as first:
         monkeypatch.setattr(HttpSettings, "model_fields_set", set())
         with caplog.at_level(logging.WARNING), Server(taken, consumer) as second:
             assert second.port is None
+        with Server(taken, consumer, any_port=True) as third:
+            assert third.port not in {None, first.port}
+            assert request(third, "/livez").status == 200
     assert "port is taken" in caplog.text

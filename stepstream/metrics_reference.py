@@ -1,0 +1,46 @@
+"""The reference of all metrics: ``python -m stepstream.metrics_reference > docs/metrics.md``."""
+
+from __future__ import annotations
+
+import sys
+
+from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+
+__all__ = ["render_reference"]
+
+INTRODUCTION = """\
+# Metrics
+
+A consumer serves these on `/metrics`, in the text format of Prometheus. Values are read when
+somebody asks. No metric has a label for devices; partitions have one where this consumer owns them.
+
+This page is generated: `python -m stepstream.metrics_reference > docs/metrics.md`.
+
+| metric | type | meaning |
+| --- | --- | --- |
+"""
+PROCESS = """
+Of the process, by prometheus-client:
+
+| metric | meaning |
+| --- | --- |
+"""
+
+
+def render_reference() -> str:
+    """All metrics as Markdown."""
+    rows = "".join(map(_row, METRICS))
+    process = "".join(f"| `{name}` | {text} |\n" for name, text in PROCESS_METRICS.items())
+    return f"{INTRODUCTION}{rows}{PROCESS}{process}"
+
+
+def _row(metric: Metric) -> str:
+    described = [
+        f"`{name}`: {text}" if text else f"`{name}`" for name, text in (metric.labels or {}).items()
+    ]
+    labels = f" Labels: {'; '.join(described)}." if described else ""
+    return f"| `{metric.name}` | {metric.kind} | {metric.text}{labels} |\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_reference())

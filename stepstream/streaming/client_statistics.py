@@ -1,0 +1,112 @@
+"""What librdkafka says of itself once a second, as far as it matters here."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["ClientStatistics", "PartitionStatistics"]
+
+
+class _Spread(msgspec.Struct, frozen=True):
+    avg: int = 0
+    p99: int = 0
+
+
+class _Broker(msgspec.Struct, frozen=True):
+    state: str = ""
+    txbytes: int = 0
+    rxbytes: int = 0
+    txerrs: int = 0
+    rxerrs: int = 0
+    req_timeouts: int = 0
+    disconnects: int = 0
+    rtt: _Spread = _Spread()
+    throttle: _Spread = _Spread()
+
+
+class PartitionStatistics(msgspec.Struct, frozen=True):
+    """Of one partition that the client reads.
+
+    Attributes
+    ----------
+    ls_offset
+        Its last stable offset: the end of what a `read_committed` consumer can read; below 0 as
+        long as it isn't known.
+    """
+
+    ls_offset: int = -1
+
+
+class _Topic(msgspec.Struct, frozen=True):
+    partitions: dict[str, PartitionStatistics] = {}
+
+
+class _Statistics(msgspec.Struct, frozen=True):
+    brokers: dict[str, _Broker] = {}
+    topics: dict[str, _Topic] = {}
+
+
+_decode = msgspec.json.Decoder(_Statistics).decode
+
+
+class ClientStatistics:
+    """The last statistics of a client; each update replaces them as a whole.
+
+    All values but those of ``partitions`` are zero until the first have come.
+    """
+
+    def __init__(self) -> None:
+        self._last: _Statistics | None = None
+
+    def update(self, text: str) -> None:
+        """Take in what the client gives to its ``stats_cb``."""
+        self._last = _decode(text)
+
+    @property
+    def _brokers(self) -> list[_Broker]:
+        return list(self._last.brokers.values()) if self._last else []
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there are any yet."""
+        return self._last is not None
+
+    @property
+    def connections(self) -> int:
+        """Connections to brokers that are up."""
+        return sum(broker.state == "UP" for broker in self._brokers)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to all brokers."""
+        return sum(broker.txbytes for broker in self._brokers)
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received from all brokers."""
+        return sum(broker.rxbytes for broker in self._brokers)
+
+    @property
+    def errors(self) -> int:
+        """Requests that couldn't be sent, answers that couldn't be read, and timeouts."""
+        return sum(b.txerrs + b.rxerrs + b.req_timeouts for b in self._brokers)
+
+    @property
+    def disconnects(self) -> int:
+        """Connections that ended."""
+        return sum(broker.disconnects for broker in self._brokers)
+
+    @property
+    def round_trip_s(self) -> float:
+        """99th percentile of the last second's requests at the slowest broker."""
+        return max((broker.rtt.p99 for broker in self._brokers), default=0) / 1e6
+
+    @property
+    def throttle_s(self) -> float:
+        """Average time for which the strictest broker held requests back in the last second."""
+        return max((broker.throttle.avg for broker in self._brokers), default=0) / 1e3
+
+    def partition(self, topic: str, number: int) -> PartitionStatistics | None:
+        """What is known of a partition."""
+        found = self._last and self._last.topics.get(topic)
+        return found.partitions.get(str(number)) if found else None

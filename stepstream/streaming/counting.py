@@ -1,0 +1,33 @@
+"""Steps of one device, counted by the rules of the stream but without one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.messages import Event
+from stepstream.streaming.processor import make_ledger
+
+if TYPE_CHECKING:
+    from stepstream.detection import Model, Steps
+    from stepstream.settings import ProcessingSettings
+
+__all__ = ["count_steps"]
+
+
+def count_steps(
+    device_id: str, steps: Steps, model: Model, settings: ProcessingSettings
+) -> tuple[Steps, list[Event]]:
+    """Those of one device's steps that count, by the rules of the stream, and their events."""
+    ledger = make_ledger(model, settings)
+    counts = [
+        ledger.count(device_id, offset, [end_us])[0]
+        for offset, end_us in zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True)
+    ]
+    steps = steps.take(np.array([count is not None for count in counts], np.bool_))
+    events = [
+        Event.of(device_id, count, *row, model.metadata.label)
+        for count, row in zip(filter(None, counts), steps.rows(), strict=True)
+    ]
+    return steps, events

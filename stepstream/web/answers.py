@@ -1,0 +1,27 @@
+"""Answers in JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["answer", "refuse"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer with content."""
+    return Response(_encode(content), status, dict(headers or {}), "application/json")
+
+
+def refuse(
+    status: int, error: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
+    """An answer that says what is wrong: a code for programs, a sentence for people."""
+    return answer({"error": error, "detail": detail, **more}, status, headers)

@@ -1,0 +1,157 @@
+"""Steps of readings that come over HTTP: for trying the model and for small integrations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepstream.detection import Model, default_model_path, detect_series
+from stepstream.messages import (
+    MAX_DEVICE_ID_BYTES,
+    MAX_READINGS,
+    ErrorCode,
+    Event,
+    InvalidMessage,
+    ReadingsDecoder,
+)
+from stepstream.streaming.counting import count_steps
+from stepstream.streaming.processor import make_rules
+from stepstream.web.answers import answer, refuse
+from stepstream.web.bodies import TooLarge, read_body
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stepstream.settings import Settings
+
+__all__ = ["MAX_BODY_BYTES", "Detection"]
+
+MAX_BODY_BYTES = 4 << 20
+MAX_WAITING = 4
+"""Requests that wait while one is computed; further ones are told to come back."""
+TIMEOUT_S = 10.0
+UNNAMED = "device"
+
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Named(msgspec.Struct):
+    device_id: str | None = None
+
+
+_decode_name = msgspec.json.Decoder(_Named).decode
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What is answered.
+
+    Attributes
+    ----------
+    device_id
+        As the readings name it.
+    model
+        Name and version of the network.
+    readings
+        How many were given.
+    steps
+        Like events, without an id.
+    """
+
+    device_id: str
+    model: str
+    readings: int
+    steps: list[Event]
+
+
+class Detection:
+    """Detects steps in a thread of its own, one request after the other, with a model of its own.
+
+    Parameters
+    ----------
+    settings
+        The model, and the readings' units and rules.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._decoder = ReadingsDecoder(settings.processing)
+        self._model: Model | None = None
+        self._worker = ThreadPoolExecutor(1, "detect")
+        self._waiting = 0
+
+    def close(self) -> None:
+        """Take no more."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def detect(self, request: Request) -> Response:
+        """Answer a request: readings of one device in, steps out."""
+        if self._waiting > MAX_WAITING:
+            return _later("other requests are being computed")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                body = await read_body(request, MAX_BODY_BYTES)
+                loop = asyncio.get_running_loop()
+                return answer(await loop.run_in_executor(self._worker, self._find, body))
+        except TooLarge as error:
+            return refuse(413, ErrorCode.TOO_LARGE, str(error))
+        except InvalidMessage as error:
+            return refuse(422, error.code, error.detail)
+        except TimeoutError:
+            return _later(f"not done within {TIMEOUT_S:.0f} s")
+        finally:
+            self._waiting -= 1
+
+    def _find(self, body: bytes) -> Found:
+        messages = _messages(body)
+        device_id = _device_id(messages[0])
+        now_us = time.time_ns() // 1000
+        ids = [device_id] * len(messages)
+        decoded = self._decoder.decode(messages, ids, [now_us // 1000] * len(messages), now_us)
+        for row, error in sorted(decoded.invalid.items()):
+            where = f"message {row}: " if len(messages) > 1 else ""
+            raise InvalidMessage(error.code, where + error.detail)
+        settings = self._settings
+        if self._model is None:
+            self._model = Model(settings.model.path or default_model_path())
+        steps = detect_series(
+            self._model, decoded.time_us, decoded.axes, make_rules(settings.processing)
+        )
+        _, events = count_steps(device_id, steps, self._model, settings.processing)
+        return Found(device_id, self._model.metadata.label, len(decoded.time_us), events)
+
+
+def _messages(body: bytes) -> list[bytes]:
+    """The messages of a body: one, or an array of them."""
+    if not body.lstrip().startswith(b"["):
+        return [body]
+    try:
+        messages = [bytes(raw) for raw in _split(body)]
+    except msgspec.DecodeError as error:
+        raise InvalidMessage(ErrorCode.INVALID_JSON, str(error)) from None
+    if not 0 < len(messages) <= MAX_READINGS:
+        raise InvalidMessage(
+            ErrorCode.TOO_MANY_READINGS, f"{len(messages)} messages, 1 to {MAX_READINGS} expected"
+        )
+    return messages
+
+
+def _device_id(message: bytes) -> str:
+    """The device that the first message names, which must be that of all."""
+    try:
+        device_id = _decode_name(message).device_id or UNNAMED
+    except msgspec.DecodeError:
+        # The decoder of readings says what is wrong.
+        return UNNAMED
+    if len(device_id.encode()) > MAX_DEVICE_ID_BYTES:
+        raise InvalidMessage(ErrorCode.INVALID_DEVICE_ID, f"over {MAX_DEVICE_ID_BYTES} bytes")
+    return device_id
+
+
+def _later(detail: str) -> Response:
+    return refuse(503, "busy", detail, {"retry-after": "1"})

@@ -1,0 +1,172 @@
+"""Devices: what is known of one, and which there are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepstream.detection.windows import NO_TIME
+from stepstream.messages import MAX_DEVICE_ID_BYTES
+from stepstream.streaming.partitioning import partition_of
+from stepstream.streaming.partitions import Phase
+from stepstream.web.answers import answer, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stepstream.settings import Settings
+    from stepstream.streaming.consumer import Consumer
+    from stepstream.streaming.partitions import Partition
+
+__all__ = ["Devices", "ask"]
+
+ASK_TIMEOUT_S = 2.0
+COUNTS_VALID_S = 60.0
+MAX_LISTED = 100
+NOT_THERE_YET = {Phase.ASSIGNED, Phase.RESTORING}
+"""Phases in which the ledger isn't complete."""
+T = TypeVar("T")
+
+
+async def ask(consumer: Consumer, question: Callable[[], T]) -> T:
+    """An answer from the consumer's loop.
+
+    Raises
+    ------
+    OverflowError, TimeoutError
+        The loop is too busy, or it isn't running.
+    """
+    async with asyncio.timeout(ASK_TIMEOUT_S):
+        return await asyncio.wrap_future(consumer.ask(question))
+
+
+class Devices:
+    """Answers about devices, from the consumer's own memory.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    consumer
+        Whose devices.
+    """
+
+    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+        self._topics = settings.topics.readings
+        self._consumer = consumer
+        self._counts: dict[str, tuple[int, float]] = {}
+
+    async def show(self, request: Request) -> Response:
+        """Step count, last step and window of a device."""
+        device_id = request.path_params["device_id"]
+        key = device_id.encode("utf-8", "surrogatepass")
+        if not 0 < len(key) <= MAX_DEVICE_ID_BYTES:
+            return refuse(
+                400, "invalid-device-id", f"1 to {MAX_DEVICE_ID_BYTES} bytes are expected"
+            )
+        topic = request.query_params.get("topic")
+        if topic is not None and topic not in self._topics:
+            return refuse(404, "unknown-topic", "no readings are taken from that topic")
+        topics = self._topics if topic is None else (topic,)
+        try:
+            found = await ask(self._consumer, lambda: self._find(topics, key, device_id))
+            return answer(found) if found else await self._name_owner(topics, key)
+        except (OverflowError, TimeoutError):
+            return _busy("the consumer's loop doesn't answer")
+
+    def _find(
+        self, topics: tuple[str, ...], key: bytes, device_id: str
+    ) -> dict[str, object] | None:
+        for partition in self._consumer.owned:
+            if partition.topic in topics and (
+                key in partition.slots or partition.ledger.get(device_id)
+            ):
+                return self._describe(partition, key, device_id)
+        return None
+
+    def _describe(self, partition: Partition, key: bytes, device_id: str) -> dict[str, object]:
+        entry = partition.ledger.get(device_id)
+        slot = partition.slots.get(key)
+        return {
+            "device_id": device_id,
+            "topic": partition.topic,
+            "partition": partition.number,
+            "step_count": 0 if entry is None else entry.step_count,
+            "last_step": entry and {"ended_at": entry.ended_us / 1e6, "offset": entry.offset},
+            "window": None if slot is None else self._window(slot),
+        }
+
+    def _window(self, slot: int) -> dict[str, object] | None:
+        windows, metadata = self._consumer.processor.detector.windows, self._consumer.model.metadata
+        last_us = int(windows.last_us[slot])
+        if last_us == NO_TIME:
+            return None
+        began_us = int(windows.first_sample[slot]) * metadata.period_us
+        samples = max(0, (last_us - began_us) // metadata.period_us + 1)
+        return {
+            "began_at": began_us / 1e6,
+            "last_reading_at": last_us / 1e6,
+            "is_full": samples >= metadata.window,
+        }
+
+    async def _name_owner(self, topics: tuple[str, ...], key: bytes) -> Response:
+        """Why nothing is known of a device: it belongs elsewhere, or never delivered anything."""
+        owned = {(p.topic, p.number): p.phase for p in self._consumer.owned}
+        places = []
+        for topic in topics:
+            count = await asyncio.to_thread(self._partition_count, topic)
+            if not count:
+                return _busy("the brokers don't answer")
+            places.append((topic, partition_of(key, count)))
+        named = [{"topic": topic, "partition": number} for topic, number in places]
+        words = ", ".join(f"partition {number} of {topic}" for topic, number in places)
+        if any(owned.get(place) in NOT_THERE_YET for place in places):
+            return _busy(f"the device belongs to {words}, which is being prepared")
+        if any(place not in owned for place in places):
+            return refuse(
+                404,
+                "not-owned",
+                f"the device belongs to {words}; ask the consumer that owns it",
+                partitions=named,
+            )
+        return refuse(404, "unknown-device", f"nothing came of it yet in {words}", partitions=named)
+
+    def _partition_count(self, topic: str) -> int:
+        """Partitions of a topic, as remembered for a while; 0 if they can't be had."""
+        count, valid_until_s = self._counts.get(topic, (0, 0.0))
+        if time.monotonic() > valid_until_s:
+            count = self._consumer.partition_count(topic)
+            if count:
+                self._counts[topic] = count, time.monotonic() + COUNTS_VALID_S
+        return count
+
+    async def list(self, request: Request) -> Response:
+        """Devices with a window here whose ids begin with a prefix, some of them."""
+        prefix = request.query_params.get("prefix", "").encode("utf-8", "replace")
+
+        def find() -> list[dict[str, Any]]:
+            found = (
+                {
+                    "device_id": key.decode(),
+                    "topic": partition.topic,
+                    "partition": partition.number,
+                }
+                for partition in self._consumer.owned
+                for key in partition.slots
+                if key.startswith(prefix)
+            )
+            return list(islice(found, MAX_LISTED))
+
+        try:
+            return answer({"devices": await ask(self._consumer, find)})
+        except (OverflowError, TimeoutError):
+            return _busy("the consumer's loop doesn't answer")
+
+
+def _busy(detail: str) -> Response:
+    return refuse(503, "unavailable", detail, {"retry-after": "1"})

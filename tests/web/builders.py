@@ -1,0 +1,153 @@
+"""A consumer whose loop turns without a broker, and requests to what it serves."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from stepstream.settings import HttpSettings, KafkaSettings, Settings
+from stepstream.simulation.fleet import Device, messages
+from stepstream.simulation.walkers import Walker
+from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.consumer import Consumer
+from stepstream.streaming.partitions import Phase
+from tests.detection.builders import TransparentModel
+from tests.kafka.broker import free_port
+from tests.streaming.records import FakeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message as MessageHeaders
+
+    from confluent_kafka import Message
+
+    from stepstream.detection import Model
+    from stepstream.streaming.partitions import Partition
+    from stepstream.web.server import Server
+
+TOPIC = "sensor-readings"
+PARTITIONS = 4
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Polled(FakeRecord):
+    """A record as `Consumer.consume` gives it."""
+
+    number = 0
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return TOPIC
+
+    def partition(self) -> int:
+        return self.number
+
+
+def settings(**changes: Any) -> Settings:
+    """Settings with which no broker is reached, and nothing is said about it."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=nowhere, properties={"log_level": 0}),
+        http=HttpSettings(address="127.0.0.1", port=free_port(), **changes),
+    )
+
+
+def own(consumer: Consumer, number: int) -> Partition:
+    """Make a partition of the readings topic the consumer's own, running."""
+    partition = consumer.processor.add_partition(TOPIC, number)
+    partition.enter(Phase.RESTORING)
+    partition.identify(TopicIdentity("id", PARTITIONS), 0)
+    partition.enter(Phase.RUNNING)
+    partition.note_end(0, 0)
+    consumer.partitions[TOPIC, number] = partition
+    return partition
+
+
+@contextmanager
+def turning(consumer: Consumer, devices: int = 0) -> Iterator[None]:
+    """Let the loop turn in a thread; simulated devices walk in partition 0 meanwhile."""
+    stop = Event()
+    begin_s = time.time()
+    fleet = [Device(f"walker-{n}", Walker(n, 80.0)) for n in range(devices)]
+    stream = messages(fleet, begin_s, 1e6)
+    waiting: list[Any] = []
+    offset = 0
+
+    def poll() -> list[Message]:
+        nonlocal offset
+        stop.wait(0.02)
+        polled = []
+        while devices:
+            message = waiting.pop() if waiting else next(stream)
+            if begin_s + message.due_s > time.time():
+                waiting.append(message)
+                break
+            polled.append(Polled(message.key, message.value, offset, int(time.time() * 1000)))
+            offset += 1
+        return cast("list[Message]", polled)
+
+    consumer._poll = poll  # type: ignore[method-assign]
+
+    def turn() -> None:
+        while not stop.is_set():
+            consumer._turn()
+
+    thread = Thread(target=turn)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def consumer_without_broker(
+    made_with: Settings | None = None, model: Model | None = None
+) -> Iterator[Consumer]:
+    consumer = Consumer(made_with or settings(), model or TransparentModel())
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def request(server: Server, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    """GET, or POST if there is a body; redirections aren't followed."""
+    opener = urllib.request.build_opener(_StayHere())
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}{path}",
+        body,
+        {name.replace("_", "-"): value for name, value in headers.items()},
+    )
+    try:
+        with opener.open(asked, timeout=15) as answer:
+            return Answer(answer.status, _lower(answer.headers), answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, _lower(error.headers), error.read())
+
+
+def _lower(headers: MessageHeaders) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None

@@ -1,0 +1,202 @@
+"""The live page in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from stepstream.detection import Model, default_model_path
+from stepstream.messages import ErrorCode
+from stepstream.web.server import Server
+from tests.conftest import missing
+from tests.kafka.builders import wait_until
+from tests.web.builders import consumer_without_broker, own, settings, turning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from stepstream.streaming.consumer import Consumer
+
+TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
+SHOTS = os.environ.get("TEST_SCREENSHOTS")
+"""Folder for pictures of the page, to be looked at."""
+DEADLINE_MS = 20_000
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+DRAWN = """
+() => {
+  const canvas = document.getElementById("signal");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const colours = new Set();
+  for (let n = 0; n < pixels.length; n += 4) {
+    if (pixels[n + 3] === 255) colours.add(`${pixels[n]},${pixels[n + 1]},${pixels[n + 2]}`);
+  }
+  return [...colours];
+}
+"""
+ACCENT = "15,118,110"
+
+
+@pytest.fixture(scope="module")
+def browser(pytestconfig: pytest.Config) -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        missing(pytestconfig, "chromium, to look at the live page")
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def consumer() -> Iterator[Consumer]:
+    with consumer_without_broker(model=Model(default_model_path())) as made:
+        for number in range(3):
+            own(made, number)
+        made._has_joined = True
+        with turning(made, devices=4):
+            wait_until("a step", lambda: made.totals.events)
+            yield made
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with_errors: list[str] = []
+    context = browser.new_context(color_scheme="light")
+    context.set_default_timeout(DEADLINE_MS)
+    made = context.new_page()
+    made.on("pageerror", lambda error: with_errors.append(str(error)))
+    # Nothing is fetched from elsewhere.
+    made.on(
+        "request",
+        lambda asked: None if "//127.0.0.1:" in asked.url else with_errors.append(asked.url),
+    )
+    yield made
+    context.close()
+    assert not with_errors
+
+
+def address(server: Server, anchor: str = "") -> str:
+    return f"http://127.0.0.1:{server.port}/performance{anchor}"
+
+
+def await_ready(page: Page) -> None:
+    expect(page.locator("#health")).to_have_text("ready", timeout=DEADLINE_MS)
+
+
+def shoot(page: Page, name: str) -> None:
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
+
+
+def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer: Consumer) -> None:
+    consumer.totals.dead_letters[ErrorCode.NOT_FINITE] = 7
+    with Server(settings(), consumer) as server:
+        page.goto(address(server))
+        await_ready(page)
+        figures = page.locator("#figures .figure")
+        heading = page.get_by_role("heading", name="Readings", exact=True)
+        readings = figures.filter(has=heading).locator(".value")
+        wait_until("readings", lambda: re.match(r"[1-9]", readings.text_content() or ""), 20)
+        names = figures.locator("h2").all_text_contents()
+        assert {"Events", "Lag", "Lag time", "End to end", "Inference", "Batch", "CPU"} < set(names)
+        inference = figures.filter(has_text="Inference")
+        assert re.search(r"\d+.*[mµ]s.*95 %", inference.text_content() or "")
+        assert "MiB" in (figures.filter(has_text="Memory").text_content() or "")
+        rows = page.locator("#partitions tr").all_text_contents()
+        assert [row.startswith(f"sensor-readings-{n}running") for n, row in enumerate(rows)] == [
+            True
+        ] * 3
+        assert page.locator("#letters tr").all_text_contents() == ["not-finite7"]
+        assert page.locator("dd").first.text_content() == consumer.model.metadata.label
+        shoot(page, "figures")
+
+
+def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
+    page: Page, consumer: Consumer
+) -> None:
+    with Server(settings(), consumer) as server:
+        page.goto(address(server))
+        assert not consumer.watchers
+        page.keyboard.press("/")
+        page.keyboard.type("walker-2")
+        page.keyboard.press("Enter")
+        note = page.locator("#signal-note")
+        wait_until("a step", lambda: re.search(r"step \d", note.text_content() or ""), 30)
+        wait_until("the drawing", lambda: ACCENT in page.evaluate(DRAWN), 20)
+        assert len(consumer.watchers) == 1
+        shoot(page, "device")
+        page.goto("about:blank")
+        wait_until("nobody watching", lambda: not consumer.watchers, 20)
+
+
+def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> None:
+    with Server(settings(), consumer) as server:
+        page.goto(address(server))
+        tile = page.locator("#figures .figure").first
+        chart = tile.locator(".trend").last
+        expect(chart).to_have_attribute("d", re.compile("L"), timeout=DEADLINE_MS)
+        tile.locator("svg").focus()
+        page.keyboard.press("ArrowLeft")
+        assert re.fullmatch(r"\d+ s ago", tile.locator(".more").text_content() or "")
+        page.keyboard.press("Escape")
+        assert "so far" in (tile.locator(".more").text_content() or "")
+
+
+def test_the_page_says_when_the_connection_is_lost_and_when_it_is_back(
+    page: Page, consumer: Consumer
+) -> None:
+    made_with = settings()
+    lost = page.locator("#lost")
+    with Server(made_with, consumer) as server:
+        page.goto(address(server))
+        await_ready(page)
+        assert not lost.is_visible()
+    lost.wait_for(state="visible")
+    assert "Connection lost" in (lost.text_content() or "")
+    shoot(page, "lost")
+    with Server(made_with, consumer):
+        lost.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_in_either_scheme(
+    browser: Browser, consumer: Consumer, scheme: Any
+) -> None:
+    context = browser.new_context(color_scheme=scheme, **PHONE)
+    page = context.new_page()
+    with Server(settings(), consumer) as server:
+        page.goto(address(server, "#device=walker-1"))
+        await_ready(page)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= PHONE["viewport"]["width"]
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        light = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+        assert (light < 64) == (scheme == "dark")
+        shoot(page, f"phone-{scheme}")
+        context.close()
+
+
+def test_the_page_asks_for_the_token_once(page: Page, consumer: Consumer) -> None:
+    with Server(settings(token=TOKEN), consumer) as server:
+        page.goto(address(server))
+        page.get_by_label("This page asks for its token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        await_ready(page)
+        assert TOKEN not in page.url
+        page.reload()
+        await_ready(page)
