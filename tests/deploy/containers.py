@@ -22,7 +22,13 @@ DEBIAN = "bookworm"
 NOT_IN_SLIM = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man",
                "usr/share/locale")  # fmt: skip
 """What Debian's own slim images leave out."""
-CONFINED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt", "no-new-privileges")
+CONFINED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt",
+    "no-new-privileges",
+)
 # The host's network, to reach the broker; limits that a nested sandbox allows.
 HERE = ("--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 

@@ -26,8 +26,13 @@ import os, shutil
 from importlib.util import find_spec
 modules = ["keras", "matplotlib", "pip", "pytest", "setuptools", "tensorflow"]
 programs = ["c++", "cc", "curl", "gcc", "make", "pip"]
-writable = [place for place in ("/", "/opt/stepstream", "/tmp", "/work") if os.access(place, os.W_OK)]
-print(os.getuid(), [m for m in modules if find_spec(m)], [p for p in programs if shutil.which(p)], writable)
+places = ["/", "/opt/stepstream", "/tmp", "/work"]
+print(
+    os.getuid(),
+    [name for name in modules if find_spec(name)],
+    [name for name in programs if shutil.which(name)],
+    [place for place in places if os.access(place, os.W_OK)],
+)
 """
 
 
