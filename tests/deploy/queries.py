@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
 SETS = {"and", "or", "unless"}
-VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -34,8 +33,10 @@ def panel_queries() -> list[str]:
     return [filled_in(query.text) for panel in panels for query in panel.queries]
 
 
-def filled_in(expression: str) -> str:
-    for name, value in VARIABLES.items():
+def filled_in(expression: str, rate_interval: str = "1m") -> str:
+    """With values in place of Grafana's variables."""
+    values = {"$__rate_interval": rate_interval, "$job": ".*", "$instance": ".*"}
+    for name, value in values.items():
         expression = expression.replace(name, value)
     return expression
 
