@@ -365,11 +365,11 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Dead letters",
-                "By what was wrong with them; their headers say more: docs/dead-letters.md.",
+                "By what was wrong with them; empty while there are none. Their headers say more: docs/dead-letters.md.",
                 "cps",
                 [
                     Query(
-                        "sum by (error) (rate(stepstream_dead_letters_total@@)) > 0 or sum(rate(stepstream_dead_letters_total@@))",
+                        "sum by (error) (rate(stepstream_dead_letters_total@@)) > 0",
                         "{{error}}",
                     )
                 ],

@@ -1,7 +1,8 @@
 """Draw the dashboard as it looks on a real run: ``make dashboard-picture``.
 
-Consumers, a broker and a Prometheus, all real, for some minutes: walkers, a backlog, a second
-consumer, messages that can't be read. Then every panel, from what Prometheus answers to its queries.
+Consumers, a broker and a Prometheus, all real, for some minutes: walkers, a consumer that was away,
+messages that can't be read, a second consumer, a backlog. Then every panel, from what Prometheus
+answers to its queries.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.dates import ConciseDateFormatter
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from deploy.grafana.dashboard import ROWS, Panel, Query
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
 PICTURE = ROOT / "docs" / "images" / "dashboard.png"
 STEP_S = 2
-RATE_INTERVAL = "15s"
-GROUND, PANE, TEXT = "#111217", "#181b1f", "#ccccdc"
+RATE_INTERVAL = "20s"
+GROUND, PANE, GRID, TEXT = "#111217", "#181b1f", "#2c3235", "#ccccdc"
 GOOD, BAD = "#73bf69", "#f2495c"
 LINES = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff9830", "#f2495c", "#5794f2", "#b877d9", "#96d98d"]
 Line: TypeAlias = tuple[str, NDArray[Any], NDArray[Any]]
@@ -76,8 +75,11 @@ class Scene:
         """Addresses of the consumers, also before they run."""
         return [f"127.0.0.1:{port}" for port in self._ports.values()]
 
-    def play(self, scale_s: float) -> None:
-        """Ordinary work; a consumer that was away; rubbish; a second consumer; a backlog."""
+    def play(self, scale_s: float) -> float:
+        """Ordinary work; a consumer that was away; rubbish; a second consumer; a backlog.
+
+        Its end, seconds since the epoch, while both consumers still run.
+        """
         walkers = subprocess.Popen(
             [sys.executable, "-m", "stepstream", "simulate", "--devices", "50"],
             env={**os.environ, **self._topics.environment()},
@@ -95,6 +97,7 @@ class Scene:
                     time.sleep(scale_s)
                     self._topics.produce(backlog())
                     time.sleep(scale_s)
+                    return math.floor(time.time())
         finally:
             walkers.terminate()
             walkers.wait()
@@ -136,7 +139,7 @@ def draw(server: Prometheus, begin_s: float, end_s: float) -> None:
     heights = [0.6 if line[0].kind == "figure" else 1.0 for _, line in rows]
     plt.style.use("dark_background")
     figure = plt.figure(figsize=(22, 2.9 * sum(heights)), facecolor=GROUND, layout="constrained")
-    parts = figure.subfigures(len(rows), 1, height_ratios=heights, hspace=0.02)
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights, hspace=0.02)[:, 0]
     shown = ""
     for (title, panels), part in zip(rows, parts, strict=True):
         part.set_facecolor(GROUND)
@@ -145,6 +148,7 @@ def draw(server: Prometheus, begin_s: float, end_s: float) -> None:
             shown = title
         for panel, axes in zip(panels, np.atleast_1d(part.subplots(1, len(panels))), strict=True):
             axes.set_facecolor(PANE)
+            axes.spines[:].set_color(GRID)
             axes.set_title(panel.title, loc="left", color=TEXT, fontsize=11)
             found = [
                 line for query in panel.queries for line in lines(server, query, begin_s, end_s)
@@ -179,7 +183,7 @@ def write_figure(axes: Axes, panel: Panel, found: list[Line]) -> None:
 def plot(axes: Axes, panel: Panel, found: list[Line]) -> None:
     """Lines, or areas on top of each other."""
     axes.set_prop_cycle(color=LINES)
-    times = [datetime.fromtimestamp(at, UTC) for at in found[0][1]]
+    times = found[0][1] - found[0][1][0]
     if panel.kind == "stacked":
         heights = [np.nan_to_num(values) for _, _, values in found]
         axes.stackplot(times, heights, labels=[name for name, *_ in found], alpha=0.5)
@@ -188,10 +192,20 @@ def plot(axes: Axes, panel: Panel, found: list[Line]) -> None:
             axes.plot(times, values, label=name, linewidth=1.3)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[panel.unit](value)))
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}"))
+    axes.xaxis.set_major_locator(MultipleLocator(30))
     axes.tick_params(colors=TEXT, labelsize=8)
-    axes.grid(color="#2c3235", linewidth=0.6)
-    axes.legend(loc="upper left", fontsize=7, ncols=2, frameon=False, labelcolor=TEXT)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, -0.14),
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+        labelcolor=TEXT,
+        handlelength=1,
+        borderaxespad=0,
+    )
 
 
 def main() -> None:
@@ -204,10 +218,9 @@ def main() -> None:
         broker.start()
         try:
             scene = Scene(TopicSet.create(broker.bootstrap), folder)
-            with Prometheus(folder, scene.targets, "1s") as server:
+            with Prometheus(folder, scene.targets, "2s") as server:
                 begin_s = math.floor(time.time())
-                scene.play(scale_s)
-                draw(server, begin_s, math.floor(time.time()))
+                draw(server, begin_s, scene.play(scale_s))
         finally:
             broker.kill()
 
