@@ -19,7 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz recovery lint types layers wheel image-test dashboard dashboard-picture %-17s sbom train bench bench-quick clean help: ## list the targets @awk -F ':.*## ' '/^[a-z-]+:.*## / { printf " make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) @echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, train and bench; PYTHON names the interpreter.'
+.PHONY: help demo test faults fuzz recovery lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-quick clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, train and bench; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
