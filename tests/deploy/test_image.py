@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from tests.conftest import missing
 from tests.deploy import containers
 from tests.deploy.containers import Container
 from tests.kafka.broker import free_port
-from tests.kafka.builders import TopicSet, wait_until
+from tests.kafka.builders import TopicSet, fetch, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,26 +71,29 @@ def test_demo_runs_confined() -> None:
 
 
 @pytest.fixture
-def consumer(bootstrap: str) -> Iterator[tuple[Container, TopicSet]]:
-    """A consumer in a container, on topics that the image made and filled itself."""
+def consumer(bootstrap: str) -> Iterator[tuple[Container, TopicSet, int]]:
+    """A consumer in a container, on topics that the image made and filled itself; its port."""
     topics = TopicSet.named(bootstrap)
-    environment = {**topics.environment(), "STEPSTREAM_HTTP__PORT": str(free_port())}
+    port = free_port()
+    environment = {**topics.environment(), "STEPSTREAM_HTTP__PORT": str(port)}
     variables = tuple(f"--env={name}={value}" for name, value in environment.items())
     for command in (["topics"], ["simulate", "--devices=4", "--seconds=12", "--speed=0"]):
         done = containers.run(*command, options=variables)
         assert done.returncode == 0, done.stdout + done.stderr
     container = Container.start(topics.group, environment)
     try:
-        yield container, topics
+        yield container, topics, port
     finally:
         container.remove()
 
 
 def test_consumer_is_healthy_publishes_steps_and_ends_in_good_order(
-    consumer: tuple[Container, TopicSet],
+    consumer: tuple[Container, TopicSet, int],
 ) -> None:
-    container, topics = consumer
+    container, topics, port = consumer
     wait_until("a healthy container", container.is_healthy)
+    wait_until("a ready consumer", lambda: fetch(port, "/readyz")[0] == HTTPStatus.OK)
+    assert fetch(port, "/performance")[0] == fetch(port, "/metrics")[0] == HTTPStatus.OK
     topics.wait_consumed()
     assert container.stop(int(ProcessingSettings().shutdown_timeout_s)) == 0, container.log()
     assert container.log().rstrip().endswith("stopped")
