@@ -44,6 +44,8 @@ def podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 def make_base(folder: Path) -> str:
     """Debian with its own Python, as an image; for where no registry of images is reached."""
+    if podman("image", "exists", BASE, check=False).returncode == 0:
+        return BASE
     root = folder / "base"
     subprocess.run(
         ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv",
