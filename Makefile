@@ -19,10 +19,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz recovery lint types layers wheel sbom train bench bench-quick clean
+.PHONY: help demo test faults fuzz recovery lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-quick clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, train and bench; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
@@ -57,6 +57,15 @@ wheel: $(ALL) $(WHEEL_INSTALLED) ## build the wheel and test it as installed
 	$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL) . > build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	$(WHEEL_BIN)/pip install --quiet --no-deps --no-index --force-reinstall $(WHEEL)/*.whl
 	WHEEL_PYTHON=$(CURDIR)/$(WHEEL_BIN)/python $(BIN)/pytest -q -m wheel tests/test_wheel.py
+
+image-test: $(ALL) ## build the image, without a daemon, and run it on a real broker: some minutes
+	$(BIN)/pytest -q -rA -m image tests/deploy/test_image.py $(ARGS)
+
+dashboard: $(ALL) ## write the Grafana dashboard from its code
+	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/dashboards/stepstream.json
+
+dashboard-picture: $(ALL) ## draw the dashboard of a real run for the docs: three minutes
+	$(BIN)/python -m tests.deploy.draw_dashboard $(ARGS)
 
 sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run time, as CycloneDX
 	$(SBOM_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \

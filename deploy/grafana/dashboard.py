@@ -1,0 +1,533 @@
+"""The Grafana dashboard, for who is on call: ``make dashboard`` writes it.
+
+Four questions, a row each: Is it healthy? Is it keeping up? What is slow? What is being rejected?
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from grafana_foundation_sdk.builders import common as common_builder
+from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.timeseries import Panel as TimeSeries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ROWS", "Panel", "Query", "dashboard_json"]
+
+WIDTH = 24
+"""Of Grafana's grid."""
+SELECTED = '{job=~"$job", instance=~"$instance"}'
+DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A line or lines of a panel.
+
+    Attributes
+    ----------
+    expr
+        PromQL; ``@`` stands for the selected consumers, ``@@`` for their rates' interval.
+    legend
+        Name of a line, by its labels.
+    """
+
+    expr: str
+    legend: str = "{{instance}}"
+
+    @property
+    def text(self) -> str:
+        """The expression as Grafana gets it."""
+        return self.expr.replace("@@", f"{SELECTED}[$__rate_interval]").replace("@", SELECTED)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel; all have the same height, those of a row share its width.
+
+    Attributes
+    ----------
+    title
+        What it shows.
+    text
+        How to read it.
+    unit
+        Grafana's name of the unit.
+    queries
+        What is drawn.
+    kind
+        Lines, lines on top of each other, or the last value in large figures.
+    bad_from, good_from
+        For figures: the value from which they are red, or green.
+    """
+
+    title: str
+    text: str
+    unit: str
+    queries: Sequence[Query]
+    kind: Literal["lines", "stacked", "figure"] = "lines"
+    bad_from: float | None = None
+    good_from: float | None = None
+
+
+def _quantiles(metric: str, *shares: float) -> list[Query]:
+    return [
+        Query(
+            f"histogram_quantile({share}, sum by (le) (rate({metric}_bucket@@)))",
+            f"p{100 * share:.0f}",
+        )
+        for share in shares
+    ]
+
+
+def _rate(metric: str) -> str:
+    return f"sum(rate({metric}@@))"
+
+
+ROWS: dict[str, list[list[Panel]]] = {
+    "Is it healthy?": [
+        [
+            Panel(
+                "Ready",
+                "Share of the consumers that are ready: members of their group, connected, all their partitions running.",
+                "percentunit",
+                [Query("avg(stepstream_ready@)", "")],
+                "figure",
+                good_from=1,
+            ),
+            Panel(
+                "Firing alerts",
+                "Of deploy/prometheus/rules.yml, for all jobs. docs/runbook.md says what to do.",
+                "short",
+                [
+                    Query(
+                        'count(ALERTS{alertname=~"Stepstream.*", alertstate="firing"}) or vector(0)',
+                        "",
+                    )
+                ],
+                "figure",
+                bad_from=1,
+            ),
+            Panel(
+                "Held partitions",
+                "Paused until a restart, because too much of them had to be set aside.",
+                "short",
+                [Query("sum(stepstream_held_partitions@)", "")],
+                "figure",
+                bad_from=1,
+            ),
+            Panel(
+                "Lag",
+                "The worst partition's, in time: how late steps are found.",
+                "s",
+                [Query("max(stepstream_lag_seconds@)", "")],
+                "figure",
+                bad_from=60,
+            ),
+            Panel(
+                "Starts in the last hour",
+                "Of the consumer that started most often, its first one not counted.",
+                "short",
+                [
+                    Query(
+                        "max(changes(process_start_time_seconds@[1h]) and on (job, instance) stepstream_build_info@)",
+                        "",
+                    )
+                ],
+                "figure",
+                bad_from=3,
+            ),
+            Panel(
+                "Loop",
+                "Time since the slowest loop last turned; many times a second is normal.",
+                "s",
+                [Query("max(stepstream_last_turn_age_seconds@)", "")],
+                "figure",
+                bad_from=60,
+            ),
+        ],
+        [
+            Panel(
+                "Partitions",
+                "All should run. `restoring` reads step counts, `replaying` rebuilds windows from the last seconds of readings; both take seconds.",
+                "short",
+                [Query("sum by (phase) (stepstream_partitions@)", "{{phase}}")],
+                "stacked",
+            ),
+            Panel(
+                "Partitions of each consumer",
+                "As even as the numbers allow.",
+                "short",
+                [Query("sum by (instance) (stepstream_partitions@)")],
+                "stacked",
+            ),
+            Panel(
+                "Memory",
+                "Resident, beside what the container may use.",
+                "bytes",
+                [
+                    Query(
+                        "process_resident_memory_bytes@ and on (job, instance) stepstream_build_info@"
+                    ),
+                    Query("min(stepstream_memory_limit_bytes@)", "limit"),
+                ],
+            ),
+            Panel(
+                "CPU",
+                "Cores. The loop uses one at most; the Kafka client's threads and the model's come to it.",
+                "short",
+                [
+                    Query(
+                        "rate(process_cpu_seconds_total@@) and on (job, instance) stepstream_build_info@"
+                    )
+                ],
+            ),
+        ],
+        [
+            Panel(
+                "Rebalances",
+                "Partitions given and taken. `lost` means that the group threw a consumer out.",
+                "short",
+                [Query("sum by (kind) (increase(stepstream_rebalances_total@@))", "{{kind}}")],
+            ),
+            Panel(
+                "Starts of partitions",
+                "How long the one lasts that has waited longest, and how long nine in ten took since their consumer began.",
+                "s",
+                [
+                    Query("max(stepstream_partition_starting_seconds@)", "under way"),
+                    Query(
+                        "histogram_quantile(0.9, sum by (le) (stepstream_partition_start_seconds_bucket@))",
+                        "p90",
+                    ),
+                ],
+            ),
+            Panel(
+                "Left to restore",
+                "What starting partitions still have to read: step counts, and readings of the last seconds.",
+                "short",
+                [
+                    Query("sum(stepstream_ledger_remaining_offsets@)", "ledger"),
+                    Query("sum(stepstream_replay_remaining_messages@)", "replay"),
+                    Query(_rate("stepstream_replayed_messages_total"), "replayed/s"),
+                ],
+            ),
+            Panel(
+                "Running",
+                "Consumers by version and model; more than one of each only during an upgrade.",
+                "short",
+                [
+                    Query("count by (version) (stepstream_build_info@)", "{{version}}"),
+                    Query("count by (model) (stepstream_model_info@)", "{{model}}"),
+                ],
+            ),
+        ],
+    ],
+    "Is it keeping up?": [
+        [
+            Panel(
+                "Lag in time",
+                "How far behind each partition is; 0 where nothing waits. Growing means too few consumers, or one that stands still.",
+                "s",
+                [Query("stepstream_lag_seconds@", "{{topic}} {{partition}}")],
+            ),
+            Panel(
+                "Lag in messages",
+                "Messages that wait, by partition.",
+                "short",
+                [Query("stepstream_lag_messages@", "{{topic}} {{partition}}")],
+            ),
+            Panel(
+                "Throughput",
+                "What is taken, and what comes of it.",
+                "cps",
+                [
+                    Query(_rate("stepstream_messages_total"), "messages"),
+                    Query(_rate("stepstream_readings_total"), "readings"),
+                    Query(_rate("stepstream_events_total"), "steps"),
+                ],
+            ),
+        ],
+        [
+            Panel(
+                "Busy",
+                "Share of the loop's time that is used; near 100 % a consumer is at its limit: add one, if there are partitions for it.",
+                "percentunit",
+                [Query("rate(stepstream_processing_seconds_total@@)")],
+            ),
+            Panel(
+                "Devices",
+                "With a live window, and with a step count.",
+                "short",
+                [
+                    Query("sum(stepstream_devices@)", "live"),
+                    Query("sum(stepstream_ledger_devices@)", "counted"),
+                ],
+            ),
+            Panel(
+                "Outbox",
+                "Records that wait to be published. When it is full, reading pauses: the broker doesn't take what is sent.",
+                "short",
+                [
+                    Query("stepstream_outbox_records@"),
+                    Query("sum(stepstream_reading_paused@)", "consumers that pause"),
+                ],
+            ),
+        ],
+    ],
+    "What is slow?": [
+        [
+            Panel(
+                "From broker to commit",
+                "From a message's record time to the commit behind it.",
+                "s",
+                _quantiles("stepstream_end_to_end_broker_seconds", 0.5, 0.95, 0.99),
+            ),
+            Panel(
+                "From reading to commit",
+                "By the devices' clocks: upload delays and clock errors are in it.",
+                "s",
+                _quantiles("stepstream_end_to_end_reading_seconds", 0.5, 0.95, 0.99),
+            ),
+            Panel(
+                "Time by part of the work",
+                "Cores used by each; the largest is where to look first.",
+                "percentunit",
+                [Query("sum by (stage) (rate(stepstream_stage_seconds_total@@))", "{{stage}}")],
+                "stacked",
+            ),
+            Panel(
+                "Inference",
+                "A run of the model over the windows that are due together.",
+                "s",
+                [
+                    Query(
+                        f"{_rate('stepstream_inference_seconds_sum')} / {_rate('stepstream_inference_seconds_count')}",
+                        "average",
+                    ),
+                    *_quantiles("stepstream_inference_seconds", 0.95),
+                ],
+            ),
+        ],
+        [
+            Panel(
+                "Batches",
+                "Messages of a poll and windows of a run of the model: large ones mean that there was much to catch up with.",
+                "short",
+                [
+                    Query(
+                        f"histogram_quantile(0.95, sum by (le) (rate(stepstream_batch_{what}_bucket@@)))",
+                        f"{what} p95",
+                    )
+                    for what in ("messages", "windows")
+                ],
+            ),
+            Panel(
+                "Polls and windows",
+                "Polls that brought messages; windows that new or idle devices, or gaps, began.",
+                "cps",
+                [
+                    Query(_rate("stepstream_polls_total"), "polls"),
+                    Query(_rate("stepstream_windows_opened_total"), "windows opened"),
+                ],
+            ),
+            Panel(
+                "Commits",
+                "Time of a commit: mostly the broker's.",
+                "s",
+                _quantiles("stepstream_commit_seconds", 0.5, 0.99),
+            ),
+            Panel(
+                "Round trip to brokers",
+                "99th percentile at the slowest broker, and the time for which brokers held requests back. A consumer's contains the broker's wait for messages.",
+                "s",
+                [
+                    Query("max by (client) (stepstream_kafka_round_trip_seconds@)", "{{client}}"),
+                    Query(
+                        "max by (client) (stepstream_kafka_throttle_seconds@)",
+                        "{{client}} throttled",
+                    ),
+                ],
+            ),
+        ],
+    ],
+    "What is being rejected?": [
+        [
+            Panel(
+                "Dead letters",
+                "By what was wrong with them; empty while there are none. Their headers say more: docs/dead-letters.md.",
+                "cps",
+                [
+                    Query(
+                        "sum by (error) (rate(stepstream_dead_letters_total@@)) > 0",
+                        "{{error}}",
+                    )
+                ],
+                "stacked",
+            ),
+            Panel(
+                "Share of dead letters",
+                "Of all messages.",
+                "percentunit",
+                [
+                    Query(
+                        f"{_rate('stepstream_dead_letters_total')} / {_rate('stepstream_messages_total')}",
+                        "dead letters",
+                    )
+                ],
+            ),
+            Panel(
+                "Late readings and gaps",
+                "Readings that came after later ones of their device, which are dropped, and breaks in devices' readings.",
+                "cps",
+                [
+                    Query(_rate("stepstream_late_readings_total"), "late"),
+                    Query(_rate("stepstream_gaps_total"), "gaps"),
+                ],
+            ),
+        ],
+        [
+            Panel(
+                "Aborted commits",
+                "Repeated, so nothing is lost. A few at a rebalance are normal.",
+                "cps",
+                [
+                    Query(_rate("stepstream_commit_aborts_total"), "aborted"),
+                    Query(_rate("stepstream_commits_total"), "succeeded"),
+                ],
+            ),
+            Panel(
+                "Errors of the Kafka client",
+                "Requests that failed or timed out, and connections that ended.",
+                "cps",
+                [
+                    Query(
+                        "sum by (client) (rate(stepstream_kafka_request_errors_total@@))",
+                        "{{client}} errors",
+                    ),
+                    Query(
+                        "sum by (client) (rate(stepstream_kafka_disconnects_total@@))",
+                        "{{client}} disconnects",
+                    ),
+                ],
+            ),
+            Panel(
+                "Connections",
+                "To brokers, that are up.",
+                "short",
+                [Query("sum by (client) (stepstream_kafka_connections@)", "{{client}}")],
+            ),
+            Panel(
+                "Traffic",
+                "Between the consumers and the brokers.",
+                "Bps",
+                [
+                    Query(_rate("stepstream_kafka_received_bytes_total"), "received"),
+                    Query(_rate("stepstream_kafka_sent_bytes_total"), "sent"),
+                ],
+            ),
+        ],
+    ],
+}
+"""Title of a row: lines of panels."""
+
+
+def dashboard_json() -> str:
+    """The dashboard as Grafana imports it."""
+    made = (
+        builder.Dashboard("stepstream")
+        .uid("stepstream")
+        .description("Footstep events from sensor readings: health, lag, latency, rejected messages")
+        .tags(["stepstream", "kafka"])
+        .editable()
+        .timezone("browser")
+        .refresh("10s")
+        .time("now-1h", "now")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .with_variable(builder.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .with_variable(_selection("job", "Job", "label_values(stepstream_build_info, job)"))
+        .with_variable(
+            _selection("instance", "Consumer", 'label_values(stepstream_build_info{job=~"$job"}, instance)')
+        )
+    )  # fmt: skip
+    number = 0
+    for title, lines in ROWS.items():
+        number += 1
+        made.with_row(builder.Row(title).id(number))
+        for line in lines:
+            height = 4 if line[0].kind == "figure" else 7
+            for panel in line:
+                number += 1
+                made.with_panel(_drawn(panel).id(number).height(height).span(WIDTH // len(line)))
+    return json.dumps(made.build(), cls=JSONEncoder, sort_keys=True, indent=2) + "\n"
+
+
+def _selection(name: str, label: str, query: str) -> builder.QueryVariable:
+    return (
+        builder.QueryVariable(name)
+        .label(label)
+        .query(query)
+        .datasource(DATASOURCE)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(model.VariableOption(selected=True, text="All", value="$__all"))
+    )
+
+
+def _drawn(panel: Panel) -> Stat | TimeSeries:
+    drawn = _figure(panel) if panel.kind == "figure" else _lines(panel)
+    drawn.title(panel.title).description(panel.text).unit(panel.unit).datasource(DATASOURCE)
+    for number, query in enumerate(panel.queries):
+        target = Dataquery().expr(query.text).legend_format(query.legend or "__auto")
+        drawn.with_target(target.ref_id(chr(ord("A") + number)))
+    return drawn
+
+
+def _lines(panel: Panel) -> TimeSeries:
+    lines = (
+        TimeSeries()
+        .min(0)
+        .line_width(1)
+        .fill_opacity(30 if panel.kind == "stacked" else 0)
+        .show_points(common.VisibilityMode.NEVER)
+        .legend(
+            common_builder.VizLegendOptions()
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(common_builder.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
+    )
+    if panel.kind == "stacked":
+        lines.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
+    return lines
+
+
+def _figure(panel: Panel) -> Stat:
+    below, above = ("green", "red") if panel.good_from is None else ("red", "green")
+    bound = panel.bad_from if panel.good_from is None else panel.good_from
+    steps = [model.Threshold(color=below), model.Threshold(value=bound, color=above)]
+    return (
+        Stat()
+        .thresholds(builder.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
+        .graph_mode(common.BigValueGraphMode.AREA)
+        .color_mode(common.BigValueColorMode.VALUE)
+        .reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dashboard_json())
