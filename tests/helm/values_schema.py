@@ -40,7 +40,9 @@ def settings_schema() -> dict[str, Any]:
             "properties": properties,
         }
     # They would lie in a ConfigMap for all to read.
-    refused = {"anyOf": [{"enum": sorted(RESERVED_PROPERTIES)}, {"pattern": SECRET_PROPERTY.pattern}]}
+    refused = {
+        "anyOf": [{"enum": sorted(RESERVED_PROPERTIES)}, {"pattern": SECRET_PROPERTY.pattern}]
+    }
     groups["kafka"]["properties"]["properties"]["propertyNames"] = {"not": refused}
     # Without HTTP there are no probes.
     groups["http"]["properties"]["port"]["minimum"] = 1
