@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import trustme
+import yaml
 
-from tests.helm.tools import find_tool
+from tests.helm.tools import find_crds, find_tool
 from tests.kafka.broker import die_with_parent, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 START_TIMEOUT_S = 90
 REQUEST_TIMEOUT_S = 30
@@ -121,6 +122,7 @@ class ControlPlane:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._described: dict[str, Any] = {}
         self.authority = trustme.CA()
         folder.mkdir(parents=True, exist_ok=True)
         # One authority for everything, also for servers that the API server passes requests on to.
@@ -291,6 +293,43 @@ class ControlPlane:
         }
         self.kubeconfig.write_text(json.dumps(config))
 
+    def define(self, *names: str) -> None:
+        """Make the API server know custom resources."""
+        kinds = []
+        for file in (file for name in names for file in find_crds(name)):
+            if "scaledjobs" in file.name:
+                continue  # it describes whole pods, 670 kB, and nothing here uses it
+            (document,) = yaml.safe_load_all(file.read_text(encoding="utf-8"))
+            kinds.append(self.api.path_of(document))
+            self.api.call("POST", PATHS[document["kind"]], document)
+        self.wait("custom resources", lambda: all(map(self._is_established, kinds)))
+
+    def _is_established(self, path: str) -> bool:
+        conditions = self.api.get(path).get("status", {}).get("conditions", [])
+        return any((c["type"], c["status"]) == ("Established", "True") for c in conditions)
+
+    def write_schemas(self, folder: Path, documents: Iterable[Mapping[str, Any]]) -> str:
+        """JSON schemas of kinds as the API server describes them, for kubeconform.
+
+        Returns where they are, as kubeconform is told.
+        """
+        for kind, version in {(d["kind"], d["apiVersion"]) for d in documents}:
+            path = f"apis/{version}" if "/" in version else f"api/{version}"
+            if path not in self._described:
+                self._described[path] = self.api.get(f"openapi/v3/{path}")["components"]
+            components = self._described[path]
+            group, _, number = version.rpartition("/")
+            described = {"group": group, "kind": kind, "version": number}
+            (name,) = (
+                name
+                for name, schema in components["schemas"].items()
+                if described in schema.get("x-kubernetes-group-version-kind", [])
+            )
+            schema = {"$ref": f"#/components/schemas/{name}", "components": _strict(components)}
+            file = "-".join([kind, *([group.split(".")[0]] if group else []), number]).lower()
+            (folder / f"{file}.json").write_text(json.dumps(schema))
+        return f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+
     def helm(self, *command: str) -> str:
         """What helm prints; what it complains about is in the error."""
         tool = find_tool("helm")
@@ -306,9 +345,29 @@ class ControlPlane:
         return done.stdout
 
 
+def _strict(schema: Any) -> Any:
+    """A schema that allows no other properties than those it lists."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(part) for name, part in schema.items()}
+    if schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string":
+        strict.pop("type", None)
+        strict.pop("format", None)
+    lists_all = isinstance(schema.get("properties"), dict) and "type" in schema
+    if lists_all and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        strict.setdefault("additionalProperties", False)
+    return strict
+
+
 def _node(zone: str) -> dict[str, Any]:
     size = {"cpu": "32", "memory": "256Gi", "pods": "110"}
-    labels = {"kubernetes.io/hostname": f"node-{zone}", "topology.kubernetes.io/zone": zone}
+    labels = {
+        "kubernetes.io/hostname": f"node-{zone}",
+        "kubernetes.io/os": "linux",
+        "topology.kubernetes.io/zone": zone,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Node",
