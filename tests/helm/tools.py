@@ -83,7 +83,7 @@ SOURCES = {
 CRDS = {
     "keda-crd": (
         Source("github.com/kedacore/keda/v2", KEDA_VERSION, "config/crd/bases"),
-        "keda.sh_*.yaml",
+        "*keda.sh_*.yaml",
     ),
     "prometheus-operator-crd": (
         Source(
