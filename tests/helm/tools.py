@@ -16,6 +16,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = "1.37.2"
@@ -163,14 +167,8 @@ def build(name: str, target: Path) -> None:
         shutil.move(made_file, target / name)
 
 
-def main() -> int:
-    """Build what is missing; each once for each version."""
-    parser = argparse.ArgumentParser(description="Build the programs that the chart's tests run.")
-    parser.add_argument("names", nargs="*", default=list(SOURCES), help="all, if not given")
-    names = parser.parse_args().names
-    if shutil.which("go") is None:
-        sys.stderr.write("make tools builds them with Go, which isn't there\n")
-        return 1
+def build_missing(names: Iterable[str]) -> None:
+    """Build what isn't in the cache, each once for each version."""
     target = cache_folder() / "bin"
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -183,10 +181,35 @@ def main() -> int:
         build(name, target)
         stamp.write_text(version)
     for folder, (source, pattern) in CRDS.items():
+        if (cache_folder() / folder).exists():
+            continue
         files = sorted((Path(_download(source)["Dir"]) / source.package).glob(pattern))
-        (cache_folder() / folder).mkdir(exist_ok=True)
+        (cache_folder() / folder).mkdir()
         for file in files:
             shutil.copyfile(file, cache_folder() / folder / file.name)
+
+
+def main() -> int:
+    """Build tools, or run one."""
+    parser = argparse.ArgumentParser(description="Build the programs that the chart's tests run.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(SOURCES)}; all, if not given"
+    )
+    parser.add_argument("--run", nargs=argparse.REMAINDER, help="run one instead, with arguments")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(SOURCES)
+    if unknown:
+        parser.error(f"no such tool: {', '.join(sorted(unknown))}")
+    if options.run:
+        tool = find_tool(options.run[0])
+        if tool is None:
+            sys.stderr.write(f"{options.run[0]} isn't there: make tools ARGS={options.run[0]}\n")
+            return 1
+        return subprocess.run([tool, *options.run[1:]], check=False).returncode
+    if shutil.which("go") is None:
+        sys.stderr.write("the tools are built with Go, which isn't there\n")
+        return 1
+    build_missing(options.names or SOURCES)
     sys.stdout.write(f"all in {cache_folder()}\n")
     return 0
 
