@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +33,7 @@ from tests.kafka.broker import Broker, missing_tool
 from tests.kafka.builders import TopicSet, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 CHART = ROOT / "helm" / "stepstream"
 BUILD = ROOT / "build"
@@ -58,6 +59,8 @@ SETTLED_S = 10
 CALM_S = 60
 """Stabilisation window of scaling down; the chart's default is 600."""
 DOWN_PERIOD_S = 10
+FALLBACK = 2
+"""Pods at least while KEDA can't read the lag."""
 DEADLINE_S = 300
 
 VALUES: dict[str, Any] = {
@@ -68,7 +71,11 @@ VALUES: dict[str, Any] = {
     "autoscaling": {
         "kind": "keda",
         "minReplicas": 1,
-        "keda": {"lagThreshold": LAG_THRESHOLD, "pollingInterval": 5},
+        "keda": {
+            "lagThreshold": LAG_THRESHOLD,
+            "pollingInterval": 5,
+            "fallback": {"replicas": FALLBACK},
+        },
         "behavior": {
             "scaleUp": {"policies": [{"type": "Pods", "value": 2, "periodSeconds": 15}]},
             "scaleDown": {
@@ -119,6 +126,10 @@ class Kubelets:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._running and not self._leaving
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -191,13 +202,24 @@ class Run:
         sys.stdout.write(f"{self.marks[what]:6.1f} s  {what}\n")
         sys.stdout.flush()
 
+    def replicas(self) -> int:
+        path = f"apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{NAME}"
+        return int(self._cluster.api.get(path)["spec"]["replicas"])
+
+    def has_begun(self) -> bool:
+        """Whether the group has committed something."""
+        return sum(self._topics.committed().values()) > 0
+
+    def has_fallen_back(self) -> bool:
+        """Whether KEDA says that it goes by the fallback."""
+        path = f"apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects/{NAME}"
+        conditions = self._cluster.api.get(path)["status"]["conditions"]
+        return any((c["type"], c["status"]) == ("Fallback", "True") for c in conditions)
+
     def sample(self) -> Sample:
         self._cluster.check()
         committed = self._topics.committed()
         ends = self._topics.end_offsets(self._topics.readings)
-        replicas = self._cluster.api.get(
-            f"apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{NAME}"
-        )["spec"]["replicas"]
         scaler = self._cluster.api.get(
             f"apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/{NAME}"
         )
@@ -210,7 +232,7 @@ class Run:
             round(time.monotonic() - self._begin_s, 1),
             sum(end - committed.get(p, 0) for p, end in ends.items()),
             told[0].get("averageValue") if told else None,
-            replicas,
+            self.replicas(),
             self._kubelets.running,
         )
         if not self.samples or self.samples[-1].replicas != sample.replicas:
@@ -232,20 +254,20 @@ class Run:
         seen = {"marks": self.marks, "samples": [asdict(sample) for sample in self.samples]}
         path.write_text(json.dumps(seen, indent=1) + "\n")
 
-    def simulate(self, devices: int) -> subprocess.Popen[bytes]:
-        """Devices that send readings in the background, until `end`."""
-        return subprocess.Popen(
+    @contextmanager
+    def load(self, devices: int) -> Iterator[None]:
+        """Devices that send readings meanwhile."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "stepstream", "simulate", f"--devices={devices}",
              f"--rate={RATE}"],
             env={**os.environ, **self._topics.environment()},
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-
-
-def end(load: subprocess.Popen[bytes]) -> None:
-    """Stop sending; what was taken is delivered."""
-    load.terminate()
-    load.wait()
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def missing_parts() -> list[str]:
@@ -351,69 +373,80 @@ def _without_span(axes: Any) -> tuple[list[Any], list[str]]:
     return [h for h, _ in kept], [label for _, label in kept]
 
 
-def run_once(folder: Path) -> list[str]:
+def run_once(folder: Path, step_s: float) -> list[str]:
     """The run; what is wrong with it."""
     broker = Broker(folder / "broker")
     with ControlPlane(folder / "control-plane") as cluster:
         broker.start()
         try:
             start_keda(cluster)
-            return _run_on(cluster, TopicSet.create(broker.bootstrap, PARTITIONS), folder)
+            topics = TopicSet.create(broker.bootstrap, PARTITIONS)
+            _install(cluster, topics, folder / "values.json")
+            with Kubelets(cluster, folder) as kubelets:
+                run = Run(cluster, topics, kubelets)
+                try:
+                    _follow_load(run, step_s)
+                    topics.wait_consumed()
+                    _take_broker_away(run, broker)
+                finally:
+                    run.write(BUILD / "autoscaling.json")
+                cluster.helm("uninstall", "steps", f"--namespace={NAMESPACE}", "--wait")
+                wait_until("the end of all consumers", lambda: kubelets.is_idle)
+            events = topics.read_events()
+            run.note(f"{len(events):,} steps published")
         finally:
             broker.kill()
+    draw(run.samples, run.marks, BUILD / "autoscaling.png")
+    return judge(run) + judge_results(events, kubelets.exit_codes)
 
 
-def _run_on(cluster: ControlPlane, topics: TopicSet, folder: Path) -> list[str]:
+def _install(cluster: ControlPlane, topics: TopicSet, values: Path) -> None:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": NAMESPACE, "labels": label}
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    names = {
+        "readings": [topics.readings],
+        "events": topics.events,
+        "dead_letters": topics.dead_letters,
+        "state": topics.state,
+    }
     settings = {
         "kafka": {"bootstrap_servers": topics.bootstrap, "group_id": topics.group},
-        "topics": {
-            "readings": [topics.readings],
-            "events": topics.events,
-            "dead_letters": topics.dead_letters,
-            "state": topics.state,
-            **VALUES["settings"]["topics"],
-        },
+        "topics": {**names, **VALUES["settings"]["topics"]},
         "processing": VALUES["settings"]["processing"],
     }
-    values = folder / "values.json"
     values.write_text(json.dumps({**VALUES, "settings": settings}))
-    with Kubelets(cluster, folder) as kubelets:
-        run = Run(cluster, topics, kubelets)
-        load = run.simulate(LOW)
-        try:
-            cluster.helm("install", "steps", str(CHART), f"--namespace={NAMESPACE}",
-                         f"--values={values}", "--wait", "--timeout=60s")  # fmt: skip
-            run.note("installed")
-            scaler = f"apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/{NAME}"
-            cluster.wait("an autoscaler", lambda: cluster.api.get(scaler), "keda-operator")
-            wait_until("a consumer that keeps up", lambda: run.sample().lag < LAG_THRESHOLD)
-            run.samples.clear()
-            run.note("one pod keeps up")
-            run.watch(BEFORE_S)
-            end(load)
-            load = run.simulate(HIGH)
-            run.note("load step begins")
-            run.watch(STEP_S)
-            end(load)
-            load = run.simulate(LOW)
-            run.note("load step ends")
-            run.watch_until(1)
-            run.note("one pod again")
-            run.watch(DOWN_PERIOD_S)
-        finally:
-            run.write(BUILD / "autoscaling.json")
-            end(load)
-        topics.wait_consumed()
-        cluster.helm("uninstall", "steps", f"--namespace={NAMESPACE}", "--wait")
-        wait_until("the end of all consumers", lambda: not kubelets.running)
-        wait_until("no member in the group", lambda: not topics.describe_group().members)
-    events = topics.read_events()
-    run.note(f"{len(events):,} steps published")
-    draw(run.samples, run.marks, BUILD / "autoscaling.png")
-    return judge(run) + judge_results(events, kubelets.exit_codes)
+    cluster.helm("install", "steps", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}",
+                 "--wait", "--timeout=60s")  # fmt: skip
+    scaler = f"apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers/{NAME}"
+    cluster.wait("an autoscaler", lambda: cluster.api.get(scaler), "keda-operator")
+
+
+def _follow_load(run: Run, step_s: float) -> None:
+    with run.load(LOW):
+        wait_until("a first commit", run.has_begun)
+        run.note("the first pod has begun")
+        run.watch(BEFORE_S)
+    with run.load(HIGH):
+        run.note("load step begins")
+        run.watch(step_s)
+    with run.load(LOW):
+        run.note("load step ends")
+        run.watch_until(1)
+        run.note("one pod again")
+        run.watch(DOWN_PERIOD_S)
+
+
+def _take_broker_away(run: Run, broker: Broker) -> None:
+    """Without a lag to go by there are as many pods as the fallback says, until it is back."""
+    broker.stop()
+    run.note("no broker")
+    wait_until("the fallback", lambda: run.has_fallen_back() and run.replicas() == FALLBACK, 120)
+    run.note(f"fallback, {FALLBACK} pods")
+    broker.start()
+    run.note("broker again")
+    wait_until("an end of the fallback", lambda: not run.has_fallen_back(), 120)
+    run.note("no fallback")
 
 
 def _print_all(lines: Iterable[str]) -> None:
@@ -425,7 +458,9 @@ def main() -> int:
     """Run once, or draw the last run again."""
     parser = argparse.ArgumentParser(description="Consumers follow a step of the load.")
     parser.add_argument("--keep", type=Path, help="folder for logs, which is kept")
-    keep: Path | None = parser.parse_args().keep
+    parser.add_argument("--step-s", type=float, default=STEP_S, help="how long the load is high")
+    options = parser.parse_args()
+    keep: Path | None = options.keep
     absent = missing_parts()
     if absent:
         _print_all([f"missing: {', '.join(absent)} (make tools puts them into {cache_folder()})"])
@@ -433,7 +468,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        wrong = run_once(folder)
+        wrong = run_once(folder, options.step_s)
     _print_all([f"WRONG: {what}" for what in wrong] or ["pods followed the load"])
     return 1 if wrong else 0
 
