@@ -60,9 +60,9 @@ class Release:
         self._set = f"apis/apps/v1/namespaces/{namespace}/statefulsets/{NAME}"
 
     def helm(self, command: str, *options: str) -> str:
-        """A helm command on the release that waits for its pods."""
+        """A helm command on the release that waits for its pods, if no option says otherwise."""
         place = (f"--namespace={self._namespace}", "--wait", "--timeout=60s")
-        return self._cluster.helm(command, "steps", *options, *place)
+        return self._cluster.helm(command, "steps", *place, *options)
 
     def install_or_upgrade(self, values: str, *options: str) -> str:
         return self.helm("upgrade", str(CHART), "--install", f"--values={VALUES[values]}", *options)
@@ -131,7 +131,17 @@ def test_the_api_server_refuses_what_the_chart_must_not_render(
     )  # fmt: skip
     document = yaml.safe_load(text)
     document["metadata"]["namespace"] = namespace
-    document["spec"]["template"]["spec"]["containers"][0]["readinessProb"] = {}
+    spec = document["spec"]["template"]["spec"]
+    del spec["serviceAccountName"]
+    metadata = {"name": "steps-stepstream-0", "namespace": namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    account = f"api/v1/namespaces/{namespace}/serviceaccounts/default"
+    cluster.wait("the namespace's account", lambda: cluster.api.get(account))
+    cluster.api.apply(pod, dry_run=True)
+    context = spec["containers"][0].pop("securityContext")
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        cluster.api.apply(pod, dry_run=True)
+    spec["containers"][0] |= {"securityContext": context, "readinessProb": {}}
     with pytest.raises(ApiError, match="readinessProb"):
         cluster.api.apply(document, dry_run=True)
 
@@ -165,6 +175,15 @@ def test_a_release_is_installed_upgraded_rolled_back_scaled_and_removed(
         before = first[name]["metadata"]["annotations"][checksum]
         assert pod["metadata"]["annotations"][checksum] == before
         assert second[name]["metadata"]["annotations"][checksum] != before
+
+    # An upgrade that never becomes ready stops at its first pod; a rollback mends it without help.
+    release.install_or_upgrade(
+        "full", "--set=nodeSelector.disk=tape", "--set=topicsJob.enabled=false", "--wait=false"
+    )
+    wait_until("a pod that no node takes", lambda: release.ready() == release.names(2))
+    assert [pod["status"]["phase"] for pod in release.pods().values()].count("Pending") == 1
+    release.helm("rollback", "3")
+    assert release.ready() == release.names(3)
 
     release.scale(5)
     wait_until("five pods", lambda: release.ready() == release.names(5))
