@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -40,15 +39,12 @@ class Source:
         Its main package, below the module.
     variables
         What the linker sets, by package and name.
-    replacements
-        Modules that its own go.mod replaces by another version.
     """
 
     module: str
     version: str
     package: str = ""
     variables: tuple[tuple[str, str], ...] = ()
-    replacements: tuple[str, ...] = ()
 
 
 def _kubernetes(package: str) -> Source:
@@ -67,12 +63,7 @@ KEDA_VERSION = "v2.21.0"
 SOURCES = {
     "helm": Source("helm.sh/helm/v3", "v3.22.0", "cmd/helm"),
     "helm-unittest": Source(
-        "github.com/helm-unittest/helm-unittest",
-        "v1.1.2",
-        "cmd/helm-unittest",
-        replacements=(
-            "github.com/vmware-labs/yaml-jsonpath=github.com/helm-unittest/yaml-jsonpath@v0.4.0",
-        ),
+        "github.com/helm-unittest/helm-unittest", "v1.1.2", "cmd/helm-unittest"
     ),
     "helm-docs": Source("github.com/norwoodj/helm-docs", "v1.14.2", "cmd/helm-docs"),
     "kubeconform": Source("github.com/yannh/kubeconform", "v0.8.0", "cmd/kubeconform"),
@@ -141,15 +132,55 @@ def _download(source: Source) -> dict[str, str]:
 
 
 def _replacements(source: Source) -> list[str]:
-    """What a module that is not the main one leaves to those that require it.
+    """What its go.mod replaces, which a module that requires it has to repeat.
 
-    Kubernetes requires its own parts at v0.0.0 and replaces them by folders that are not in the
-    module; they are published under the same number.
+    Kubernetes replaces its own parts, required at v0.0.0, by folders that are not in the module;
+    they are published under the same number.
     """
-    text = Path(_download(source)["GoMod"]).read_text(encoding="utf-8")
-    parts = set(re.findall(r"^\s+(k8s\.io/\S+) v0\.0\.0(?!-)", text, re.MULTILINE))
-    version = "v0" + source.version.removeprefix("v1")
-    return [f"{part}={part}@{version}" for part in sorted(parts)] + list(source.replacements)
+    found = []
+    described = json.loads(_go("mod", "edit", "-json", _download(source)["GoMod"]))
+    unpublished = {m["Path"] for m in described["Require"] if m["Version"] == "v0.0.0"}
+    for entry in described["Replace"] or []:
+        old, new = entry["Old"], entry["New"]
+        if new["Path"].startswith("."):
+            if old["Path"] not in unpublished:
+                continue
+            new = {"Path": old["Path"], "Version": "v0" + source.version.removeprefix("v1")}
+        sides = ["@".join(filter(None, (m["Path"], m.get("Version")))) for m in (old, new)]
+        found.append("=".join(sides))
+    return found
+    return []
+
+
+def _go(*command: str, folder: Path | None = None) -> str:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    return subprocess.run(
+        ["go", *command], cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def _download(source: Source) -> dict[str, str]:
+    """Where the Go client keeps a module, once it has it."""
+    answer = _go("mod", "download", "-json", f"{source.module}@{source.version}")
+    return dict(json.loads(answer))
+
+
+def _replacements(source: Source) -> list[str]:
+    """What its go.mod replaces, which a module that requires it has to repeat.
+
+    Kubernetes replaces its own parts, required at v0.0.0, by folders that are not in the module;
+    they are published under the same number.
+    """
+    found = []
+    for entry in (
+        json.loads(_go("mod", "edit", "-json", _download(source)["GoMod"]))["Replace"] or []
+    ):
+        old, new = entry["Old"], entry["New"]
+        if new["Path"].startswith("."):
+            new = {"Path": old["Path"], "Version": "v0" + source.version.removeprefix("v1")}
+        sides = ["@".join(filter(None, (m["Path"], m.get("Version")))) for m in (old, new)]
+        found.append("=".join(sides))
+    return found
 
 
 def build(name: str, target: Path) -> None:
