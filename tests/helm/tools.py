@@ -149,38 +149,6 @@ def _replacements(source: Source) -> list[str]:
         sides = ["@".join(filter(None, (m["Path"], m.get("Version")))) for m in (old, new)]
         found.append("=".join(sides))
     return found
-    return []
-
-
-def _go(*command: str, folder: Path | None = None) -> str:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
-    return subprocess.run(
-        ["go", *command], cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-
-
-def _download(source: Source) -> dict[str, str]:
-    """Where the Go client keeps a module, once it has it."""
-    answer = _go("mod", "download", "-json", f"{source.module}@{source.version}")
-    return dict(json.loads(answer))
-
-
-def _replacements(source: Source) -> list[str]:
-    """What its go.mod replaces, which a module that requires it has to repeat.
-
-    Kubernetes replaces its own parts, required at v0.0.0, by folders that are not in the module;
-    they are published under the same number.
-    """
-    found = []
-    for entry in (
-        json.loads(_go("mod", "edit", "-json", _download(source)["GoMod"]))["Replace"] or []
-    ):
-        old, new = entry["Old"], entry["New"]
-        if new["Path"].startswith("."):
-            new = {"Path": old["Path"], "Version": "v0" + source.version.removeprefix("v1")}
-        sides = ["@".join(filter(None, (m["Path"], m.get("Version")))) for m in (old, new)]
-        found.append("=".join(sides))
-    return found
 
 
 def build(name: str, target: Path) -> None:
