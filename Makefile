@@ -45,7 +45,8 @@ recovery: $(ALL) ## measure how long recovery takes, and how long reading a mill
 test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: six minutes
 	$(BIN)/python -m tests.helm.autoscaling $(ARGS)
 
-chart: $(ALL) ## write what is generated in the chart: README, schema of the settings
+chart: $(ALL) ## write what the chart has from elsewhere: README, schema of the settings, rules, dashboard
+	cp deploy/prometheus/rules.yml deploy/grafana/dashboards/stepstream.json helm/stepstream/files
 	$(BIN)/python -m tests.helm.values_schema
 	$(BIN)/python -m tests.helm.tools --run helm-docs --chart-search-root helm --sort-values-order file
 

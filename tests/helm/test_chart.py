@@ -110,6 +110,12 @@ def test_the_schema_follows_the_settings() -> None:
     assert text == render_schema(text), "run make chart"
 
 
+def test_rules_and_dashboard_are_those_of_the_deployment() -> None:
+    for original in ("prometheus/rules.yml", "grafana/dashboards/stepstream.json"):
+        path = ROOT / "deploy" / original
+        assert (CHART / "files" / path.name).read_bytes() == path.read_bytes(), "run make chart"
+
+
 def test_the_readme_follows_the_values(run: Any, tmp_path: Path) -> None:
     copy = tmp_path / "stepstream"
     shutil.copytree(CHART, copy)
