@@ -19,11 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz recovery lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-quick clean
+.PHONY: help demo test faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, train and bench; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, test-autoscaling, tools, train and bench; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
@@ -41,6 +41,17 @@ fuzz: $(ALL) ## a million inputs each for decoding and for all that follows: an 
 recovery: $(ALL) ## measure how long recovery takes, and how long reading a million step counts
 	$(BIN)/python -m benchmarks.recovery $(ARGS)
 	$(BIN)/python -m benchmarks.recovery --ledger 1000000
+
+test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: six minutes
+	$(BIN)/python -m tests.helm.autoscaling $(ARGS)
+
+chart: $(ALL) ## write what the chart has from elsewhere: README, schema of the settings, rules, dashboard
+	cp deploy/prometheus/rules.yml deploy/grafana/dashboards/stepstream.json helm/stepstream/files
+	$(BIN)/python -m tests.helm.values_schema
+	$(BIN)/python -m tests.helm.tools --run helm-docs --chart-search-root helm --sort-values-order file
+
+tools: $(ALL) ## build helm, a Kubernetes control plane and KEDA for the tests, with Go: half an hour
+	$(BIN)/python -m tests.helm.tools $(ARGS)
 
 lint: $(ALL) ## style: ruff's rules and formatter
 	$(BIN)/ruff check --quiet

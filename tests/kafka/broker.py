@@ -55,7 +55,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     # A test run that is killed must not leave a broker behind.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -115,7 +115,7 @@ class Broker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel only
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         admin = AdminClient(

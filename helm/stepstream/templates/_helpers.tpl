@@ -1,0 +1,136 @@
+{{- define "stepstream.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* A StatefulSet adds -<revision hash> to its name in a label of at most 63 characters. */}}
+{{- define "stepstream.fullname" -}}
+{{- $name := include "stepstream.name" . -}}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- default $full .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "stepstream.selector" -}}
+app.kubernetes.io/name: {{ include "stepstream.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "stepstream.labels" -}}
+{{ include "stepstream.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: stepstream
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "stepstream.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "stepstream.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "stepstream.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{- define "stepstream.port" -}}
+{{- dig "port" 8080 (.Values.settings.http | default dict) -}}
+{{- end -}}
+
+{{- define "stepstream.group" -}}
+{{- dig "group_id" "stepstream" .Values.settings.kafka -}}
+{{- end -}}
+
+{{- define "stepstream.bootstrapServers" -}}
+{{- required "settings.kafka.bootstrap_servers is not set: the brokers to start from, as host:port" .Values.settings.kafka.bootstrap_servers -}}
+{{- end -}}
+
+{{/* Settings as environment variables; numbers as JSON, since Go would print a million as 1e+06. */}}
+{{- define "stepstream.environment" -}}
+{{- $_ := include "stepstream.bootstrapServers" . -}}
+{{- range $group, $settings := .Values.settings }}
+{{- range $name, $value := $settings }}
+{{- if not (kindIs "invalid" $value) }}
+{{ printf "STEPSTREAM_%s__%s" $group $name | upper }}: {{ if kindIs "string" $value -}}
+{{ $value | quote }}
+{{- else if kindIs "slice" $value -}}
+{{ join "," $value | quote }}
+{{- else -}}
+{{ toJson $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "stepstream.kafkaFolder" -}}/etc/stepstream/kafka{{- end -}}
+
+{{/* Keys of kafkaSecret that are files, and the settings that name them. */}}
+{{- define "stepstream.kafkaFiles" -}}
+passwordKey: SASL_PASSWORD_FILE
+caKey: SSL_CA_LOCATION
+certificateKey: SSL_CERTIFICATE_LOCATION
+privateKeyKey: SSL_KEY_LOCATION
+privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
+{{- end -}}
+
+{{/* Environment of a container that uses kafkaSecret; takes root and secret (its name). */}}
+{{- define "stepstream.kafkaEnv" -}}
+{{- $secret := .secret -}}
+{{- $keys := .root.Values.kafkaSecret -}}
+{{- if $secret }}
+{{- with $keys.usernameKey }}
+- name: STEPSTREAM_KAFKA__SASL_USERNAME
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}
+{{- end }}
+{{- range $key, $setting := include "stepstream.kafkaFiles" . | fromYaml }}
+{{- with index $keys $key }}
+- name: STEPSTREAM_KAFKA__{{ $setting }}
+  value: {{ printf "%s/%s" (include "stepstream.kafkaFolder" $) . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The files of kafkaSecret, if it has any: a volume. */}}
+{{- define "stepstream.kafkaVolume" -}}
+{{- $keys := .root.Values.kafkaSecret -}}
+{{- $files := list -}}
+{{- range $key, $_ := include "stepstream.kafkaFiles" . | fromYaml -}}
+{{- with index $keys $key }}{{ $files = append $files . }}{{ end -}}
+{{- end -}}
+{{- if and .secret $files }}
+- name: kafka
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 0440
+    items:
+      {{- range $files | uniq }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* More consumers than partitions would be idle. */}}
+{{- define "stepstream.maxReplicas" -}}
+{{- $topics := .Values.settings.topics | default dict -}}
+{{- $partitions := mul (dig "partitions" 4 $topics) (len (dig "readings" (list "sensor-readings") $topics)) -}}
+{{- $most := .Values.autoscaling.maxReplicas | int | default ($partitions | int) -}}
+{{- if gt $most ($partitions | int) -}}
+{{- fail (printf "autoscaling.maxReplicas is %d, but the readings topics have %d partitions (settings.topics.partitions for each): more consumers would be idle" $most $partitions) -}}
+{{- end -}}
+{{- if lt $most (.Values.autoscaling.minReplicas | int) -}}
+{{- fail (printf "autoscaling.minReplicas is %d, above the %d consumers that may run at most (autoscaling.maxReplicas, settings.topics.partitions)" (.Values.autoscaling.minReplicas | int) $most) -}}
+{{- end -}}
+{{- $most -}}
+{{- end -}}

@@ -1,0 +1,61 @@
+"""The part of the chart's schema that follows from the product's settings.
+
+``python -m tests.helm.values_schema`` puts it into helm/stepstream/values.schema.json; everything
+else there is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from stepstream.settings import RESERVED_PROPERTIES, SECRET_PROPERTY, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "helm" / "stepstream" / "values.schema.json"
+CHART_DECIDES = {
+    ("kafka", "transactional_id"),  # it has to differ from pod to pod
+    ("model", "path"),  # `model` says where the file comes from
+    ("http", "address"),  # probes come from outside the pod
+}
+
+
+def settings_schema() -> dict[str, Any]:
+    """Schema of ``settings``: names, types and bounds as the product checks them."""
+    groups = {}
+    for group, info in Settings.model_fields.items():
+        assert info.annotation is not None
+        described = info.annotation.model_json_schema()
+        properties = {}
+        for name, field in described["properties"].items():
+            is_secret = "writeOnly" in json.dumps(field)
+            if (group, name) not in CHART_DECIDES and not is_secret:
+                properties[name] = {k: v for k, v in field.items() if k not in {"title", "unit"}}
+        groups[group] = {
+            "type": "object",
+            "description": described["description"],
+            "additionalProperties": False,
+            "properties": properties,
+        }
+    # They would lie in a ConfigMap for all to read.
+    refused = {
+        "anyOf": [{"enum": sorted(RESERVED_PROPERTIES)}, {"pattern": SECRET_PROPERTY.pattern}]
+    }
+    groups["kafka"]["properties"]["properties"]["propertyNames"] = {"not": refused}
+    # Without HTTP there are no probes.
+    groups["http"]["properties"]["port"]["minimum"] = 1
+    return {"type": "object", "additionalProperties": False, "properties": groups}
+
+
+def render_schema(text: str) -> str:
+    """The schema with its settings as they are now."""
+    schema = json.loads(text)
+    schema["properties"]["settings"] = settings_schema()
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(render_schema(SCHEMA.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{SCHEMA}\n")
