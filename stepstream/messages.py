@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from enum import StrEnum
-from itertools import chain
+from itertools import starmap
 from operator import attrgetter
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from stepstream.settings import ProcessingSettings
 
@@ -129,6 +131,9 @@ class _Batch(msgspec.Struct, gc=False):
 _decode_reading = msgspec.json.Decoder(_Reading).decode
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _columns_of = attrgetter(*FIELDS)
+_PLACES = [_Reading.__struct_fields__.index(name) for name in FIELDS]
+_NUMBERS = np.dtype([("numbers", np.float64, len(FIELDS)), ("has_id", np.bool_)])
+_pack_numbers = Struct(f"={len(FIELDS)}d?").pack
 _NOT_AS_EXPECTED = (msgspec.DecodeError, TypeError, RecursionError, UnicodeDecodeError)
 
 
@@ -151,7 +156,7 @@ class ReadingsDecoder:
         self,
         values: Sequence[bytes | None],
         device_ids: Sequence[str],
-        record_ms: Sequence[int],
+        record_ms: ArrayLike,
         now_us: int,
     ) -> Decoded:
         """Decode a batch of messages.
@@ -205,14 +210,14 @@ class ReadingsDecoder:
         self,
         message: NDArray[np.intp],
         columns: NDArray[np.float64],
-        record_ms: Sequence[int],
+        record_ms: ArrayLike,
         now_us: int,
         invalid: dict[int, InvalidMessage],
     ) -> Decoded:
         time_us = columns[0] * self._us
         untimed = np.flatnonzero(np.isnan(time_us))
         if len(untimed):
-            time_us[untimed] = np.array([record_ms[row] for row in message[untimed]]) * 1e3
+            time_us[untimed] = np.asarray(record_ms)[message[untimed]] * 1e3
         accel, gyro = columns[1:4], columns[4:7]
         if self._accel != 1.0:
             accel *= self._accel
@@ -257,8 +262,8 @@ def _decode_singles(
 
 def _single_columns(records: list[_Reading]) -> NDArray[np.float64]:
     """One row for each of `FIELDS`."""
-    flat = chain.from_iterable(map(_columns_of, records))
-    return np.fromiter(flat, np.float64, 7 * len(records)).reshape(-1, 7).T
+    packed = b"".join(starmap(_pack_numbers, map(astuple, records)))
+    return np.frombuffer(packed, _NUMBERS)["numbers"].T[_PLACES]
 
 
 def _merge(

@@ -7,8 +7,10 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from confluent_kafka import (
     OFFSET_BEGINNING,
     KafkaError,
@@ -20,6 +22,7 @@ from confluent_kafka import (
 from confluent_kafka import Consumer as KafkaConsumer
 
 from stepstream.detection import Model, default_model_path
+from stepstream.detection.windows import first_rows
 from stepstream.errors import StreamError
 from stepstream.streaming.clients import (
     consumer_properties,
@@ -362,13 +365,7 @@ class Consumer:
         )
 
     def _process(self, messages: list[Message]) -> None:
-        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                polled[message.topic(), message.partition()].append(message)
-            else:
-                self._on_message_error(message, error)
+        polled = self._by_partition(messages)
         taken: list[tuple[Partition, Sequence[Record]]] = [
             (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()
@@ -400,6 +397,26 @@ class Consumer:
                 if outputs.dead_letters and partition.limit.exceeded:
                     self._limit(partition)
         self._hold_back()
+
+    def _by_partition(self, messages: list[Message]) -> dict[tuple[Any, Any], list[Message]]:
+        """Messages of each topic and partition; errors among them are dealt with."""
+        errors = list(map(Message.error, messages))
+        if errors.count(None) < len(messages):
+            for message, error in zip(messages, errors, strict=True):
+                if error is not None:
+                    self._on_message_error(message, error)
+            messages = [m for m, error in zip(messages, errors, strict=True) if error is None]
+        # Messages of a partition come in long runs, so that only their ends are looked at singly.
+        place = np.fromiter(map(Message.partition, messages), np.intp, len(messages))
+        topics = self._settings.topics.readings
+        if len(topics) > 1:
+            topic = np.fromiter(map(topics.index, map(Message.topic, messages)), np.intp)
+            place = place * len(topics) + topic
+        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
+        for begin, end in pairwise([*first_rows(place).tolist(), len(messages)]):
+            name = messages[begin].topic(), messages[begin].partition()
+            polled[name] += messages[begin:end]
+        return polled
 
     def _limit(self, partition: Partition) -> None:
         """Keep a sender of rubbish from draining its partition into the dead letters."""

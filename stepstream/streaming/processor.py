@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ SWEEP_INTERVAL_MS = 1_000
 REPLAY_POINT_SHARE = 8
 """The replay point is computed again after messages have come for this share of the devices."""
 UNKNOWN = -1
+_SECOND = itemgetter(1)
 
 
 class Record(Protocol):
@@ -219,23 +221,24 @@ class Processor:
     def _take(
         self, partition: Partition, records: Sequence[Record], now_us: int, outputs: Outputs
     ) -> list[Readings]:
-        offsets = [record.offset() for record in records]
+        # A client's own methods as functions, called from C: a third of what calls in Python cost.
+        kind, count = type(records[0]), len(records)
+        offsets = np.fromiter(map(kind.offset, records), np.int64, count)
+        record_ms = np.fromiter(map(_SECOND, map(kind.timestamp, records)), np.int64, count)
+        keys, values = list(map(kind.key, records)), list(map(kind.value, records))
         replays = partition.is_replaying
-        partition.advance(offsets[-1] + 1)
-        partition.taken_since += len(records)
+        partition.advance(int(offsets[-1]) + 1)
+        partition.taken_since += count
         if replays:
             # As far as it matters, the clock is what it was when these were taken first.
             now_us = (partition.stream_ms + partition.replay_behind_ms) * 1000
             latest_ms = partition.replay_stream_ms
         else:
             latest_ms = now_us // 1000 + MAX_RECORD_AHEAD_MS
-        record_ms = [record.timestamp()[1] for record in records]
         stream_ms = _advance_stream_time(partition, record_ms, latest_ms)
         if stream_ms[0] >= partition.next_sweep_ms:
             self._sweep(partition, int(stream_ms[0]))
 
-        keys = [record.key() for record in records]
-        values = [record.value() for record in records]
         slots, ids, invalid = self._identify(partition, keys)
         decoded = self._decoder.decode(values, ids, record_ms, now_us)
         invalid = {**decoded.invalid, **invalid}
@@ -262,7 +265,7 @@ class Processor:
                 np.array(slots, np.intp)[message],
                 time_us,
                 axes,
-                np.array(offsets, np.int64)[message],
+                offsets[message],
                 stream_ms[message],
             )
         ]
@@ -373,11 +376,10 @@ def _offset(record: Record) -> int:
 
 
 def _advance_stream_time(
-    partition: Partition, record_ms: list[int], latest_ms: int
+    partition: Partition, record_ms: NDArray[np.int64], latest_ms: int
 ) -> NDArray[np.int64]:
     """Stream time at each message; record times later than ``latest_ms`` don't move it."""
-    times = np.array(record_ms, np.int64)
-    times[times > latest_ms] = 0
+    times = np.where(record_ms > latest_ms, 0, record_ms)
     times[0] = max(int(times[0]), partition.stream_ms)
     np.maximum.accumulate(times, out=times)
     partition.stream_ms = int(times[-1])
