@@ -249,21 +249,27 @@ class ReadingsDecoder:
         if len(untimed):
             time_us[untimed] = np.asarray(record_ms)[message[untimed]] * 1e3
         accel, gyro = columns[1:4], columns[4:7]
-        if self._accel != 1.0:
-            accel *= self._accel
         absent = np.isnan(gyro)
         if absent.any():
             gyro[:, absent.all(axis=0)] = 0.0
+        if self._accel != 1.0:
+            accel *= self._accel
         if self._gyro != 1.0:
             gyro *= self._gyro
+        latest_us = now_us + self._max_ahead_us
         # Comparisons with NaN, a gyroscope given in part, are false.
-        good = (
-            (np.abs(accel).max(axis=0, initial=0) <= MAX_ACCELERATION)
-            & (np.abs(gyro).max(axis=0, initial=0) <= MAX_ANGULAR_VELOCITY)
-            & (time_us >= 0)
-            & (time_us <= now_us + self._max_ahead_us)
-        )
-        if not good.all():
+        if len(message) and not (
+            np.abs(accel).max() <= MAX_ACCELERATION
+            and np.abs(gyro).max() <= MAX_ANGULAR_VELOCITY
+            and time_us.min() >= 0
+            and time_us.max() <= latest_us
+        ):
+            good = (
+                (np.abs(accel).max(axis=0) <= MAX_ACCELERATION)
+                & (np.abs(gyro).max(axis=0) <= MAX_ANGULAR_VELOCITY)
+                & (time_us >= 0)
+                & (time_us <= latest_us)
+            )
             for place in np.flatnonzero(~good):
                 row = int(message[place])
                 if row not in invalid:

@@ -78,6 +78,9 @@ class Detector:
             self._window_blocks + hops_ahead - 1,
             history_blocks,
         )
+        places = np.arange(self.windows.sample_blocks)[:, np.newaxis]
+        back = np.arange(self._window_blocks - 1, -1, -1)
+        self._ring_places = (places - back) % self.windows.sample_blocks
         self.horizon_us = (history_blocks + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
         self._capacity = 0
@@ -193,9 +196,8 @@ class Detector:
     ) -> Steps:
         """Run the model over the windows that end with these blocks; the steps they complete."""
         windows, metadata = self.windows, self.model.metadata
-        back = np.arange(self._window_blocks - 1, -1, -1)
-        rows = (block[:, np.newaxis] - back) % windows.sample_blocks
-        rows += slot[:, np.newaxis] * windows.sample_blocks
+        rows = self._ring_places.take(block % windows.sample_blocks, axis=0)
+        rows += (slot * windows.sample_blocks)[:, np.newaxis]
         blocks = windows.samples.reshape(-1, self._hop * CHANNELS)
         probabilities = self.model.predict(blocks, rows)
         given = block - self._delay_blocks

@@ -39,10 +39,11 @@ __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
 MAX_RECORD_AHEAD_MS = 60_000
 """A record time further ahead of the clock than this doesn't move stream time."""
 SWEEP_INTERVAL_MS = 1_000
-REPLAY_POINT_SHARE = 8
-"""The replay point is computed again after messages have come for this share of the devices."""
+REPLAY_POINT_READINGS = 4
+"""The replay point is computed again after so many readings a device."""
 UNKNOWN = -1
 _SECOND = itemgetter(1)
+_SLOT_AND_OFFSET = itemgetter(0, 1)
 
 
 class Record(Protocol):
@@ -209,7 +210,7 @@ class Processor:
                 )
             )
         # As often as it costs little beside the messages themselves; an older point is right too.
-        if partition.taken_since * REPLAY_POINT_SHARE >= len(partition.slots):
+        if partition.taken_since >= len(partition.slots) * REPLAY_POINT_READINGS:
             slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
             partition.replay_point = self.detector.windows.replay_point(
                 slots, partition.stream_ms
@@ -228,7 +229,6 @@ class Processor:
         keys, values = list(map(kind.key, records)), list(map(kind.value, records))
         replays = partition.is_replaying
         partition.advance(int(offsets[-1]) + 1)
-        partition.taken_since += count
         if replays:
             # As far as it matters, the clock is what it was when these were taken first.
             now_us = (partition.stream_ms + partition.replay_behind_ms) * 1000
@@ -245,6 +245,7 @@ class Processor:
         if UNKNOWN in slots:
             self._open_slots(partition, keys, ids, slots, invalid)
         message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
+        partition.taken_since += max(count, len(message))
         if invalid:
             if not replays:
                 for row in sorted(invalid):
@@ -354,21 +355,24 @@ class Processor:
         """Count steps and encode those that weren't counted before."""
         label = self._model.metadata.label
         rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
-        for (slot, offset), message_steps in groupby(rows, key=lambda row: row[:2]):
+        counted: set[int] = set()
+        for (slot, offset), message_steps in groupby(rows, key=_SLOT_AND_OFFSET):
             partition, device_id = self._partitions[slot], self._device_ids[slot]
             if offset < partition.publish_from:
                 continue
-            outputs = results[partition]
+            events, key = results[partition].events, self._keys[slot]
             found = [row for _, _, row in message_steps]
             counts = partition.ledger.count(device_id, offset, [end_us for _, end_us, *_ in found])
             for number, (row, count) in enumerate(zip(found, counts, strict=True)):
                 if count is not None:
                     name = event_id(partition.topic, partition.number, offset, number)
                     event = Event.of(device_id, count, *row, label, name)
-                    outputs.events.append((self._keys[slot], encode_event(event)))
-            if any(counts):
-                key, value = partition.ledger.record(device_id, now_ms)
-                outputs.state[key] = value
+                    events.append((key, encode_event(event)))
+                    counted.add(slot)
+        for slot in counted:
+            partition = self._partitions[slot]
+            key, value = partition.ledger.record(self._device_ids[slot], now_ms)
+            results[partition].state[key] = value
 
 
 def _offset(record: Record) -> int:
