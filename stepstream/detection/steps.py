@@ -29,6 +29,15 @@ class Found(NamedTuple):
     end_probability: NDArray[np.float32]
 
 
+_NONE = Found(
+    np.empty(0, np.intp),
+    np.empty(0, np.int64),
+    np.empty(0, np.int64),
+    np.empty(0, np.float32),
+    np.empty(0, np.float32),
+)
+
+
 class Probabilities:
     """The last probabilities of many devices, and the steps in them.
 
@@ -88,6 +97,8 @@ class Probabilities:
         rows = np.flatnonzero(
             (judged >= first_block) & (ends.max(axis=1, initial=0) >= self._model.end_threshold)
         )
+        if not len(rows):
+            return _NONE
         # Few of the blocks have an end in them; only these are looked at as a whole.
         near = self._gather(slot[rows], block[rows], first_block[rows], self._near_blocks)
         place, place_in = np.nonzero(self._ends_in_judged(near[:, :, END]))

@@ -224,11 +224,15 @@ class Processor:
     ) -> list[Readings]:
         # A client's own methods as functions, called from C: a third of what calls in Python cost.
         kind, count = type(records[0]), len(records)
-        offsets = np.fromiter(map(kind.offset, records), np.int64, count)
+        first, last = records[0].offset(), records[-1].offset()
+        if last - first == count - 1:  # they ascend
+            offsets = np.arange(first, last + 1)
+        else:
+            offsets = np.fromiter(map(kind.offset, records), np.int64, count)
         record_ms = np.fromiter(map(_SECOND, map(kind.timestamp, records)), np.int64, count)
         keys, values = list(map(kind.key, records)), list(map(kind.value, records))
         replays = partition.is_replaying
-        partition.advance(int(offsets[-1]) + 1)
+        partition.advance(last + 1)
         if replays:
             # As far as it matters, the clock is what it was when these were taken first.
             now_us = (partition.stream_ms + partition.replay_behind_ms) * 1000
@@ -263,7 +267,7 @@ class Processor:
             return []
         return [
             Readings(
-                np.array(slots, np.intp)[message],
+                np.fromiter(slots, np.intp, count)[message],
                 time_us,
                 axes,
                 offsets[message],
