@@ -139,6 +139,8 @@ class Consumer:
         self._planned: dict[Partition, bool] = {}
         """Partitions whose start is known; whether it is to be committed at once."""
         self._paused = False
+        self._is_behind = False
+        """Whether the last poll was as large as a poll may be: more waits, no need to linger."""
         self._closing = False
         self._last_turn_s = time.monotonic()
         with explain_kafka_errors("kafka settings"):
@@ -254,15 +256,18 @@ class Consumer:
     def _poll(self) -> list[Message]:
         """Messages that have arrived, in the order of each partition."""
         processing = self._settings.processing
+        most = processing.poll_max_messages
         first = self._kafka.poll(self._wait_s())
         self._raise_callback_error()
         if first is None:
+            self._is_behind = False
             return []
-        if processing.linger_ms and processing.poll_max_messages > 1:
+        if processing.linger_ms and most > 1 and not self._is_behind:
             time.sleep(processing.linger_ms / 1000)
-        rest = self._kafka.consume(processing.poll_max_messages - 1, 0)
+        messages = [first, *self._kafka.consume(most - 1, 0)]
         self._raise_callback_error()
-        return [first, *rest]
+        self._is_behind = len(messages) == most
+        return messages
 
     def _prepare_assigned(self) -> None:
         """Bring partitions that were assigned on their way to run, without waiting for it."""
@@ -400,19 +405,22 @@ class Consumer:
 
     def _by_partition(self, messages: list[Message]) -> dict[tuple[Any, Any], list[Message]]:
         """Messages of each topic and partition; errors among them are dealt with."""
-        errors = list(map(Message.error, messages))
+        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
+        if not messages:
+            return polled
+        kind = type(messages[0])
+        errors = list(map(kind.error, messages))
         if errors.count(None) < len(messages):
             for message, error in zip(messages, errors, strict=True):
                 if error is not None:
                     self._on_message_error(message, error)
             messages = [m for m, error in zip(messages, errors, strict=True) if error is None]
         # Messages of a partition come in long runs, so that only their ends are looked at singly.
-        place = np.fromiter(map(Message.partition, messages), np.intp, len(messages))
+        place = np.fromiter(map(kind.partition, messages), np.intp, len(messages))
         topics = self._settings.topics.readings
         if len(topics) > 1:
-            topic = np.fromiter(map(topics.index, map(Message.topic, messages)), np.intp)
+            topic = np.fromiter(map(topics.index, map(kind.topic, messages)), np.intp)
             place = place * len(topics) + topic
-        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
         for begin, end in pairwise([*first_rows(place).tolist(), len(messages)]):
             name = messages[begin].topic(), messages[begin].partition()
             polled[name] += messages[begin:end]
