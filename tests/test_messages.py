@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepstream.messages import (
@@ -265,6 +265,16 @@ def batches(draw: st.DrawFn) -> bytes:
     return begin + text + end
 
 
+PLAIN = b"{" + b",".join(b'"%s":[1]' % name for name in NAMES) + b"}"
+
+
+@example(PLAIN.replace(b"[1]", b"[[1]]", 1), None)
+@example(PLAIN.replace(b"[1]", b"1", 1), None)
+@example(PLAIN.replace(b"}", b',"accel_x":[2]}'), None)
+@example(PLAIN.replace(b"}", b',"accel_x":2}'), None)
+@example(PLAIN.replace(b"}", b',"device_id":"other"}'), None)
+@example(b"\xef\xbb\xbf" + PLAIN, None)
+@example(PLAIN + PLAIN, None)
 @given(batches(), st.none() | st.tuples(st.integers(0, 200), st.binary(max_size=1)))
 def test_plain_batches_are_decoded_as_a_close_look_would(
     value: bytes, replaced: tuple[int, bytes] | None
