@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepstream.messages import (
@@ -230,6 +231,69 @@ def test_device_ids_are_utf_8_of_up_to_256_bytes() -> None:
         with pytest.raises(InvalidMessage) as raised:
             decode_device_id(key)
         assert raised.value.code == expected
+
+
+USUAL_TEXTS = [b"1", b"-0", b"0.1e1", b"1E-3", b"9007199254740993", b"2.2250738585072011e-308"]
+ODD_TEXTS = [b"01", b"1.", b"NaN", b"1e400", b"true", b"null", b'"2"', b"[1]", b"[]", b"9" * 40]
+NAMES = [b"timestamp", b"accel_x", b"accel_y", b"accel_z", b"gyro_x", b"gyro_y", b"gyro_z"]
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> bytes:
+    """A batch's text, with up to three things in it that aren't as expected."""
+    size = draw(st.integers(0, 3))
+    numbers = st.sampled_from(USUAL_TEXTS) | st.floats(-99, 99).map(lambda x: repr(x).encode())
+    arrays = st.lists(numbers, min_size=size, max_size=size)
+    members = {name: draw(arrays) for name in NAMES[: draw(st.sampled_from([7, 7, 4, 5]))]}
+    texts = [(name, b"[" + b", ".join(array) + b"]") for name, array in members.items()]
+    if draw(st.booleans()):
+        texts.insert(0, (b"device_id", b'"phone"'))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from([*NAMES, b"device_id", b"extra", rb"accel\u005fx"]))
+        odd = draw(
+            st.sampled_from([*ODD_TEXTS, b'"other"', rb'"ph\u006fne"', rb'"\ud800"', b'"phone"'])
+            | st.sampled_from(ODD_TEXTS).map(lambda x: b"[" + x + b"]")
+            | arrays.map(lambda array: b"[" + b",".join(array) + b"]")
+        )
+        place = draw(st.integers(0, len(texts)))
+        texts[place : place + 1] = [(name, odd)]
+    text = b"{" + b",".join(b'"%s":%s' % pair for pair in texts) + b"}"
+    begin = draw(st.sampled_from([b"", b"", b" ", b"\xef\xbb\xbf", b"["]))
+    end = draw(st.sampled_from([b"", b"", b"\n", b",{}", b"{}", b"]", b"\0"]))
+    return begin + text + end
+
+
+PLAIN = b"{" + b",".join(b'"%s":[1]' % name for name in NAMES) + b"}"
+
+
+@example(PLAIN.replace(b"[1]", b"[[1]]", 1), None)
+@example(PLAIN.replace(b"[1]", b"1", 1), None)
+@example(PLAIN.replace(b"}", b',"accel_x":[2]}'), None)
+@example(PLAIN.replace(b"}", b',"accel_x":2}'), None)
+@example(PLAIN.replace(b"}", b',"device_id":"other"}'), None)
+@example(b"\xef\xbb\xbf" + PLAIN, None)
+@example(PLAIN + PLAIN, None)
+@given(batches(), st.none() | st.tuples(st.integers(0, 200), st.binary(max_size=1)))
+def test_plain_batches_are_decoded_as_a_close_look_would(
+    value: bytes, replaced: tuple[int, bytes] | None
+) -> None:
+    if replaced:
+        value = value[: replaced[0]] + replaced[1] + value[replaced[0] + 1 :]
+    decoded = decode(value)
+    with patch.object(ReadingsDecoder, "_decode_plain_batch", lambda *_: None):
+        expected = decode(value)
+    for column, wanted in zip(decoded[:3], expected[:3], strict=True):
+        np.testing.assert_array_equal(column, wanted)
+    assert {row: str(error) for row, error in decoded.invalid.items()} == {
+        row: str(error) for row, error in expected.invalid.items()
+    }
+
+
+def test_the_usual_batch_needs_no_close_look() -> None:
+    for gyro in ({}, {"gyro_x": None, "gyro_y": None, "gyro_z": None}):
+        value = encode(batch(2, device_id="phone", **gyro))
+        with patch("stepstream.messages._decode_batch", side_effect=AssertionError):
+            assert len(decode(value).message) == 2
 
 
 def test_an_event_has_the_fields_of_the_contract_in_their_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,9 @@ from stepstream.web.server import Server
 __all__ = ["Run"]
 
 logger = logging.getLogger(__name__)
+
+GC_THRESHOLD = 100_000
+"""Objects that are made, and not yet freed, before the garbage collector looks at them."""
 
 
 class Run(Settings):
@@ -37,6 +41,7 @@ class Run(Settings):
                 "model": consumer.model.metadata.label,
             },
         )
+        _spare_the_garbage_collector()
         try:
             with Server(self, consumer):
                 consumer.run()
@@ -49,6 +54,16 @@ class Run(Settings):
         if consumer.has_open_calls:
             _leave(0)
         return 0
+
+
+def _spare_the_garbage_collector() -> None:
+    """Look for reference cycles once in many polls; otherwise each poll sets it off several times.
+
+    It finds none among messages, and to look is a third of what taking them costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def _leave(exit_code: int) -> NoReturn:

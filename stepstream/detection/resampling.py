@@ -47,10 +47,13 @@ def resample(
         Distance of the grid's points.
     """
     row, place = expand_spans(previous_us // period_us + 1, time_us // period_us)
-    since = (place * period_us - previous_us[row]).astype(np.float32)
+    since = (place * period_us - previous_us.take(row)).astype(np.float32)
     span = (time_us - previous_us).astype(np.float32)
-    before = previous_axes[row]
-    values = before + (axes[row] - before) * (since / span[row])[:, np.newaxis]
+    before = previous_axes.take(row, axis=0)
+    values = axes.take(row, axis=0)
+    values -= before
+    values *= (since / span.take(row))[:, np.newaxis]
+    values += before
     return Samples(row, place, values)
 
 
@@ -68,8 +71,7 @@ def expand_spans(
     """
     count = np.maximum(last - first + 1, 0)
     row = np.repeat(np.arange(len(count)), count)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    return row, first[row] + nth
+    return row, np.arange(len(row)) + (first + count - np.cumsum(count)).take(row)
 
 
 def scale_channels(
@@ -88,10 +90,10 @@ def scale_channels(
     -------
     (n, 8) float32
     """
-    channels = np.empty((len(axes), 8), np.float32)
-    np.divide(axes[:, :3], np.float32(accel_scale), out=channels[:, :3])
-    np.divide(axes[:, 3:], np.float32(gyro_scale), out=channels[:, 3:6])
-    for sensor, magnitude in ((channels[:, :3], 6), (channels[:, 3:6], 7)):
-        x, y, z = sensor[:, 0], sensor[:, 1], sensor[:, 2]
-        np.sqrt(x * x + y * y + z * z, out=channels[:, magnitude])
-    return channels
+    channels = np.empty((8, len(axes)), np.float32)
+    np.divide(axes[:, :3].T, np.float32(accel_scale), out=channels[:3])
+    np.divide(axes[:, 3:].T, np.float32(gyro_scale), out=channels[3:6])
+    for sensor, magnitude in ((channels[:3], 6), (channels[3:6], 7)):
+        x, y, z = sensor
+        np.sqrt(x * x + y * y + z * z, out=channels[magnitude])
+    return np.ascontiguousarray(channels.T)

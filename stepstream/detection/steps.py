@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +29,15 @@ class Found(NamedTuple):
     end_probability: NDArray[np.float32]
 
 
+_NONE = Found(
+    np.empty(0, np.intp),
+    np.empty(0, np.int64),
+    np.empty(0, np.int64),
+    np.empty(0, np.float32),
+    np.empty(0, np.float32),
+)
+
+
 class Probabilities:
     """The last probabilities of many devices, and the steps in them.
 
@@ -52,6 +60,7 @@ class Probabilities:
         self._hop = metadata.hop
         self.lookback_blocks = -(-(metadata.longest_step + metadata.refractory) // metadata.hop)
         """Blocks before that of an end on which the end and its start can depend."""
+        self._near_blocks = -(-metadata.refractory // metadata.hop)
         self._blocks = self.lookback_blocks + 1 + blocks_ahead
         # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
         self._ring = np.empty((0, self._blocks, metadata.hop, 2), np.float16)
@@ -84,47 +93,51 @@ class Probabilities:
         """
         self._ring[slot, block % self._blocks] = probabilities
         judged = block - 1
-        ends = self._ring[slot, judged % self._blocks, :, END]
-        hopeful = np.flatnonzero(
-            (judged >= first_block) & (ends.max(axis=1) >= self._model.end_threshold)
+        ends = self._ring[slot, judged % self._blocks, :, END].astype(np.float32)
+        rows = np.flatnonzero(
+            (judged >= first_block) & (ends.max(axis=1, initial=0) >= self._model.end_threshold)
         )
-        steps = self._pair(self._gather(slot[hopeful], block[hopeful], first_block[hopeful]))
-        origin = (judged[hopeful[steps.row]] - self.lookback_blocks) * self._hop
-        return Found(
-            hopeful[steps.row],
-            origin + steps.start,
-            origin + steps.end,
-            steps.start_probability,
-            steps.end_probability,
-        )
+        if not len(rows):
+            return _NONE
+        # Few of the blocks have an end in them; only these are looked at as a whole.
+        near = self._gather(slot[rows], block[rows], first_block[rows], self._near_blocks)
+        place, place_in = np.nonzero(self._ends_in_judged(near[:, :, END]))
+        rows = rows[place]
+        whole = self._gather(slot[rows], block[rows], first_block[rows], self.lookback_blocks)
+        steps = self._pair(whole, place_in + self.lookback_blocks * self._hop)
+        rows = rows[steps.row]
+        origin = (judged[rows] - self.lookback_blocks) * self._hop
+        return steps._replace(row=rows, start=origin + steps.start, end=origin + steps.end)
 
     def _gather(
-        self, slot: NDArray[np.intp], block: NDArray[np.int64], first_block: NDArray[np.int64]
+        self,
+        slot: NDArray[np.intp],
+        block: NDArray[np.int64],
+        first_block: NDArray[np.int64],
+        back: int,
     ) -> NDArray[np.float32]:
-        """What the block before each given one rests on: (n, samples, 2), oldest first.
+        """``back`` blocks, the one before each given one, and that one: (n, samples, 2).
 
-        Samples that the window never gave count as 0.
+        Oldest first; samples that the window never gave count as 0.
         """
-        blocks = block[:, np.newaxis] - np.arange(self.lookback_blocks + 1, -1, -1)
+        blocks = block[:, np.newaxis] - np.arange(back + 1, -1, -1)
         gathered = self._ring[slot[:, np.newaxis], blocks % self._blocks].astype(np.float32)
         gathered[blocks < first_block[:, np.newaxis]] = 0
         samples: NDArray[np.float32] = gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
         return samples
 
+    def _ends_in_judged(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
+        judged = self._near_blocks * self._hop
+        return self._find_ends(near)[:, judged : judged + self._hop]
+
     def _find_ends(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
         model = self._model
         return find_peaks(probabilities, model.end_threshold, model.refractory, model.settling)
 
-    def _pair(self, probabilities: NDArray[np.float32]) -> Found:
-        """The steps that end in the judged block; places are counted from the first sample."""
+    def _pair(self, probabilities: NDArray[np.float32], end: NDArray[np.intp]) -> Found:
+        """The steps that end at the sample ``end`` of each row; places within the rows."""
         model = self._model
-        judged = self.lookback_blocks * self._hop
-        # Few of the blocks have an end in them; only these are looked at as a whole.
-        near = probabilities[:, judged - model.refractory :, END]
-        ends = self._find_ends(near)[:, model.refractory : model.refractory + self._hop]
-        row, place = np.nonzero(ends)
-        end = place + judged
-        peaks = self._find_ends(probabilities[row, :, END])
+        peaks = self._find_ends(probabilities[:, :, END])
         samples = np.arange(probabilities.shape[1])
         before = (
             peaks
@@ -139,10 +152,10 @@ class Probabilities:
         allowed = (samples > after[:, np.newaxis]) & (
             samples <= (end - model.shortest_step)[:, np.newaxis]
         )
-        starts = np.where(allowed, probabilities[row, :, START], -1)
-        start = starts.argmax(axis=1) if len(row) else np.empty(0, np.intp)
-        paired = starts[np.arange(len(row)), start] >= model.start_threshold
-        row, start, end = row[paired], start[paired], end[paired]
+        starts = np.where(allowed, probabilities[:, :, START], -1)
+        start = starts.argmax(axis=1)
+        row = np.flatnonzero(starts[np.arange(len(end)), start] >= model.start_threshold)
+        start, end = start[row], end[row]
         return Found(
             row, start, end, probabilities[row, start, START], probabilities[row, end, END]
         )
@@ -166,11 +179,22 @@ def find_peaks(
     -------
     (n, m) bool
     """
-    padded = np.pad(values, ((0, 0), (before, after)))
-    width = values.shape[1]
-    highest_before = sliding_window_view(padded[:, : before + width - 1], before, axis=1).max(2)
-    highest_after = sliding_window_view(padded[:, before + 1 :], after, axis=1).max(2)
+    count, width = values.shape
+    padded = np.zeros((count, before + width + after), np.float32)
+    padded[:, before : before + width] = values
+    highest_before = _sliding_max(padded[:, : before + width - 1], before)
+    highest_after = _sliding_max(padded[:, before + 1 :], after)
     peaks: NDArray[np.bool_] = (
         (values >= threshold) & (values > highest_before) & (values >= highest_after)
     )
     return peaks
+
+
+def _sliding_max(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Maximum of each ``width`` neighbours in a row, by doubling how many are covered."""
+    covered = 1
+    while covered < width:
+        step = min(covered, width - covered)
+        values = np.maximum(values[:, :-step], values[:, step:])
+        covered += step
+    return values

@@ -7,8 +7,10 @@ import time
 from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
 from confluent_kafka import (
     OFFSET_BEGINNING,
     KafkaError,
@@ -20,6 +22,7 @@ from confluent_kafka import (
 from confluent_kafka import Consumer as KafkaConsumer
 
 from stepstream.detection import Model, default_model_path
+from stepstream.detection.windows import first_rows
 from stepstream.errors import StreamError
 from stepstream.streaming.client_statistics import ClientStatistics
 from stepstream.streaming.clients import (
@@ -120,6 +123,8 @@ class Consumer:
         self._planned: dict[Partition, bool] = {}
         """Partitions whose start is known; whether it is to be committed at once."""
         self._paused = False
+        self._is_behind = False
+        """Whether the last poll was as large as a poll may be: more waits, no need to linger."""
         self._closing = False
         self._last_turn_s = time.monotonic()
         with explain_kafka_errors("kafka settings"):
@@ -327,15 +332,18 @@ class Consumer:
     def _poll(self) -> list[Message]:
         """Messages that have arrived, in the order of each partition."""
         processing = self._settings.processing
+        most = processing.poll_max_messages
         first = self._kafka.poll(self._wait_s())
         self._raise_callback_error()
         if first is None:
+            self._is_behind = False
             return []
-        if processing.linger_ms and processing.poll_max_messages > 1:
+        if processing.linger_ms and most > 1 and not self._is_behind:
             time.sleep(processing.linger_ms / 1000)
-        rest = self._kafka.consume(processing.poll_max_messages - 1, 0)
+        messages = [first, *self._kafka.consume(most - 1, 0)]
         self._raise_callback_error()
-        return [first, *rest]
+        self._is_behind = len(messages) == most
+        return messages
 
     def _prepare_assigned(self) -> None:
         """Bring partitions that were assigned on their way to run, without waiting for it."""
@@ -442,13 +450,7 @@ class Consumer:
         )
 
     def _process(self, messages: list[Message]) -> None:
-        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                polled[message.topic(), message.partition()].append(message)
-            else:
-                self._on_message_error(message, error)
+        polled = self._by_partition(messages)
         taken: list[tuple[Partition, Sequence[Record]]] = [
             (partition, cast("Sequence[Record]", records))
             for name, records in polled.items()
@@ -484,6 +486,29 @@ class Consumer:
             for watcher in self.watchers:
                 watcher(results)
         self._hold_back()
+
+    def _by_partition(self, messages: list[Message]) -> dict[tuple[Any, Any], list[Message]]:
+        """Messages of each topic and partition; errors among them are dealt with."""
+        polled: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
+        if not messages:
+            return polled
+        kind = type(messages[0])
+        errors = list(map(kind.error, messages))
+        if errors.count(None) < len(messages):
+            for message, error in zip(messages, errors, strict=True):
+                if error is not None:
+                    self._on_message_error(message, error)
+            messages = [m for m, error in zip(messages, errors, strict=True) if error is None]
+        # Messages of a partition come in long runs, so that only their ends are looked at singly.
+        place = np.fromiter(map(kind.partition, messages), np.intp, len(messages))
+        topics = self._settings.topics.readings
+        if len(topics) > 1:
+            topic = np.fromiter(map(topics.index, map(kind.topic, messages)), np.intp)
+            place = place * len(topics) + topic
+        for begin, end in pairwise([*first_rows(place).tolist(), len(messages)]):
+            name = messages[begin].topic(), messages[begin].partition()
+            polled[name] += messages[begin:end]
+        return polled
 
     def _limit(self, partition: Partition) -> None:
         """Keep a sender of rubbish from draining its partition into the dead letters."""

@@ -87,7 +87,7 @@ class Partition:
         self.replay_point = (0, 0)
         """Oldest offset that a window needs, and stream time there, when last computed."""
         self.taken_since = 0
-        """Messages taken since then."""
+        """Readings taken since then, or messages without any."""
         self.next_sweep_ms = 0
         """Stream time from which idle devices are looked for again."""
         self.end_offset = -1

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -39,9 +40,11 @@ __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
 MAX_RECORD_AHEAD_MS = 60_000
 """A record time further ahead of the clock than this doesn't move stream time."""
 SWEEP_INTERVAL_MS = 1_000
-REPLAY_POINT_SHARE = 8
-"""The replay point is computed again after messages have come for this share of the devices."""
+REPLAY_POINT_READINGS = 4
+"""The replay point is computed again after so many readings a device."""
 UNKNOWN = -1
+_SECOND = itemgetter(1)
+_SLOT_AND_OFFSET = itemgetter(0, 1)
 
 
 class Record(Protocol):
@@ -231,7 +234,7 @@ class Processor:
                 )
             )
         # As often as it costs little beside the messages themselves; an older point is right too.
-        if partition.taken_since * REPLAY_POINT_SHARE >= len(partition.slots):
+        if partition.taken_since >= len(partition.slots) * REPLAY_POINT_READINGS:
             slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
             partition.replay_point = self.detector.windows.replay_point(
                 slots, partition.stream_ms
@@ -243,29 +246,34 @@ class Processor:
     def _take(
         self, partition: Partition, records: Sequence[Record], now_us: int, outputs: Outputs
     ) -> list[Readings]:
-        offsets = [record.offset() for record in records]
+        # A client's own methods as functions, called from C: a third of what calls in Python cost.
+        kind, count = type(records[0]), len(records)
+        first, last = records[0].offset(), records[-1].offset()
+        if last - first == count - 1:  # they ascend
+            offsets = np.arange(first, last + 1)
+        else:
+            offsets = np.fromiter(map(kind.offset, records), np.int64, count)
+        record_ms = np.fromiter(map(_SECOND, map(kind.timestamp, records)), np.int64, count)
+        keys, values = list(map(kind.key, records)), list(map(kind.value, records))
         replays = partition.is_replaying
-        partition.advance(offsets[-1] + 1)
-        partition.taken_since += len(records)
+        partition.advance(last + 1)
         if replays:
             # As far as it matters, the clock is what it was when these were taken first.
             now_us = (partition.stream_ms + partition.replay_behind_ms) * 1000
             latest_ms = partition.replay_stream_ms
         else:
             latest_ms = now_us // 1000 + MAX_RECORD_AHEAD_MS
-        record_ms = [record.timestamp()[1] for record in records]
         stream_ms = _advance_stream_time(partition, record_ms, latest_ms)
         if stream_ms[0] >= partition.next_sweep_ms:
             self._sweep(partition, int(stream_ms[0]))
 
-        keys = [record.key() for record in records]
-        values = [record.value() for record in records]
         slots, ids, invalid = self._identify(partition, keys)
         decoded = self._decoder.decode(values, ids, record_ms, now_us)
         invalid = {**decoded.invalid, **invalid}
         if UNKNOWN in slots:
             self._open_slots(partition, keys, ids, slots, invalid)
         message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
+        partition.taken_since += max(count, len(message))
         if invalid:
             if not replays:
                 for row in sorted(invalid):
@@ -286,10 +294,10 @@ class Processor:
             return []
         return [
             Readings(
-                np.array(slots, np.intp)[message],
+                np.fromiter(slots, np.intp, count)[message],
                 time_us,
                 axes,
-                np.array(offsets, np.int64)[message],
+                offsets[message],
                 stream_ms[message],
             )
         ]
@@ -379,21 +387,24 @@ class Processor:
         """Count steps and encode those that weren't counted before."""
         label = self._model.metadata.label
         rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
-        for (slot, offset), message_steps in groupby(rows, key=lambda row: row[:2]):
+        counted: set[int] = set()
+        for (slot, offset), message_steps in groupby(rows, key=_SLOT_AND_OFFSET):
             partition, device_id = self._partitions[slot], self._device_ids[slot]
             if offset < partition.publish_from:
                 continue
-            outputs = results[partition]
+            events, key = results[partition].events, self._keys[slot]
             found = [row for _, _, row in message_steps]
             counts = partition.ledger.count(device_id, offset, [end_us for _, end_us, *_ in found])
             for number, (row, count) in enumerate(zip(found, counts, strict=True)):
                 if count is not None:
                     name = event_id(partition.topic, partition.number, offset, number)
                     event = Event.of(device_id, count, *row, label, name)
-                    outputs.events.append((self._keys[slot], encode_event(event)))
-            if any(counts):
-                key, value = partition.ledger.record(device_id, now_ms)
-                outputs.state[key] = value
+                    events.append((key, encode_event(event)))
+                    counted.add(slot)
+        for slot in counted:
+            partition = self._partitions[slot]
+            key, value = partition.ledger.record(self._device_ids[slot], now_ms)
+            results[partition].state[key] = value
 
 
 class TimedModel(Model):
@@ -428,11 +439,10 @@ def _offset(record: Record) -> int:
 
 
 def _advance_stream_time(
-    partition: Partition, record_ms: list[int], latest_ms: int
+    partition: Partition, record_ms: NDArray[np.int64], latest_ms: int
 ) -> NDArray[np.int64]:
     """Stream time at each message; record times later than ``latest_ms`` don't move it."""
-    times = np.array(record_ms, np.int64)
-    times[times > latest_ms] = 0
+    times = np.where(record_ms > latest_ms, 0, record_ms)
     times[0] = max(int(times[0]), partition.stream_ms)
     np.maximum.accumulate(times, out=times)
     partition.stream_ms = int(times[-1])
