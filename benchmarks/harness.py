@@ -1,30 +1,35 @@
-"""What the benchmarks share: a broker, topics full of readings, processes and their cost."""
+"""What the benchmarks share: a broker, processes and their cost, results."""
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-from stepstream.simulation.fleet import Device, messages
-from stepstream.simulation.walkers import Walker
-from tests.kafka.broker import Broker
-from tests.kafka.builders import TopicSet, wait_until
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tests.kafka.broker import POM, Broker
+from tests.kafka.builders import NOT_YET, TopicSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-RATE_HZ = 80
-PEOPLE = 25
-PARTITIONS = 4
-DEADLINE_S = 300.0
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results"
+DEADLINE_S = 900.0
+SAMPLE_S = 0.05
+TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -43,57 +48,186 @@ def running_broker() -> Iterator[str]:
             broker.kill()
 
 
-def load_readings(topics: TopicSet, devices: int, seconds: float, batch: int) -> int:
-    """Fill the readings topic; the number of messages.
+class Process:
+    """A program under measurement; what it writes goes to a file."""
 
-    A few people are simulated and each is copied under many ids, which costs less.
-    """
-    fleet = [Device(f"{n}", Walker(n, RATE_HZ)) for n in range(PEOPLE)]
-    epoch_s = int(time.time() - seconds) - 60
-    copies = devices // PEOPLE
-    count = 0
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="stepstream-bench-"))
+        self._log = folder / "log"
+        self.began_s = time.monotonic()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment, "BENCH_FOLDER": str(folder)},
+                cwd=folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
-    def copied() -> Iterator[tuple[bytes, bytes]]:
-        nonlocal count
-        for message in messages(fleet, epoch_s, seconds, batch=batch):
-            own = b'"device_id":"' + message.key + b'"'
-            for copy in range(copies):
-                key = b"device-%s-%d" % (message.key, copy)
-                count += 1
-                yield key, message.value.replace(own, b'"device_id":"' + key + b'"', 1)
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
-    topics.produce(copied())
-    return count
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / TICKS_S
+
+    @property
+    def resident_mib(self) -> float:
+        """Its memory now."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def check(self) -> None:
+        """Raise if it has ended."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
+
+    def end(self, number: int | None = signal.SIGTERM) -> tuple[float, float]:
+        """Ask it to end, or wait until it does; CPU seconds and peak memory in MiB."""
+        if number is not None:
+            self._process.send_signal(number)
+        _, status, usage = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        # A JVM that ends by SIGTERM says so.
+        if self._process.returncode not in {0, 128 + signal.SIGTERM, -signal.SIGTERM}:
+            raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
+        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Progress:
+    """How many messages a group has committed."""
+
+    def __init__(self, topics: TopicSet) -> None:
+        self._consumer = Consumer({"bootstrap.servers": topics.bootstrap, "group.id": topics.group})
+        self._asked = [TopicPartition(topics.readings, p) for p in range(topics.partitions)]
+
+    def total(self) -> int:
+        """All partitions together; the topic begins at 0."""
+        try:
+            found = self._consumer.committed(self._asked, 10)
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_YET:
+                raise
+            return 0
+        return sum(max(0, tp.offset) for tp in found)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one process did and cost: seconds of CPU, mebibytes at the peak."""
+    """What one process did and cost.
+
+    Attributes
+    ----------
+    cpu_s, peak_mib
+        From beginning to end, as the kernel counts them.
+    wall_s
+        Until everything was committed.
+    samples
+        Seconds since the start, messages committed, seconds of CPU; at equal steps.
+    """
 
     cpu_s: float
     wall_s: float
     peak_mib: float
+    samples: list[tuple[float, int, float]] = field(default_factory=list)
+
+    def cpu_at(self, messages: int) -> float:
+        """Seconds of CPU when this many messages were committed, interpolated."""
+        before = (0.0, 0, 0.0)
+        for sample in self.samples:
+            if sample[1] >= messages:
+                share = (messages - before[1]) / (sample[1] - before[1])
+                return before[2] + share * (sample[2] - before[2])
+            before = sample
+        raise ValueError(f"{messages} messages were never committed")
 
 
-def run_consumer(topics: TopicSet, module: str) -> Run:
-    """Run a consumer as a new group until it has committed the whole topic, then end it."""
-    topics = replace(topics, group=f"bench-{uuid.uuid4().hex[:8]}")
-    environment = {**os.environ, **topics.environment(), "STEPSTREAM_LOGGING__LEVEL": "warning"}
-    environment["STEPSTREAM_KAFKA__TRANSACTIONAL_ID"] = topics.group
-    arguments = [sys.executable, "-m", module, *(["run"] if module == "stepstream" else [])]
-    begin_s = time.monotonic()
-    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        wait_until("a member", lambda: topics.describe_group().members, DEADLINE_S)
-        topics.wait_consumed(DEADLINE_S)
-        wall_s = time.monotonic() - begin_s
-        process.terminate()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise RuntimeError(f"{module} ended with {process.returncode}")
-    return Run(usage.ru_utime + usage.ru_stime, wall_s, usage.ru_maxrss / 1024)
+def run_to_end(
+    command: Sequence[str], environment: Mapping[str, str], topics: TopicSet, messages: int | None
+) -> Run:
+    """Run a consumer until it has committed all messages, then end it.
+
+    Without a number of messages, wait until it ends by itself.
+    """
+    samples: list[tuple[float, int, float]] = []
+    if messages is None:
+        with Process(command, environment) as process:
+            cpu_s, peak_mib = process.end(None)
+            return Run(cpu_s, time.monotonic() - process.began_s, peak_mib)
+    with Process(command, environment) as process, Progress(topics) as progress:
+        while True:
+            process.check()
+            total, cpu_s = progress.total(), process.cpu_s
+            now_s = time.monotonic() - process.began_s
+            if not samples or total > samples[-1][1]:
+                samples.append((now_s, total, cpu_s))
+            if total >= messages:
+                break
+            if now_s > DEADLINE_S:
+                raise RuntimeError(f"{total} of {messages} messages in {DEADLINE_S:.0f} s")
+            time.sleep(SAMPLE_S)
+        cpu_s, peak_mib = process.end()
+    return Run(cpu_s, now_s, peak_mib, samples)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest of some figures."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    cpu = next(
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    )
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    kafka = POM.read_text(encoding="utf-8").partition("<artifactId>kafka_2.13</artifactId>")[2]
+    return {
+        "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "cpu": f"{cpu}, {os.cpu_count()} cores",
+        "memory": f"{pages:.0f} GiB",
+        "load": f"{os.getloadavg()[0]:.1f} at the end",
+        "python": platform.python_version(),
+        "java": java.split('"')[1],
+        "kafka": kafka.partition("<version>")[2].partition("</version>")[0],
+        **{name: version(name) for name in ("confluent-kafka", "ai-edge-litert", "numpy")},
+    }
+
+
+def save(name: str, results: Mapping[str, Any], folder: Path = RESULTS) -> None:
+    """Write results, with the machine and the command, for `benchmarks.report`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = f"python -m {__spec_name()} {' '.join(sys.argv[1:])}".strip()
+    content = {"command": command, "machine": machine(), **results}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def __spec_name() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else Path(sys.argv[0]).stem
