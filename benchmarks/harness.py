@@ -83,10 +83,16 @@ class Process:
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended; what it used can still be asked for by `end`."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is None
+
     def check(self) -> None:
         """Raise if it has ended."""
-        if self._process.poll() is not None:
-            raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
+        if not self.is_alive:
+            raise RuntimeError(f"ended early:\n{self._tail()}")
 
     def end(self, number: int | None = signal.SIGTERM) -> tuple[float, float]:
         """Ask it to end, or wait until it does; CPU seconds and peak memory in MiB."""
@@ -99,8 +105,13 @@ class Process:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
         return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
+        return self.output[-4000:]
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +139,11 @@ class Progress:
             return 0
         return sum(max(0, tp.offset) for tp in found)
 
+    def sent(self) -> int:
+        """How many messages are there."""
+        ends = [self._consumer.get_watermark_offsets(tp, 10, cached=False) for tp in self._asked]
+        return sum(end for _, end in ends)
+
     def __enter__(self) -> Self:
         return self
 
@@ -145,6 +161,8 @@ class Run:
         From beginning to end, as the kernel counts them.
     wall_s
         Until everything was committed.
+    resident_mib
+        Memory then.
     samples
         Seconds since the start, messages committed, seconds of CPU; at equal steps.
     """
@@ -152,6 +170,7 @@ class Run:
     cpu_s: float
     wall_s: float
     peak_mib: float
+    resident_mib: float = 0.0
     samples: list[tuple[float, int, float]] = field(default_factory=list)
 
     def cpu_at(self, messages: int) -> float:
@@ -189,8 +208,9 @@ def run_to_end(
             if now_s > DEADLINE_S:
                 raise RuntimeError(f"{total} of {messages} messages in {DEADLINE_S:.0f} s")
             time.sleep(SAMPLE_S)
+        resident_mib = process.resident_mib
         cpu_s, peak_mib = process.end()
-    return Run(cpu_s, now_s, peak_mib, samples)
+    return Run(cpu_s, now_s, peak_mib, resident_mib, samples)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

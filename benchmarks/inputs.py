@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from confluent_kafka import Producer
@@ -16,6 +16,7 @@ from stepstream.detection import Model, default_model_path, detect_series
 from stepstream.recordings import Recording, read_recording
 from stepstream.simulation.fleet import Device, Player, messages
 from stepstream.simulation.walkers import Walker
+from stepstream.streaming.topics import create_topics
 from tests.kafka.builders import TopicSet
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ RATE_HZ = 80
 """Of the recordings."""
 PEOPLE = 25
 """Signals; each is copied under many ids, which costs less than as many signals."""
-BEGIN_S = 20
+REUSE_S = 20
 """A recording that serves twice begins this much later the second time."""
 PARTITIONS = 4
 CHUNK = 1_000
-QUEUED = 400_000
-"""Messages that may wait in the producer."""
+QUEUED_BYTES = 200_000_000
+"""Least that may wait in the producer."""
 TIMEOUT_S = 120
 
 
@@ -66,11 +67,14 @@ class Fleet:
         How long each sends.
     rate_hz
         Readings a second of each; recordings have 80, others are simulated.
+    begin_s
+        How much of the signals comes before.
     """
 
     devices: int
     seconds: float
     rate_hz: float = RATE_HZ
+    begin_s: float = 0.0
 
     @property
     def readings(self) -> int:
@@ -95,12 +99,16 @@ class Fleet:
     def _signal(self, number: int) -> Recording:
         files = recordings() if self.rate_hz == RATE_HZ else []
         if not files:
-            time_s, axes = Walker(number, self.rate_hz).read(self.seconds)
+            walker = Walker(number, self.rate_hz)
+            walker.read(self.begin_s)
+            time_s, axes = walker.read(self.begin_s + self.seconds)
             return Recording(f"{number}", time_s, axes.round(5))
         axes = read_recording(files[number % len(files)], RATE_HZ).axes
         count = round(self.seconds * RATE_HZ)
-        rows = (number // len(files) * BEGIN_S * RATE_HZ + np.arange(count)) % len(axes)
-        return Recording(f"{number}", np.arange(count) / RATE_HZ, axes[rows])
+        places = round(self.begin_s * RATE_HZ) + np.arange(count)
+        rows = (places + number // len(files) * REUSE_S * RATE_HZ) % len(axes)
+        # Devices don't take their readings at the same moments.
+        return Recording(f"{number}", (places + number / PEOPLE) / RATE_HZ, axes[rows])
 
     def steps(self) -> set[tuple[str, int]]:
         """What is to be found: device, and end of the step in microseconds after the epoch."""
@@ -115,13 +123,17 @@ class Fleet:
 
     def messages(self, epoch_s: int, batch: int = 1) -> Iterator[tuple[float, int, bytes, bytes]]:
         """Second at which it is due, partition, key and value of each message, in that order."""
-        fleet = [Device(signal.device_id, Player(signal)) for signal in self.signals]
+        fleet = [
+            Device(signal.device_id, Player(signal, int(signal.time_s[0])))
+            for signal in self.signals
+        ]
         copies = self.devices // len(fleet)
         names = {
             device.device_id.encode(): [_name(number, copy).encode() for copy in range(copies)]
             for number, device in enumerate(fleet)
         }
-        for message in messages(fleet, epoch_s, self.seconds, batch=batch, decimals=None):
+        end_s = self.begin_s + self.seconds
+        for message in messages(fleet, epoch_s, end_s, batch=batch, decimals=None):
             head, tail = message.value.split(b'"device_id":"' + message.key + b'"', 1)
             head += b'"device_id":"'
             tail = b'"' + tail
@@ -163,7 +175,7 @@ class Filler:
         self._chunks: list[list[dict[str, bytes]]] = [[] for _ in range(PARTITIONS)]
         properties: dict[str, str | int | bool] = {
             "bootstrap.servers": topics.bootstrap,
-            "queue.buffering.max.messages": QUEUED * 2,
+            "queue.buffering.max.messages": 10_000_000,
             "queue.buffering.max.kbytes": 2_000_000,
             "linger.ms": 20,
             "compression.type": "lz4",
@@ -186,12 +198,13 @@ class Filler:
 
     def _send(self, partition: int) -> None:
         chunk, self._chunks[partition] = self._chunks[partition], []
-        if self._producer.produce_batch(self._topics.readings, chunk, partition=partition) != len(
-            chunk
-        ):
+        if not chunk:
+            return
+        readings = self._topics.readings
+        if self._producer.produce_batch(readings, chunk, partition=partition) != len(chunk):
             raise RuntimeError("the producer's queue is full")
         self.count += len(chunk)
-        while len(self._producer) > QUEUED:
+        while len(self._producer) * len(chunk[-1]["value"]) > QUEUED_BYTES:
             self._producer.poll(0.05)
 
     def flush(self) -> None:
@@ -211,7 +224,7 @@ class Filler:
         if ends != self.count:
             raise RuntimeError(f"{ends} messages in {self._topics.readings}, not {self.count}")
 
-    def __enter__(self) -> Filler:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -219,13 +232,9 @@ class Filler:
             self.flush()
 
 
-def for_one_run(loaded: Loaded) -> TopicSet:
+def for_one_run(readings: TopicSet) -> TopicSet:
     """Topics for another consumer of the same readings: a group and outputs of its own."""
-    from stepstream.streaming.topics import create_topics  # noqa: PLC0415
-
-    topics = replace(
-        TopicSet.named(loaded.topics.bootstrap, PARTITIONS), readings=loaded.topics.readings
-    )
+    topics = replace(TopicSet.named(readings.bootstrap, PARTITIONS), readings=readings.readings)
     settings = topics.settings()
     create_topics(settings.kafka, settings.topics)
     return topics

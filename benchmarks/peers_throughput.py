@@ -58,16 +58,18 @@ def main() -> None:
     events: dict[System, set[str]] = {}
     with running_broker() as bootstrap:
         few = load(bootstrap, Fleet(PARTITIONS * 4, 0.1))
-        fleets = {s: Fleet(DEVICES, max(1.5, round(SECONDS[s] * options.share, 1))) for s in systems}
+        fleets = {
+            s: Fleet(DEVICES, max(1.5, round(SECONDS[s] * options.share, 1))) for s in systems
+        }
         loaded = {fleet: load(bootstrap, fleet) for fleet in set(fleets.values())}
         start_up = {}
         for system in systems:
-            start_up[system] = system.run(for_one_run(few), few.messages)
+            start_up[system] = system.run(for_one_run(few.topics), few.messages)
             print(f"start-up of {system.name}: {start_up[system].cpu_s:.2f} CPU-s", flush=True)
         for number in range(options.rounds):
             for system in systems:
                 given = loaded[fleets[system]]
-                topics = for_one_run(given)
+                topics = for_one_run(given.topics)
                 run = system.run(topics, given.messages)
                 found = {event["event_id"] for event in topics.read_events()}
                 if events.setdefault(system, found) != found:
@@ -138,9 +140,7 @@ def figures(system: System, fleet: Fleet, start_up: Run, runs: list[Run]) -> dic
     if system is KAFKA_STREAMS and readings > WARM_AFTER:
         ends = [(r.cpu_at(WARM_AFTER), r.cpu_at(readings)) for r in runs]
         result["warm_per_cpu_s"] = spread([(readings - WARM_AFTER) / (b - a) for a, b in ends])
-        result["cold_per_cpu_s"] = spread(
-            [COLD / (r.cpu_at(COLD) - start_up.cpu_s) for r in runs]
-        )
+        result["cold_per_cpu_s"] = spread([COLD / (r.cpu_at(COLD) - start_up.cpu_s) for r in runs])
     return result
 
 

@@ -118,8 +118,8 @@ def _kafka_streams() -> list[str]:
     return ["java", "-Xmx1g", "-cp", classpath, "stepstream.Steps"]
 
 
-def _peer(name: str) -> Callable[[], list[str]]:
-    return lambda: [peer_python(name), str(PEERS / name / "app.py")]
+def _peer(name: str, *arguments: str) -> Callable[[], list[str]]:
+    return lambda: [peer_python(name), str(PEERS / name / "app.py"), *arguments]
 
 
 STEPSTREAM = System(
@@ -142,7 +142,7 @@ QUIX_DEFAULT = System(
     _peer("quix"),
     {"BENCH_COMMIT_INTERVAL_S": "5"},
 )
-FAUST = System("Faust", "at-least-once, 100 ms", _peer("faust"))
+FAUST = System("Faust", "at-least-once, 100 ms", _peer("faust", "worker", "--loglevel=warning"))
 BYTEWAX = System(
     "Bytewax", "at-least-once, recovery every 10 s", _peer("bytewax"), ends_itself=True
 )

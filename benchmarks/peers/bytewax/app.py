@@ -14,15 +14,15 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 from job import HOP, WINDOW, is_step, magnitude
 
-type_message = KafkaSourceMessage[bytes, bytes]
+Message = KafkaSourceMessage[bytes, bytes]
 State = tuple[int, list[float]]
 
 
-def keyed(message: type_message) -> tuple[str, type_message]:
+def keyed(message: Message) -> tuple[str, Message]:
     return message.key.decode(), message
 
 
-def count(state: State | None, message: type_message) -> tuple[State, list[KafkaSinkMessage]]:
+def count(state: State | None, message: Message) -> tuple[State, list[KafkaSinkMessage]]:
     number, window = state or (0, [])
     reading = orjson.loads(message.value)
     number += 1

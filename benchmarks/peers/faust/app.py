@@ -44,4 +44,4 @@ async def count(stream: faust.Stream) -> None:
 
 
 if __name__ == "__main__":
-    app.main(["worker", "--loglevel=warning"])
+    app.main()
