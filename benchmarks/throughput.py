@@ -20,7 +20,7 @@ READINGS = 1_500_000
 """Of each point of the curves."""
 LEAST_RATIO = 0.60
 """`--quick` fails below this share of the bare loop."""
-QUICK_S = 15.0
+QUICK_S = 12.0
 QUICK_ROUNDS = 3
 
 
