@@ -69,6 +69,7 @@ bench: $(ALL) ## throughput, devices, consumers, low load and overload: about 25
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.loads
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.report
 
 bench-peers: $(ALL) ## the same work in other stream processors, and latency: about 40 minutes

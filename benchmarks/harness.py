@@ -48,6 +48,13 @@ def running_broker() -> Iterator[str]:
             broker.kill()
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used so far, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+    user, system = fields.split()[11:13]
+    return (int(user) + int(system)) / TICKS_S
+
+
 class Process:
     """A program under measurement; what it writes goes to a file."""
 
@@ -72,9 +79,7 @@ class Process:
     @property
     def cpu_s(self) -> float:
         """Seconds of CPU it has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
-        user, system = fields.split()[11:13]
-        return (int(user) + int(system)) / TICKS_S
+        return cpu_s(self.pid)
 
     @property
     def resident_mib(self) -> float:
@@ -194,23 +199,23 @@ def run_to_end(
     samples: list[tuple[float, int, float]] = []
     if messages is None:
         with Process(command, environment) as process:
-            cpu_s, peak_mib = process.end(None)
-            return Run(cpu_s, time.monotonic() - process.began_s, peak_mib)
+            used_s, peak_mib = process.end(None)
+            return Run(used_s, time.monotonic() - process.began_s, peak_mib)
     with Process(command, environment) as process, Progress(topics) as progress:
         while True:
             process.check()
-            total, cpu_s = progress.total(), process.cpu_s
+            total, used_s = progress.total(), process.cpu_s
             now_s = time.monotonic() - process.began_s
             if not samples or total > samples[-1][1]:
-                samples.append((now_s, total, cpu_s))
+                samples.append((now_s, total, used_s))
             if total >= messages:
                 break
             if now_s > DEADLINE_S:
                 raise RuntimeError(f"{total} of {messages} messages in {DEADLINE_S:.0f} s")
             time.sleep(SAMPLE_S)
         resident_mib = process.resident_mib
-        cpu_s, peak_mib = process.end()
-    return Run(cpu_s, now_s, peak_mib, resident_mib, samples)
+        used_s, peak_mib = process.end()
+    return Run(used_s, now_s, peak_mib, resident_mib, samples)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

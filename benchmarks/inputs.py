@@ -122,7 +122,10 @@ class Fleet:
         return found
 
     def messages(self, epoch_s: int, batch: int = 1) -> Iterator[tuple[float, int, bytes, bytes]]:
-        """Second at which it is due, partition, key and value of each message, in that order."""
+        """When each message is due, its device's number, key and value; in the order of time.
+
+        A device's number says which partition it is in, modulo their number.
+        """
         fleet = [
             Device(signal.device_id, Player(signal, int(signal.time_s[0])))
             for signal in self.signals
@@ -139,7 +142,7 @@ class Fleet:
             tail = b'"' + tail
             first = int(message.key)
             for copy, name in enumerate(names[message.key]):
-                yield message.due_s, (first + copy) % PARTITIONS, name, head + name + tail
+                yield message.due_s, first + copy, name, head + name + tail
 
 
 def _name(number: int, copy: int) -> str:
@@ -152,13 +155,13 @@ def recordings() -> list[Path]:
     return sorted(folder.glob("simul-hand/*/*.csv.gz"))
 
 
-def load(bootstrap: str, fleet: Fleet, batch: int = 1, *, into: TopicSet | None = None) -> Loaded:
+def load(bootstrap: str, fleet: Fleet, batch: int = 1, partitions: int = PARTITIONS) -> Loaded:
     """Fill a readings topic; everything is there on return."""
-    topics = into or TopicSet.create(bootstrap, PARTITIONS)
+    topics = TopicSet.create(bootstrap, partitions)
     epoch_s = int(time.time() - fleet.seconds) - 60
     with Filler(topics) as filler:
-        for _, partition, key, value in fleet.messages(epoch_s, batch):
-            filler.add(partition, key, value)
+        for _, number, key, value in fleet.messages(epoch_s, batch):
+            filler.add(number, key, value)
     filler.check()
     return Loaded(topics, filler.count, fleet.readings, epoch_s)
 
@@ -172,7 +175,7 @@ class Filler:
     def __init__(self, topics: TopicSet, *, transaction: bool = False) -> None:
         self.count = 0
         self._topics = topics
-        self._chunks: list[list[dict[str, bytes]]] = [[] for _ in range(PARTITIONS)]
+        self._chunks: list[list[dict[str, bytes]]] = [[] for _ in range(topics.partitions)]
         properties: dict[str, str | int | bool] = {
             "bootstrap.servers": topics.bootstrap,
             "queue.buffering.max.messages": 10_000_000,
@@ -189,8 +192,9 @@ class Filler:
             self._producer.init_transactions(TIMEOUT_S)
             self._producer.begin_transaction()
 
-    def add(self, partition: int, key: bytes, value: bytes) -> None:
-        """Send a message, sooner or later."""
+    def add(self, device: int, key: bytes, value: bytes) -> None:
+        """Send a message of a device, sooner or later."""
+        partition = device % self._topics.partitions
         chunk = self._chunks[partition]
         chunk.append({"key": key, "value": value})
         if len(chunk) == CHUNK:
@@ -209,7 +213,7 @@ class Filler:
 
     def flush(self) -> None:
         """Wait until all is at the broker."""
-        for partition in range(PARTITIONS):
+        for partition in range(self._topics.partitions):
             self._send(partition)
         if self._producer.flush(TIMEOUT_S):
             raise RuntimeError("the broker doesn't take the messages")

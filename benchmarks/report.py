@@ -1,6 +1,6 @@
-"""Puts the results of the benchmarks into docs/benchmarks.md and draws them.
+"""Puts the results of the benchmarks into docs/benchmarks.md and docs/capacity.md, and draws them.
 
-Each part of the page between ``<!-- name -->`` and ``<!-- /name -->`` is written anew from
+Each part of a page between ``<!-- name -->`` and ``<!-- /name -->`` is written anew from
 ``benchmarks/results/name.json``; what stands around it is left alone.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-PAGE = ROOT / "docs/benchmarks.md"
+PAGES = (ROOT / "docs/benchmarks.md", ROOT / "docs/capacity.md")
 IMAGES = ROOT / "docs/images"
 INK, FAINT = "#1d2733", "#8a97a6"
 COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#c53030", "#6b46c1", "#319795", "#97266d", "#4a5568")
@@ -28,18 +28,19 @@ Results = dict[str, Any]
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    page = PAGE.read_text(encoding="utf-8")
+    pages = {path: path.read_text(encoding="utf-8") for path in PAGES}
     for name, write in PARTS.items():
-        path = RESULTS / f"{name}.json"
-        if path.exists():
-            results = json.loads(path.read_text(encoding="utf-8"))
-            begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-            before, _, rest = page.partition(begin)
-            _, found, after = rest.partition(end)
-            if not found:
-                raise ValueError(f"{PAGE}: no part {name}")
-            page = f"{before}{begin}\n{write(results)}\n\n{taken(results)}\n\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
+        source = RESULTS / f"{name}.json"
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if source.exists():
+            results = json.loads(source.read_text(encoding="utf-8"))
+            path = next(path for path, page in pages.items() if begin in page and end in page)
+            before, _, rest = pages[path].partition(begin)
+            after = rest.partition(end)[2]
+            body = f"\n{write(results)}\n\n{taken(results)}\n\n"
+            pages[path] = f"{before}{begin}{body}{end}{after}"
+    for path, page in pages.items():
+        path.write_text(page, encoding="utf-8")
 
 
 def taken(results: Results) -> str:
@@ -268,6 +269,56 @@ def loads(results: Results) -> str:
     return f"{table(('', ''), rows)}\n\n![Overload and recovery](images/bench-overload.png)"
 
 
+def growth(results: Results) -> str:
+    """The model's figures, and what they rest on."""
+    calibrated, real = results["calibrated_us"], results["real"]
+    compared = [
+        (
+            f"{batch} a message",
+            f"{calibrated[batch]:.2f}",
+            f"{row['us_a_reading']:.2f}",
+            f"{row['broker_write_us']:.2f}",
+            f"{row['broker_read_us']:.2f}",
+        )
+        for batch, row in real.items()
+    ]
+    spread_out = [
+        (count, f"{row['us_a_reading']:.2f}", f"{row['broker_read_us']:.2f}",
+         f"{row['resident_mib']:.0f} MiB")
+        for count, row in results["partitions"].items()
+    ]  # fmt: skip
+    fleets = [
+        (
+            f"{int(devices):,}",
+            batch,
+            f"{need['readings_per_s']:,.0f}",
+            f"{need['consumers']:,}",
+            f"{need['partitions']:,}",
+            f"{need['memory_mib']:,.0f} MiB",
+            f"{need['events_per_s']:,.0f}",
+            f"{need['written_mib_s']:,.1f}",
+            f"{need['brokers']:,}",
+        )
+        for batch, by_devices in results["needs"].items()
+        for devices, need in by_devices.items()
+    ]
+    own = (
+        "CPU us a reading", "calibration", "consumer on a real broker, exactly-once",
+        "broker: taking it in", "broker: handing it out",
+    )  # fmt: skip
+    needed = (
+        "devices at 80 Hz", "readings a message", "readings/s", "consumers", "partitions",
+        "memory of each", "events/s", "MiB/s written, 3 copies", "brokers",
+    )  # fmt: skip
+    return "\n\n".join(
+        (
+            table(own, compared),
+            table(("partitions", "CPU us a reading", "broker", "resident"), spread_out),
+            table(needed, fleets),
+        )
+    )
+
+
 def tidy(axes: Axes, label: str) -> None:
     """Style of all plots."""
     axes.set_ylabel(label, color=INK, fontsize=9)
@@ -288,6 +339,7 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "latency": latency,
     "scaling": scaling,
     "loads": loads,
+    "growth": growth,
 }
 
 if __name__ == "__main__":

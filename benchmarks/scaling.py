@@ -48,8 +48,8 @@ def measure_devices(bootstrap: str, devices: int, share: float, rounds: int) -> 
     epoch_s = int(time.time() - FULL_S - fleet.seconds) - 60
     with Filler(topics) as filler:
         for one, batch in ((filling, round(FULL_S * RATE_HZ)), (fleet, 1)):
-            for _, partition, key, value in one.messages(epoch_s, batch):
-                filler.add(partition, key, value)
+            for _, number, key, value in one.messages(epoch_s, batch):
+                filler.add(number, key, value)
     filler.check()
     us, resident = [], []
     for _ in range(rounds):
@@ -91,8 +91,8 @@ def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
     """
     topics = TopicSet.create(bootstrap, PARTITIONS)
     filler = Filler(topics, transaction=True)
-    for _, partition, key, value in fleet.messages(int(time.time() - fleet.seconds) - 60):
-        filler.add(partition, key, value)
+    for _, number, key, value in fleet.messages(int(time.time() - fleet.seconds) - 60):
+        filler.add(number, key, value)
     filler.flush()
     with ExitStack() as stack, Progress(topics) as progress:
         processes = [

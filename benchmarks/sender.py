@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 
 from benchmarks.harness import ROOT, Process
-from benchmarks.inputs import Fleet
+from benchmarks.inputs import PARTITIONS, Fleet
 
 if TYPE_CHECKING:
     from tests.kafka.builders import TopicSet
@@ -44,7 +44,7 @@ def main() -> None:
     print("ready", flush=True)
     epoch_s = plan["epoch_s"]
     behind_s, count = 0.0, 0
-    for due_s, partition, key, value in stream:
+    for due_s, number, key, value in stream:
         wait_s = epoch_s + due_s - time.time()
         while wait_s > 0:
             producer.poll(0)
@@ -53,7 +53,7 @@ def main() -> None:
         behind_s = max(behind_s, -wait_s)
         while True:
             try:
-                producer.produce(plan["topic"], value, key, partition)
+                producer.produce(plan["topic"], value, key, number % PARTITIONS)
             except BufferError:
                 producer.poll(0.01)
             else:

@@ -107,6 +107,13 @@ class Broker:
     def bootstrap(self) -> str:
         return next(iter(self.addresses.values()))
 
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs."""
+        if self._process is None:
+            raise RuntimeError("the broker doesn't run")
+        return self._process.pid
+
     def start(self) -> None:
         command = ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka"]
         with self._log.open("ab") as log:
