@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.kafka.broker import POM, Broker
-from tests.kafka.builders import NOT_YET, TopicSet
+from tests.kafka.builders import NOT_YET, TopicSet, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,6 +154,23 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
+
+
+def wait_for_members(topics: TopicSet, shares: Sequence[int] | None = None) -> None:
+    """Until a group has a member, or members that own so many partitions each."""
+
+    def joined() -> bool:
+        try:
+            members = topics.describe_group().members
+        except KafkaException as error:
+            # A broker that has just started looks for its groups.
+            if error.args[0].code() not in NOT_YET | {KafkaError._TIMED_OUT}:  # noqa: SLF001
+                raise
+            return False
+        owned = sorted(len(m.assignment.topic_partitions) for m in members if m.assignment)
+        return bool(members) if shares is None else owned == sorted(shares)
+
+    wait_until(f"members of {topics.group}", joined, DEADLINE_S)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.harness import DEADLINE_S, Process, Progress, running_broker, save
+from benchmarks.harness import DEADLINE_S, Process, Progress, running_broker, save, wait_for_members
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet
 from benchmarks.sender import sent, start_sender, wait_ready
 from benchmarks.systems import BYTEWAX, KAFKA_STREAMS, LOOP, QUIX, STEPSTREAM
@@ -78,7 +78,7 @@ def measure(bootstrap: str, system: System, fleet: Fleet) -> dict[str, Any]:
     topics = TopicSet.create(bootstrap, PARTITIONS)
     with Process(system.prepare(), system.environment_for(topics)) as process:
         if not system.ends_itself:
-            wait_until("a member", lambda: topics.describe_group().members, DEADLINE_S)
+            wait_for_members(topics)
         # Messages are made before the first is due, so that sending has nothing else to do.
         made_s = fleet.readings / 40_000
         epoch_s = math.ceil(time.time() + PREPARE_S + made_s)

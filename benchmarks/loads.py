@@ -9,7 +9,15 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.harness import DEADLINE_S, Process, Progress, running_broker, save, spread
+from benchmarks.harness import (
+    DEADLINE_S,
+    Process,
+    Progress,
+    running_broker,
+    save,
+    spread,
+    wait_for_members,
+)
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet, for_one_run, load
 from benchmarks.sender import sent, start_sender, wait_ready
 from benchmarks.systems import STEPSTREAM
@@ -46,7 +54,7 @@ def measure_idle(bootstrap: str) -> dict[str, float]:
     """Share of a core that a consumer uses with nothing to do, and with one device."""
     topics = TopicSet.create(bootstrap, PARTITIONS)
     with Process(STEPSTREAM.prepare(), STEPSTREAM.environment_for(topics)) as process:
-        wait_until("a member", lambda: topics.describe_group().members, DEADLINE_S)
+        wait_for_members(topics)
         time.sleep(SETTLE_S)
         shares = {"nothing": share_of_core(process)}
         epoch_s = math.ceil(time.time() + PREPARE_S)
@@ -104,7 +112,7 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
     samples: list[tuple[float, int, int, float]] = []
     environment = STEPSTREAM.environment_for(topics)
     with Process(STEPSTREAM.prepare(), environment) as process, Progress(topics) as progress:
-        wait_until("a member", lambda: topics.describe_group().members, DEADLINE_S)
+        wait_for_members(topics)
         begin_s = time.time()
 
         def sample() -> int:

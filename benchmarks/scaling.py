@@ -7,10 +7,18 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.harness import DEADLINE_S, Process, Progress, running_broker, save, spread
+from benchmarks.harness import (
+    DEADLINE_S,
+    Process,
+    Progress,
+    running_broker,
+    save,
+    spread,
+    wait_for_members,
+)
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Filler, Fleet, for_one_run
 from benchmarks.systems import STEPSTREAM
-from tests.kafka.builders import TopicSet, wait_until
+from tests.kafka.builders import TopicSet
 
 DEVICES = (10, 100, 1_000, 10_000, 100_000)
 FULL_S = 1.7
@@ -100,12 +108,7 @@ def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
             for environment in environments(topics, count)
         ]
 
-        def shared() -> bool:
-            members = topics.describe_group().members
-            owned = [len(m.assignment.topic_partitions) for m in members if m.assignment]
-            return sorted(owned) == [PARTITIONS // count] * count
-
-        wait_until("every consumer has its share", shared, DEADLINE_S)
+        wait_for_members(topics, [PARTITIONS // count] * count)
         begin_cpu_s = sum(process.cpu_s for process in processes)
         filler.commit()
         begin_s = time.monotonic()
