@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tests.kafka.broker import POM, Broker
+from tests.kafka.broker import POM, Broker, die_with_parent
 from tests.kafka.builders import NOT_YET, TopicSet, wait_until
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Process:
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
 
     @property

@@ -55,8 +55,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    # A test run that is killed must not leave a broker behind.
+def die_with_parent() -> None:
+    """To be called in a new process: whoever started it, if killed, must not leave it behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -122,7 +122,7 @@ class Broker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel only
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         admin = AdminClient(
