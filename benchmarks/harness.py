@@ -85,9 +85,18 @@ class Process:
     @property
     def resident_mib(self) -> float:
         """Its memory now."""
+        return self._status_mib("VmRSS")
+
+    @property
+    def peak_mib(self) -> float:
+        """Its memory at the most, so far; what the kernel tells at the end counts the fork too."""
+        return self._status_mib("VmHWM")
+
+    def _status_mib(self, name: str) -> float:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+        lines = [line for line in status.splitlines() if line.startswith(name)]
+        # Nothing is left to be told of a process that has just ended.
+        return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
     @property
     def is_alive(self) -> bool:
@@ -100,8 +109,8 @@ class Process:
         if not self.is_alive:
             raise RuntimeError(f"ended early:\n{self._tail()}")
 
-    def end(self, number: int | None = signal.SIGTERM) -> tuple[float, float]:
-        """Ask it to end, or wait until it does; CPU seconds and peak memory in MiB."""
+    def end(self, number: int | None = signal.SIGTERM) -> float:
+        """Ask it to end, or wait until it does; the seconds of CPU it has used."""
         if number is not None:
             self._process.send_signal(number)
         _, status, usage = os.wait4(self.pid, 0)
@@ -109,7 +118,7 @@ class Process:
         # A JVM that ends by SIGTERM says so.
         if self._process.returncode not in {0, 128 + signal.SIGTERM, -signal.SIGTERM}:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
-        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        return usage.ru_utime + usage.ru_stime
 
     @property
     def output(self) -> str:
@@ -217,8 +226,12 @@ def run_to_end(
     samples: list[tuple[float, int, float]] = []
     if messages is None:
         with Process(command, environment) as process:
-            used_s, peak_mib = process.end(None)
-            return Run(used_s, time.monotonic() - process.began_s, peak_mib)
+            peak_mib = 0.0
+            while process.is_alive:
+                peak_mib = max(peak_mib, process.peak_mib)
+                time.sleep(SAMPLE_S)
+            wall_s = time.monotonic() - process.began_s
+            return Run(process.end(None), wall_s, peak_mib)
     with Process(command, environment) as process, Progress(topics) as progress:
         while True:
             process.check()
@@ -231,8 +244,8 @@ def run_to_end(
             if now_s > DEADLINE_S:
                 raise RuntimeError(f"{total} of {messages} messages in {DEADLINE_S:.0f} s")
             time.sleep(SAMPLE_S)
-        resident_mib = process.resident_mib
-        used_s, peak_mib = process.end()
+        resident_mib, peak_mib = process.resident_mib, process.peak_mib
+        used_s = process.end()
     return Run(used_s, now_s, peak_mib, resident_mib, samples)
 
 

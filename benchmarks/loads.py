@@ -144,7 +144,8 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
         recovered_s = time.time() - begin_s
         play(LOW, LOW_S)
         wait_until("the end", lambda: sample() == 0, DEADLINE_S)
-        _, peak_mib = process.end()
+        peak_mib = process.peak_mib
+        process.end()
     result = {
         "backlog_per_s": capacity,
         "overload_s": overload,
