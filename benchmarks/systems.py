@@ -63,11 +63,11 @@ class System:
             **self.environment,
         }
 
-    def run(self, topics: TopicSet, messages: int) -> Run:
-        """Run it over a topic from beginning to end."""
+    def run(self, topics: TopicSet, messages: int, **more: str) -> Run:
+        """Run it over a topic from beginning to end; ``more`` are environment variables."""
         return run_to_end(
             self.prepare(),
-            self.environment_for(topics, stop_at_end=True),
+            {**self.environment_for(topics, stop_at_end=True), **more},
             topics,
             None if self.ends_itself else messages,
         )
