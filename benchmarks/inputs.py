@@ -238,7 +238,9 @@ class Filler:
 
 def for_one_run(readings: TopicSet) -> TopicSet:
     """Topics for another consumer of the same readings: a group and outputs of its own."""
-    topics = replace(TopicSet.named(readings.bootstrap, PARTITIONS), readings=readings.readings)
+    topics = replace(
+        TopicSet.named(readings.bootstrap, readings.partitions), readings=readings.readings
+    )
     settings = topics.settings()
     create_topics(settings.kafka, settings.topics)
     return topics

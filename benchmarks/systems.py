@@ -142,7 +142,9 @@ QUIX_DEFAULT = System(
     _peer("quix"),
     {"BENCH_COMMIT_INTERVAL_S": "5"},
 )
-FAUST = System("Faust", "at-least-once, 100 ms", _peer("faust", "worker", "--loglevel=warn"))
+FAUST = System(
+    "Faust", "at-least-once, 100 ms", _peer("faust", "worker", "--loglevel=warn", "--without-web")
+)
 BYTEWAX = System(
     "Bytewax", "at-least-once, recovery every 10 s", _peer("bytewax"), ends_itself=True
 )
