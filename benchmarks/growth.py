@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import cpu_s, save
+from benchmarks.harness import add_results, cpu_s, save
 from benchmarks.inputs import Fleet, for_one_run, load
 from benchmarks.systems import STEPSTREAM
 from stepstream.commands.capacity import Capacity, estimate
@@ -25,6 +25,7 @@ RATE_HZ = 80
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the input, for a short try")
+    add_results(parser)
     options = parser.parse_args()
     cost = calibrate(ModelSettings())
     print(f"calibrated: {cost}", flush=True)
@@ -43,7 +44,7 @@ def main() -> None:
         "partitions": spread_out,
         "needs": {batch: needs(batch, cost) for batch in BATCHES},
     }
-    save("growth", {"input": Fleet(1, 1.0).origin, **results})
+    save("growth", {"input": Fleet(1, 1.0).origin, **results}, options.results)
 
 
 def measure(broker: Broker, batch: int, partitions: int, share: float) -> dict[str, float]:

@@ -23,6 +23,7 @@ from tests.kafka.broker import POM, Broker, die_with_parent
 from tests.kafka.builders import NOT_YET, TopicSet, wait_until
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -276,7 +277,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def save(name: str, results: Mapping[str, Any], folder: Path = RESULTS) -> None:
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """The option that says where results go."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
+
+
+def save(name: str, results: Mapping[str, Any], folder: Path) -> None:
     """Write results, with the machine and the command, for `benchmarks.report`."""
     folder.mkdir(parents=True, exist_ok=True)
     command = f"python -m {__spec_name()} {' '.join(sys.argv[1:])}".strip()

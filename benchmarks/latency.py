@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.harness import DEADLINE_S, Process, Progress, running_broker, save, wait_for_members
+from benchmarks.harness import (
+    DEADLINE_S,
+    Process,
+    Progress,
+    add_results,
+    running_broker,
+    save,
+    wait_for_members,
+)
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet
 from benchmarks.sender import sent, start_sender, wait_ready
 from benchmarks.systems import BYTEWAX, KAFKA_STREAMS, LOOP, QUIX, STEPSTREAM
@@ -33,6 +41,8 @@ WARM_UP_S = 10
 """Events of readings before this second don't count: windows fill, a virtual machine warms up."""
 PREPARE_S = 2.0
 QUIET_S = 2.0
+MADE_PER_S = 15_000
+"""Messages that a sender makes a second, at least."""
 PERCENTILES = (50, 90, 99, 99.9, 100)
 
 
@@ -41,6 +51,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="after the warm-up")
     parser.add_argument("--only", nargs="*", help="names of systems")
     parser.add_argument("--rates", nargs="*", type=int, default=RATES)
+    add_results(parser)
     options = parser.parse_args()
     systems = [s for s in TOP_RATE if not options.only or s.name in options.only]
     for system in systems:
@@ -60,7 +71,7 @@ def main() -> None:
             alone = Fleet(1, WARM_UP_S + max(60.0, options.seconds))
             results["80"] = {STEPSTREAM.name: measure(bootstrap, STEPSTREAM, alone)}
             show(80, STEPSTREAM.name, results["80"][STEPSTREAM.name])
-    save("latency", {"input": fleet.origin, "rates": results})
+    save("latency", {"input": fleet.origin, "rates": results}, options.results)
 
 
 def show(rate: int, name: str, result: dict[str, Any]) -> None:
@@ -80,7 +91,7 @@ def measure(bootstrap: str, system: System, fleet: Fleet) -> dict[str, Any]:
         if not system.ends_itself:
             wait_for_members(topics)
         # Messages are made before the first is due, so that sending has nothing else to do.
-        made_s = fleet.readings / 40_000
+        made_s = fleet.readings / MADE_PER_S
         epoch_s = math.ceil(time.time() + PREPARE_S + made_s)
         with start_sender(topics, fleet, epoch_s) as sender:
             wait_ready(sender)

@@ -13,6 +13,7 @@ from benchmarks.harness import (
     DEADLINE_S,
     Process,
     Progress,
+    add_results,
     running_broker,
     save,
     spread,
@@ -40,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of starts")
     parser.add_argument("--seconds", type=float, default=120, help="of overload")
+    add_results(parser)
     options = parser.parse_args()
     with running_broker() as bootstrap:
         results = {
@@ -47,7 +49,7 @@ def main() -> None:
             "first_event_s": measure_starts(bootstrap, options.rounds),
             "overload": measure_overload(bootstrap, options.seconds),
         }
-    save("loads", {"input": Fleet(1, 1.0).origin, **results})
+    save("loads", {"input": Fleet(1, 1.0).origin, **results}, options.results)
 
 
 def measure_idle(bootstrap: str) -> dict[str, float]:

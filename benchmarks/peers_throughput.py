@@ -6,7 +6,7 @@ import argparse
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import running_broker, save, spread
+from benchmarks.harness import add_results, running_broker, save, spread
 from benchmarks.inputs import PARTITIONS, Fleet, for_one_run, load
 from benchmarks.systems import (
     BARE,
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="of the input, for a short try")
     parser.add_argument("--only", nargs="*", help="names of systems")
+    add_results(parser)
     options = parser.parse_args()
     systems = [s for s in SECONDS if not options.only or s.name in options.only]
     for system in systems:
@@ -89,7 +90,7 @@ def main() -> None:
     }
     show(table)
     origin = next(iter(fleets.values())).origin
-    save("peers", {"input": origin, "devices": DEVICES, "systems": table})
+    save("peers", {"input": origin, "devices": DEVICES, "systems": table}, options.results)
 
 
 def check_events(

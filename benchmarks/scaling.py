@@ -11,6 +11,7 @@ from benchmarks.harness import (
     DEADLINE_S,
     Process,
     Progress,
+    add_results,
     running_broker,
     save,
     spread,
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="of the input, for a short try")
     parser.add_argument("--devices", nargs="*", type=int, default=DEVICES)
+    add_results(parser)
     options = parser.parse_args()
     with running_broker() as bootstrap:
         by_devices = {
@@ -44,7 +46,7 @@ def main() -> None:
         }
         by_consumers = measure_consumers(bootstrap, SECONDS * options.share, options.rounds)
     results = {"devices": by_devices, "consumers": by_consumers}
-    save("scaling", {"input": Fleet(1, 1.0).origin, **results})
+    save("scaling", {"input": Fleet(1, 1.0).origin, **results}, options.results)
 
 
 def measure_devices(bootstrap: str, devices: int, share: float, rounds: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import running_broker, save, spread
+from benchmarks.harness import add_results, running_broker, save, spread
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet, Loaded, for_one_run, load
 from benchmarks.systems import BARE, STEPSTREAM, System
 
@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="single readings only; 1 if too slow")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--share", type=float, default=1.0, help="of the input, for a short try")
+    add_results(parser)
     options = parser.parse_args()
     if options.quick:
         with running_broker() as bootstrap:
@@ -53,7 +54,7 @@ def main() -> int:
             fleet = Fleet(DEVICES, READINGS / DEVICES / rate * options.share, rate)
             rates[rate] = point(bootstrap, fleet, 1, f"{rate} Hz")
     results = {"devices": DEVICES, "table": table, "batches": batches, "rates": rates}
-    save("throughput", {"input": Fleet(DEVICES, 1).origin, **results})
+    save("throughput", {"input": Fleet(DEVICES, 1).origin, **results}, options.results)
     return 0
 
 
