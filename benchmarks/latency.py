@@ -25,7 +25,7 @@ from benchmarks.harness import (
     wait_for_members,
 )
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet
-from benchmarks.sender import sent, start_sender, wait_ready
+from benchmarks.sender import sent, started_sender
 from benchmarks.systems import BYTEWAX, KAFKA_STREAMS, LOOP, QUIX, STEPSTREAM
 from tests.kafka.builders import TopicSet, wait_until
 
@@ -39,10 +39,7 @@ TOP_RATE = {STEPSTREAM: 20_000, KAFKA_STREAMS: 20_000, BYTEWAX: 20_000, QUIX: 5_
 RATES = (5_000, 20_000)
 WARM_UP_S = 10
 """Events of readings before this second don't count: windows fill, a virtual machine warms up."""
-PREPARE_S = 2.0
 QUIET_S = 2.0
-MADE_PER_S = 15_000
-"""Messages that a sender makes a second, at least."""
 PERCENTILES = (50, 90, 99, 99.9, 100)
 
 
@@ -90,13 +87,7 @@ def measure(bootstrap: str, system: System, fleet: Fleet) -> dict[str, Any]:
     with Process(system.prepare(), system.environment_for(topics)) as process:
         if not system.ends_itself:
             wait_for_members(topics)
-        # Messages are made before the first is due, so that sending has nothing else to do.
-        made_s = fleet.readings / MADE_PER_S
-        epoch_s = math.ceil(time.time() + PREPARE_S + made_s)
-        with start_sender(topics, fleet, epoch_s) as sender:
-            wait_ready(sender)
-            if time.time() > epoch_s + WARM_UP_S / 2:
-                raise RuntimeError("the machine is too busy to send in time")
+        with started_sender(topics, fleet) as (sender, epoch_s):
             seen = subscribe(topics, system, process, epoch_s + fleet.seconds)
             report = sent(sender)
         if not system.ends_itself:

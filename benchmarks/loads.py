@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ from benchmarks.harness import (
     wait_for_members,
 )
 from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet, for_one_run, load
-from benchmarks.sender import sent, start_sender, wait_ready
+from benchmarks.sender import sent, started_sender
 from benchmarks.systems import STEPSTREAM
 from tests.kafka.builders import TopicSet, wait_until
 
@@ -34,7 +33,6 @@ LOW = 0.5
 LOW_S = 20.0
 """Load and time before and after the overload."""
 SAMPLE_S = 0.5
-PREPARE_S = 4.0
 
 
 def main() -> None:
@@ -59,9 +57,7 @@ def measure_idle(bootstrap: str) -> dict[str, float]:
         wait_for_members(topics)
         time.sleep(SETTLE_S)
         shares = {"nothing": share_of_core(process)}
-        epoch_s = math.ceil(time.time() + PREPARE_S)
-        with start_sender(topics, Fleet(1, IDLE_S + SETTLE_S + PREPARE_S), epoch_s) as sender:
-            wait_ready(sender)
+        with started_sender(topics, Fleet(1, IDLE_S + 2 * SETTLE_S)) as (sender, epoch_s):
             time.sleep(max(0.0, epoch_s + SETTLE_S - time.time()))
             shares["one device"] = share_of_core(process)
             sent(sender)
@@ -128,8 +124,7 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
         def play(load_share: float, play_s: float) -> tuple[float, float]:
             """Send for some time; when that began and ended."""
             devices = max(1, round(capacity * load_share / RATE_HZ / 25)) * 25
-            epoch_s = math.ceil(time.time() + PREPARE_S)
-            with start_sender(topics, Fleet(devices, play_s), epoch_s, BATCH) as sender:
+            with started_sender(topics, Fleet(devices, play_s), BATCH) as (sender, epoch_s):
                 while sender.is_alive:
                     sample()
                     time.sleep(SAMPLE_S)
