@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
+PARTITIONS = 4
+RATE_HZ = 80
+"""Of the recordings."""
 DEADLINE_S = 900.0
 SAMPLE_S = 0.05
 TICKS_S = os.sysconf("SC_CLK_TCK")

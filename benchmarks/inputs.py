@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from confluent_kafka import Producer
 
+from benchmarks.harness import PARTITIONS, RATE_HZ, ROOT
 from stepstream.detection import Model, default_model_path, detect_series
 from stepstream.recordings import Recording, read_recording
 from stepstream.simulation.fleet import Device, Player, messages
@@ -22,14 +23,10 @@ from tests.kafka.builders import TopicSet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[1]
-RATE_HZ = 80
-"""Of the recordings."""
 PEOPLE = 25
 """Signals; each is copied under many ids, which costs less than as many signals."""
 REUSE_S = 20
 """A recording that serves twice begins this much later the second time."""
-PARTITIONS = 4
 CHUNK = 1_000
 QUEUED_BYTES = 200_000_000
 """Least that may wait in the producer."""

@@ -17,6 +17,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.harness import (
     DEADLINE_S,
+    PARTITIONS,
+    RATE_HZ,
     Process,
     Progress,
     add_results,
@@ -24,7 +26,7 @@ from benchmarks.harness import (
     save,
     wait_for_members,
 )
-from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet
+from benchmarks.inputs import Fleet
 from benchmarks.sender import sent, started_sender
 from benchmarks.systems import BYTEWAX, KAFKA_STREAMS, LOOP, QUIX, STEPSTREAM
 from tests.kafka.builders import TopicSet, wait_until

@@ -10,6 +10,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.harness import (
     DEADLINE_S,
+    PARTITIONS,
+    RATE_HZ,
     Process,
     Progress,
     add_results,
@@ -18,7 +20,7 @@ from benchmarks.harness import (
     spread,
     wait_for_members,
 )
-from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet, for_one_run, load
+from benchmarks.inputs import Fleet, for_one_run, load
 from benchmarks.sender import sent, started_sender
 from benchmarks.systems import STEPSTREAM
 from tests.kafka.builders import TopicSet, wait_until

@@ -6,8 +6,8 @@ import argparse
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import add_results, running_broker, save, spread
-from benchmarks.inputs import PARTITIONS, Fleet, for_one_run, load
+from benchmarks.harness import PARTITIONS, add_results, running_broker, save, spread
+from benchmarks.inputs import Fleet, for_one_run, load
 from benchmarks.systems import (
     BARE,
     BYTEWAX,

@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.harness import (
     DEADLINE_S,
+    PARTITIONS,
+    RATE_HZ,
     Process,
     Progress,
     add_results,
@@ -17,7 +19,7 @@ from benchmarks.harness import (
     spread,
     wait_for_members,
 )
-from benchmarks.inputs import PARTITIONS, RATE_HZ, Filler, Fleet, for_one_run
+from benchmarks.inputs import Filler, Fleet, for_one_run
 from benchmarks.systems import STEPSTREAM
 from tests.kafka.builders import TopicSet
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
-from benchmarks.harness import ROOT, Process
-from benchmarks.inputs import PARTITIONS, Fleet
+from benchmarks.harness import PARTITIONS, ROOT, Process
+from benchmarks.inputs import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ import argparse
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import add_results, running_broker, save, spread
-from benchmarks.inputs import PARTITIONS, RATE_HZ, Fleet, Loaded, for_one_run, load
+from benchmarks.harness import PARTITIONS, RATE_HZ, add_results, running_broker, save, spread
+from benchmarks.inputs import Fleet, Loaded, for_one_run, load
 from benchmarks.systems import BARE, STEPSTREAM, System
 
 DEVICES = 1_000
