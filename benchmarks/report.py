@@ -23,6 +23,8 @@ PAGES = (ROOT / "docs/benchmarks.md", ROOT / "docs/capacity.md")
 IMAGES = ROOT / "docs/images"
 INK, FAINT = "#1d2733", "#8a97a6"
 COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#c53030", "#6b46c1", "#319795", "#97266d", "#4a5568")
+BUSY = 4.0
+"""Load average beyond that of a broker, a consumer and what feeds them."""
 Results = dict[str, Any]
 
 
@@ -46,8 +48,11 @@ def main() -> None:
 def taken(results: Results) -> str:
     """The command and the machine."""
     at = results["machine"]
+    busy = float(at["load"].split()[0]) > BUSY
+    preliminary = "**Preliminary: the machine was busy with other work.** " if busy else ""
+    command = f"{preliminary}`{results['command']}`"
     return (
-        f"`{results['command']}` on {at['taken']}; input: {results['input']}; {at['cpu']}, "
+        f"{command} on {at['taken']}; input: {results['input']}; {at['cpu']}, "
         f"{at['memory']}, load average {at['load']}; Python {at['python']}, Java {at['java']}, "
         f"Apache Kafka {at['kafka']}, confluent-kafka {at['confluent-kafka']}, LiteRT "
         f"{at['ai-edge-litert']}, NumPy {at['numpy']}."

@@ -48,6 +48,8 @@ class Capacity(CommandSettings):
     """Copies that the brokers keep."""
     broker_mib_s: float = Field(60.0, gt=0)
     """What a broker may write in MiB/s, copies of others included; measure yours."""
+    compression: float = Field(1.8, ge=1)
+    """How many times smaller the input gets: recordings by lz4 1.6 to 2 in batches, 3 singly."""
     model: ModelSettings = ModelSettings()
 
     def execute(self) -> int:
@@ -129,7 +131,8 @@ def estimate(asked: Capacity, cost: Calibration) -> Need:
     mib = 2**20
     input_mib = (messages * cost.message_bytes + readings * cost.reading_bytes) / mib
     output_mib = events * (EVENT_BYTES + LEDGER_BYTES) / mib
-    written = (input_mib + output_mib) * asked.replicas
+    stored_mib = input_mib / asked.compression
+    written = (stored_mib + output_mib) * asked.replicas
     needed_brokers = math.ceil(written / asked.broker_mib_s)
     # A core that runs at its share of work has the rest of it to read again.
     load = min(asked.utilisation, cores / consumers)
@@ -140,7 +143,7 @@ def estimate(asked: Capacity, cost: Calibration) -> Need:
         input_mib_s=input_mib,
         output_mib_s=output_mib,
         written_mib_s=written,
-        read_mib_s=input_mib + events * EVENT_BYTES / mib,
+        read_mib_s=stored_mib + events * EVENT_BYTES / mib,
         consumers=consumers,
         partitions=consumers * PARTITIONS_PER_CONSUMER,
         brokers=max(asked.replicas, needed_brokers),
