@@ -19,11 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-quick clean
+.PHONY: help demo test faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, test-autoscaling, tools, train and bench; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
@@ -85,11 +85,20 @@ sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run ti
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
 
-bench: $(ALL) ## measure throughput
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: $(ALL) ## throughput, devices, consumers, low load and overload: about 25 minutes
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.loads
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.report
 
-bench-quick: $(ALL) ## the same, shorter
-	$(BIN)/python -m benchmarks.throughput --quick $(ARGS)
+bench-peers: $(ALL) ## the same work in other stream processors, and latency: about 40 minutes
+	$(BIN)/python -m benchmarks.peers_throughput
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.report
+
+bench-quick: $(ALL) ## single readings beside a bare loop, a minute; fails below 60 % of it
+	$(BIN)/python -m benchmarks.throughput --quick
 
 clean: ## remove all that these targets made
 	rm -rf .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

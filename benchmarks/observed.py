@@ -11,9 +11,10 @@ from statistics import median
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import PARTITIONS, RATE_HZ, load_readings, run_consumer, running_broker
+from benchmarks.harness import running_broker
+from benchmarks.inputs import Fleet, for_one_run, load
+from benchmarks.systems import STEPSTREAM
 from tests.kafka.broker import free_port
-from tests.kafka.builders import TopicSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,11 +88,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=40, help="of each device's readings")
     options = parser.parse_args()
-    readings = DEVICES * RATE_HZ * options.seconds
     with running_broker() as bootstrap:
-        topics = TopicSet.create(bootstrap, PARTITIONS)
-        load_readings(topics, DEVICES, options.seconds, 1)
-        topics.committed()  # the broker's coordinator is there when this answers
+        loaded = load(bootstrap, Fleet(DEVICES, options.seconds))
+        readings = loaded.readings
         print(f"{readings:,} single readings; CPU time of the consumer a reading, start included")
         ratios, alone_us = [], []
         for number in range(options.rounds):
@@ -101,7 +100,11 @@ def main() -> None:
                 port = free_port()
                 observers = Observers(port)
                 with observers.watching() if is_observed else nullcontext():
-                    run = run_consumer(topics, "stepstream", STEPSTREAM_HTTP__PORT=str(port))
+                    run = STEPSTREAM.run(
+                        for_one_run(loaded.topics),
+                        loaded.messages,
+                        STEPSTREAM_HTTP__PORT=str(port),
+                    )
                 cost_us[is_observed] = run.cpu_s / readings * 1e6
                 name = "watched" if is_observed else "alone"
                 print(

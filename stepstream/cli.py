@@ -28,6 +28,7 @@ COMMANDS = {
     "detect": ("Detect", "find the steps in CSV recordings"),
     "topics": ("Topics", "create the topics, or say what is wrong with those that exist"),
     "replay-dead-letters": ("ReplayDeadLetters", "send dead letters back to where they came from"),
+    "capacity": ("Capacity", "say what so many devices need, from a run on this machine"),
     "train": ("Train", "train a model on labelled recordings"),
     "quantize": ("Quantize", "make the int8 form of a trained model"),
     "evaluate": ("Evaluate", "score a model on labelled recordings"),

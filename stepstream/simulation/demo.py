@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import HttpSettings, ModelSettings
 
-__all__ = ["DemoResult", "Walkers", "run_demo"]
+__all__ = ["MOCK_PROPERTIES", "DemoResult", "MockCluster", "Walkers", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class _Watched:
         return time_s, axes
 
 
-class _MockCluster(Cluster):
+class MockCluster(Cluster):
     """The mock broker knows no topic ids, no topic settings and no rights."""
 
     def check_access(self) -> list[str]:
@@ -183,7 +183,7 @@ class _Demo:
         self._stop_sending = Event()
         self._stop = Event()
         self._failure: BaseException | None = None
-        self._consumer = Consumer(self._settings, cluster=_MockCluster(self._settings))
+        self._consumer = Consumer(self._settings, cluster=MockCluster(self._settings))
         self._server = Server(self._settings, self._consumer, any_port=True)
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])

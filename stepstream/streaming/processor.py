@@ -276,20 +276,18 @@ class Processor:
         partition.taken_since += max(count, len(message))
         if invalid:
             if not replays:
-                for row in sorted(invalid):
-                    letter = self._set_aside(partition, records[row], invalid[row])
-                    outputs.dead_letters.append(letter)
+                outputs.dead_letters += [
+                    self._set_aside(partition, records[row], invalid[row])
+                    for row in sorted(invalid)
+                ]
             good = ~np.isin(message, list(invalid))
             message, time_us, axes = message[good], time_us[good], axes[good]
         if replays:
-            outputs.replayed = len(records)
+            outputs.replayed = count
         else:
-            partition.limit.note(len(records), invalid)
-            outputs.messages = len(records)
-            outputs.readings = len(message)
-            if len(message):
-                newest = np.flatnonzero(np.diff(message, append=-1))
-                outputs.times.note(time_us[newest], stream_ms[message[newest]])
+            partition.limit.note(count, invalid)
+            outputs.messages, outputs.readings = count, len(message)
+            _note_times(outputs, message, time_us, stream_ms)
         if not len(message):
             return []
         return [
@@ -436,6 +434,18 @@ class TimedModel(Model):
 
 def _offset(record: Record) -> int:
     return record.offset()
+
+
+def _note_times(
+    outputs: Outputs,
+    message: NDArray[np.intp],
+    time_us: NDArray[np.int64],
+    stream_ms: NDArray[np.int64],
+) -> None:
+    """Note when the last reading of each message was taken, and when it reached the broker."""
+    if len(message):
+        newest = np.flatnonzero(np.diff(message, append=-1))
+        outputs.times.note(time_us[newest], stream_ms[message[newest]])
 
 
 def _advance_stream_time(

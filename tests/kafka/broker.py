@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    # A test run that is killed must not leave a broker behind.
+    """To be called in a new process: whoever started it, if killed, must not leave it behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -106,6 +106,13 @@ class Broker:
     @property
     def bootstrap(self) -> str:
         return next(iter(self.addresses.values()))
+
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs."""
+        if self._process is None:
+            raise RuntimeError("the broker doesn't run")
+        return self._process.pid
 
     def start(self) -> None:
         command = ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka"]

@@ -1,0 +1,143 @@
+"""Cost and memory over numbers of devices; two consumers against one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from benchmarks.harness import (
+    DEADLINE_S,
+    PARTITIONS,
+    RATE_HZ,
+    Process,
+    Progress,
+    add_results,
+    running_broker,
+    save,
+    spread,
+    wait_for_members,
+)
+from benchmarks.inputs import Filler, Fleet, for_one_run
+from benchmarks.systems import STEPSTREAM
+from tests.kafka.builders import TopicSet
+
+DEVICES = (10, 100, 1_000, 10_000, 100_000)
+FULL_S = 1.7
+"""Input after which a device's window is full and the model runs at every hop."""
+READINGS = 1_600_000
+LEAST_READINGS = 32
+"""Single readings of each device, at least: four hops."""
+CONSUMERS = (1, 2)
+SECONDS = 25.0
+SAMPLE_S = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0, help="of the input, for a short try")
+    parser.add_argument("--devices", nargs="*", type=int, default=DEVICES)
+    add_results(parser)
+    options = parser.parse_args()
+    with running_broker() as bootstrap:
+        by_devices = {
+            devices: measure_devices(bootstrap, devices, options.share, options.rounds)
+            for devices in options.devices
+        }
+        by_consumers = measure_consumers(bootstrap, SECONDS * options.share, options.rounds)
+    results = {"devices": by_devices, "consumers": by_consumers}
+    save("scaling", {"input": Fleet(1, 1.0).origin, **results}, options.results)
+
+
+def measure_devices(bootstrap: str, devices: int, share: float, rounds: int) -> dict[str, Any]:
+    """Cost of single readings of so many devices, once their windows are full."""
+    each = max(LEAST_READINGS, round(READINGS * share / devices))
+    filling = Fleet(devices, FULL_S)
+    fleet = Fleet(devices, each / RATE_HZ, begin_s=FULL_S)
+    topics = TopicSet.create(bootstrap, PARTITIONS)
+    epoch_s = int(time.time() - FULL_S - fleet.seconds) - 60
+    with Filler(topics) as filler:
+        for one, batch in ((filling, round(FULL_S * RATE_HZ)), (fleet, 1)):
+            for _, number, key, value in one.messages(epoch_s, batch):
+                filler.add(number, key, value)
+    filler.check()
+    us, resident = [], []
+    for _ in range(rounds):
+        own = for_one_run(topics)
+        run = STEPSTREAM.run(own, filler.count)
+        cpu_s = run.cpu_at(filler.count) - run.cpu_at(devices)
+        us.append(cpu_s / fleet.readings * 1e6)
+        resident.append(run.resident_mib)
+        print(
+            f"{devices:>7,} devices: {us[-1]:.2f} us a reading, {resident[-1]:.0f} MiB", flush=True
+        )
+    topics.delete()
+    return {"us_a_reading": spread(us), "resident_mib": spread(resident)}
+
+
+def measure_consumers(bootstrap: str, seconds: float, rounds: int) -> dict[int, Any]:
+    """The same backlog for one consumer and for two, alternating."""
+    fleet = Fleet(1_000, seconds)
+    per_s: dict[int, list[float]] = {count: [] for count in CONSUMERS}
+    per_cpu_s: dict[int, list[float]] = {count: [] for count in CONSUMERS}
+    for _ in range(rounds):
+        for count in CONSUMERS:
+            wall_s, cpu_s = drain(bootstrap, fleet, count)
+            per_s[count].append(fleet.readings / wall_s)
+            per_cpu_s[count].append(fleet.readings / cpu_s)
+            print(
+                f"{count} consumers: {per_s[count][-1]:,.0f} readings/s, "
+                f"{per_cpu_s[count][-1]:,.0f} readings/CPU-s",
+                flush=True,
+            )
+    return {c: {"per_s": spread(per_s[c]), "per_cpu_s": spread(per_cpu_s[c])} for c in CONSUMERS}
+
+
+def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
+    """Seconds and CPU seconds in which consumers that are all there take a backlog.
+
+    It is written in a transaction and committed when each has its share of the partitions, so
+    that neither their start nor their rebalances count.
+    """
+    topics = TopicSet.create(bootstrap, PARTITIONS)
+    filler = Filler(topics, transaction=True)
+    for _, number, key, value in fleet.messages(int(time.time() - fleet.seconds) - 60):
+        filler.add(number, key, value)
+    filler.flush()
+    with ExitStack() as stack, Progress(topics) as progress:
+        processes = [
+            stack.enter_context(Process(STEPSTREAM.prepare(), environment))
+            for environment in environments(topics, count)
+        ]
+
+        wait_for_members(topics, [PARTITIONS // count] * count)
+        begin_cpu_s = sum(process.cpu_s for process in processes)
+        filler.commit()
+        begin_s = time.monotonic()
+        while progress.total() < filler.count:
+            for process in processes:
+                process.check()
+            if time.monotonic() - begin_s > DEADLINE_S:
+                raise RuntimeError(f"{progress.total()} of {filler.count} messages")
+            time.sleep(SAMPLE_S)
+        wall_s = time.monotonic() - begin_s
+        cpu_s = sum(process.cpu_s for process in processes) - begin_cpu_s
+        for process in processes:
+            process.end()
+    topics.delete()
+    return wall_s, cpu_s
+
+
+def environments(topics: TopicSet, count: int) -> list[dict[str, str]]:
+    """What consumers of one group are told: each has a transactional id of its own."""
+    name = "STEPSTREAM_KAFKA__TRANSACTIONAL_ID"
+    return [
+        {**STEPSTREAM.environment_for(topics), name: f"{topics.group}-{number}"}
+        for number in range(count)
+    ]
+
+
+if __name__ == "__main__":
+    main()
