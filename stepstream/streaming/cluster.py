@@ -152,13 +152,14 @@ class Cluster:
         return found
 
     def offsets(
-        self, partitions: Iterable[tuple[str, int]], *, at_end: bool
+        self, partitions: Iterable[tuple[str, int]], *, at_end: bool, stable: bool = False
     ) -> dict[tuple[str, int], int]:
-        """First offsets of partitions, or their ends, including what isn't committed yet."""
+        """First offsets of partitions, or their ends: with all that isn't committed, or stable."""
         kind: Any = OffsetSpec  # its methods have no types
         spec = kind.latest() if at_end else kind.earliest()
         request: dict[Any, Any] = {TopicPartition(topic, n): spec for topic, n in partitions}
+        level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
         futures = self._polled_admin().list_offsets(
-            request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_S
+            request, isolation_level=level, request_timeout=TIMEOUT_S
         )
         return {(tp.topic, tp.partition): self._result(f).offset for tp, f in futures.items()}

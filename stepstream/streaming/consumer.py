@@ -58,7 +58,6 @@ COMMIT_TIMEOUT_S = 30.0
 COMMIT_CHECK_S = 0.005
 RETRY_S = 0.02
 """Between attempts at the last commit."""
-REFRESH_TIMEOUT_S = 2.0
 LOOK_UP_WARN_S = 10.0
 RESTORE_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
@@ -247,21 +246,19 @@ class Consumer:
         for partition in self.owned:
             if partition.topic == topic and partition.partition_count:
                 return partition.partition_count
-        with suppress(KafkaException, RuntimeError):
-            found = self._kafka.list_topics(topic, REFRESH_TIMEOUT_S).topics.get(topic)
-            return len(found.partitions) if found else 0
-        return 0
+        try:
+            return self._cluster.identify_topics([topic])[topic].partition_count
+        except KafkaException:
+            return 0
 
     def refresh_ends(self) -> None:
         """Ask where the partitions end that nothing is fetched of now; waits, from any thread."""
-        for partition in self.owned:
-            if partition.is_held or self._paused:
-                tp = TopicPartition(partition.topic, partition.number)
-                # Brokers may be away, or the client closed by now: the old end has to do.
-                with suppress(KafkaException, RuntimeError):
-                    ends = self._kafka.get_watermark_offsets(tp, REFRESH_TIMEOUT_S)
-                    if ends:
-                        partition.end_offset = ends[1]
+        paused = {(p.topic, p.number): p for p in self.owned if p.is_held or self._paused}
+        # Where the brokers are away, the old ends have to do.
+        with suppress(KafkaException):
+            # Not by the consumer: its calls from another thread can wait for ever behind a poll.
+            for name, end in self._cluster.offsets(paused, at_end=True, stable=True).items():
+                paused[name].end_offset = end
 
     def run(self) -> None:
         """Process messages until `stop`; then commit what is finished and leave the group.
