@@ -144,7 +144,9 @@ def peers(results: Results) -> str:
         "", "delivery, commits", "readings", "readings per CPU-second", "stepstream is",
         "peak memory",
     )  # fmt: skip
-    return f"{table(header, rows)}\n\n![stepstream and its peers](images/bench-peers.png)"
+    failed = "".join(f"\n\n{name} failed: {why}." for name, why in results["failed"].items())
+    picture = "![stepstream and its peers](images/bench-peers.png)"
+    return f"{table(header, rows)}{failed}\n\n{picture}"
 
 
 def latency(results: Results) -> str:
