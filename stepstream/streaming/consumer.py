@@ -715,7 +715,7 @@ class Consumer:
         name: tuple[Any, Any] = (message.topic(), message.partition())
         partition = self.partitions.get(name)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-            if partition is not None:
+            if partition is not None and partition.phase in TAKING and not partition.is_held:
                 partition.reached_offset = message.offset() or 0
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
