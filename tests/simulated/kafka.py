@@ -426,9 +426,14 @@ class Consumer:
         for name, position in list(self._positions.items()):
             if name in self._paused:
                 continue
-            for message in self._broker.arrived(name, position)[: most - len(found)]:
+            there = self._broker.arrived(name, position)
+            for message in there[: most - len(found)]:
                 found.append(message)
                 self._positions[name] = message.offset() + 1
+            if there and found and found[-1] is there[-1] and len(found) < most:
+                eof = KafkaError(KafkaError._PARTITION_EOF)
+                end = self._positions[name]
+                found.append(Message(None, None, end, 0, [], *name, eof))
         return found
 
     def seek(self, tp: TopicPartition) -> None:
