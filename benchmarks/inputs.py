@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PEOPLE = 25
 """Signals; each is copied under many ids, which costs less than as many signals."""
+SKIPPED_S = 15
+"""Most recordings begin with people who stand."""
 REUSE_S = 20
 """A recording that serves twice begins this much later the second time."""
 CHUNK = 1_000
@@ -103,7 +105,8 @@ class Fleet:
         axes = read_recording(files[number % len(files)], RATE_HZ).axes
         count = round(self.seconds * RATE_HZ)
         places = round(self.begin_s * RATE_HZ) + np.arange(count)
-        rows = (places + number // len(files) * REUSE_S * RATE_HZ) % len(axes)
+        begin = SKIPPED_S + number // len(files) * REUSE_S
+        rows = (places + begin * RATE_HZ) % len(axes)
         # Devices don't take their readings at the same moments.
         return Recording(f"{number}", (places + number / PEOPLE) / RATE_HZ, axes[rows])
 

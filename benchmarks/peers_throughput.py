@@ -33,10 +33,10 @@ SECONDS = {
     QUIX: 4.0,
     QUIX_DEFAULT: 4.0,
     LOOP: 6.0,
-    FAUST: 1.0,
+    FAUST: 1.5,
 }
 """How much of the input each gets: slow ones less, fast ones enough for a figure."""
-LEAST_S = 1.0
+LEAST_S = 1.5
 FILLED = {LOOP: 2.0}
 """Seconds of input before the model has its first windows, not counted."""
 WARM_AFTER = 2_000_000

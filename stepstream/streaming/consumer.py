@@ -7,7 +7,8 @@ import time
 from collections import defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, repeat
+from operator import is_not
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -491,7 +492,8 @@ class Consumer:
             return polled
         kind = type(messages[0])
         errors = list(map(kind.error, messages))
-        if errors.count(None) < len(messages):
+        # By identity: the client's errors leave an exception behind when compared with None.
+        if any(map(is_not, errors, repeat(None))):
             for message, error in zip(messages, errors, strict=True):
                 if error is not None:
                     self._on_message_error(message, error)
