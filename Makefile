@@ -19,16 +19,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick clean
+.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, coverage, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
 
-test: $(ALL) ## tests, with coverage
+test: $(ALL) ## all tests
+	$(BIN)/pytest -q $(ARGS)
+
+coverage: $(ALL) ## the same, and which lines they don't reach; what runs in processes of its own isn't seen
 	$(BIN)/pytest -q --cov $(ARGS)
 
 faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
