@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
@@ -15,8 +17,14 @@ from stepstream.detection import Model, ModelMetadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import score_recordings
-from stepstream.training.thresholds import choose_thresholds
+from stepstream.training.evaluation import judge, score
+from stepstream.training.thresholds import choose_constants, find_steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.training.data import LabelledRecording
+    from stepstream.training.fitting import Recipe
 
 __all__ = ["Train", "require_tensorflow"]
 
@@ -38,71 +46,139 @@ def require_tensorflow() -> None:
 
 
 class Train(CommandSettings):
-    """Train a model on labelled recordings at 80 Hz."""
+    """Train a model on labelled recordings."""
 
-    data: CliPositionalArg[Path]
-    """Folder with `<person>/<recording>.csv.gz` and `<recording>.steps.csv` beside it."""
+    data: CliPositionalArg[list[Path]] = Field(min_length=1)
+    """Folders with `<person>/<recording>.csv.gz` and its labels beside it, see docs/model.md."""
     out: Path = Path("stepstream-model.tflite")
     """Model file to write; the network itself goes beside it, as `.keras`."""
+    folds: int = Field(0, ge=0)
+    """First train so many times, each time without a share of the people, to judge the recipe and to choose thresholds; as many as people leaves out one at a time. These models go into a folder beside `out`; those already there are kept."""
     hold_out: list[str] = Field(default_factory=list)
-    """People not to train on; training stops early by them, and they are scored at the end."""
-    epochs: int = Field(25, ge=1)
+    """People not to train on; training stops early by them."""
+    epochs: int = Field(40, ge=1)
     """Passes over the recordings, each varied anew."""
-    batch_size: int = Field(512, ge=1)
-    """Windows in a step of the optimiser."""
-    learning_rate: float = Field(4e-3, gt=0)
+    batch_size: int = Field(48, ge=1)
+    """Stretches of 4.8 s in a step of the optimiser."""
+    learning_rate: float = Field(6e-3, gt=0)
     """Its largest value."""
+    width: int = Field(48, ge=4)
+    """Channels of the network: accuracy against cost."""
+    delay: int = Field(24, ge=8)
+    """Samples of 12.5 ms that the model sees after those it judges; a multiple of 8."""
     seed: int = 1
     """Of everything random."""
+    precision: Literal["float32", "mixed"] = "float32"
+    """`mixed` computes in half precision where that does no harm; faster on a GPU only."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are added up for a step: larger batches in the same memory."""
+    recompute: bool = False
+    """Keep no activations for the backward pass but compute them again: less memory, slower."""
+    threads: int = Field(2, ge=1)
+    """Threads to train with."""
+    logs: Path | None = None
+    """Folder to write TensorBoard's logs to."""
     name: str = "stepstream-own"
     """The model's name, as events carry it."""
     version: str = "1.0"
     """Its version."""
 
     def execute(self) -> int:
-        """Train, export, choose thresholds, score."""
+        """Judge the recipe on people left out, then train, export and say what came out."""
         require_tensorflow()
-        from stepstream.training.export import export  # noqa: PLC0415 - TensorFlow
-        from stepstream.training.fitting import Recipe, fit  # noqa: PLC0415
+        from stepstream.training.fitting import prepare_devices  # noqa: PLC0415 - TensorFlow
 
         recordings = load_people(self.data)
-        people = {recording.person for recording in recordings}
-        unknown = sorted(set(self.hold_out) - people)
+        people = sorted({recording.person for recording in recordings})
+        unknown = sorted(set(self.hold_out) - set(people))
         if unknown:
-            raise SettingsError(f"hold-out: no {unknown[0]} among {', '.join(sorted(people))}")
-        training = [r for r in recordings if r.person not in self.hold_out]
-        held_out = [r for r in recordings if r.person in self.hold_out]
-        if not training:
-            raise SettingsError("hold-out: nobody is left to train on")
-        metadata = ModelMetadata(
+            raise SettingsError(f"hold-out: no {unknown[0]} among {', '.join(people)}")
+        if self.delay % 8:
+            raise SettingsError("delay: must be a multiple of 8")
+        folds = self._folds(recordings)
+        prepare_devices(self.threads)
+        metadata = self._metadata()
+        predicted: list[tuple[LabelledRecording, NDArray[np.float32]]] = []
+        for number, left_out in enumerate(folds, start=1):
+            path = self.out.with_name(f"{self.out.stem}-folds") / f"{number}.keras"
+            predicted += self._predict_fold(recordings, left_out, metadata, path)
+        if folds:
+            self._report(predicted, folds, metadata)
+            metadata = choose_constants(predicted, metadata)
+        self._train(recordings, self.hold_out, metadata, self.out)
+        sys.stdout.write(
+            f"{self.out}: {metadata.label}, {self.out.stat().st_size:,} bytes, thresholds "
+            f"{metadata.start_threshold} and {metadata.end_threshold}\n"
+        )
+        return 0
+
+    def _folds(self, recordings: list[LabelledRecording]) -> list[set[str]]:
+        """Who is left out of each training: as many steps, and contacts, of each as possible."""
+        folds: list[set[str]] = [set() for _ in range(self.folds)]
+        for contacts_only in (False, True):
+            steps: dict[str, int] = {}
+            for recording in recordings:
+                if (
+                    recording.contacts_only == contacts_only
+                    and recording.person not in self.hold_out
+                ):
+                    steps[recording.person] = steps.get(recording.person, 0) + len(recording.ends)
+            sizes = [0] * self.folds
+            for person in sorted(steps, key=lambda one: -steps[one]) if folds else []:
+                smallest = sizes.index(min(sizes))
+                folds[smallest].add(person)
+                sizes[smallest] += steps[person]
+        return [fold for fold in folds if fold]
+
+    def _metadata(self) -> ModelMetadata:
+        return ModelMetadata(
             name=self.name,
             version=self.version,
             rate_hz=80,
             window=128,
             hop=8,
-            delay=24,
+            delay=self.delay,
             accel_scale=9.81,
             gyro_scale=2.0,
-            start_threshold=0.2,
+            start_threshold=0.05,
             end_threshold=0.2,
             refractory=16,
             settling=8,
             shortest_step=36,
             longest_step=100,
-            training={
-                "recordings": f"{len(training)} of {len({r.person for r in training})} people",
-                "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
-                f"{self.learning_rate}, seed {self.seed}",
-            },
         )
-        recipe = Recipe(
+
+    def _recipe(self) -> Recipe:
+        from stepstream.training.fitting import Recipe  # noqa: PLC0415 - TensorFlow
+
+        return Recipe(
             epochs=self.epochs,
+            alignment_epochs=min(self.epochs, 10),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             seed=self.seed,
+            precision=self.precision,
+            accumulate=self.accumulate,
+            recompute=self.recompute,
+            width=self.width,
         )
+
+    def _train(
+        self,
+        recordings: list[LabelledRecording],
+        left_out: set[str] | list[str],
+        metadata: ModelMetadata,
+        path: Path,
+    ) -> None:
+        import msgspec  # noqa: PLC0415
+
+        from stepstream.training.export import export  # noqa: PLC0415 - TensorFlow
+        from stepstream.training.fitting import fit  # noqa: PLC0415
+
+        training = [r for r in recordings if r.person not in left_out]
+        held_out = [r for r in recordings if r.person in self.hold_out]
         with Progress(
-            TextColumn("epoch {task.completed}/{task.total}"),
+            TextColumn(f"{path.name}, epoch {{task.completed}} of {{task.total}}"),
             BarColumn(),
             TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(),
@@ -114,15 +190,61 @@ class Train(CommandSettings):
                 text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
                 progress.update(task, completed=epoch, losses=text)
 
-            network = fit(training, held_out, metadata, recipe, report)
-        network.save(self.out.with_suffix(".keras"))
-        export(network, self.out, metadata)
-        metadata = choose_thresholds(Model(self.out), training)
-        export(network, self.out, metadata)
-        sys.stdout.write(
-            f"{self.out}: {metadata.label}, {self.out.stat().st_size:,} bytes, thresholds "
-            f"{metadata.start_threshold} and {metadata.end_threshold}\n"
+            try:
+                network = fit(training, held_out, metadata, self._recipe(), report, self.logs)
+            except ValueError as error:
+                raise StepstreamError(f"training: {error}") from None
+        people = len({recording.person for recording in training})
+        metadata = msgspec.structs.replace(
+            metadata,
+            training={
+                "recordings": f"{len(training)} of {people} people",
+                "left out": ", ".join(sorted(left_out)),
+                "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
+                f"{self.learning_rate}, width {self.width}, seed {self.seed}",
+            },
         )
-        if held_out:
-            Console(width=110).print(score_table(score_recordings(Model(self.out), held_out)))
-        return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        export(network, path.with_suffix(".tflite"), metadata)
+        network.save(path.with_suffix(".keras"))
+
+    def _predict_fold(
+        self,
+        recordings: list[LabelledRecording],
+        left_out: set[str],
+        metadata: ModelMetadata,
+        path: Path,
+    ) -> list[tuple[LabelledRecording, NDArray[np.float32]]]:
+        """Train without some people, unless that was done, and predict theirs."""
+        import keras  # noqa: PLC0415 - an extra
+
+        from stepstream.training.fitting import predict_series  # noqa: PLC0415
+
+        if not path.exists():
+            self._train(recordings, left_out | set(self.hold_out), metadata, path)
+        network = keras.models.load_model(path)
+        return [
+            (recording, predict_series(network, np.asarray(recording.axes), metadata))
+            for recording in recordings
+            if recording.person in left_out
+        ]
+
+    def _report(
+        self,
+        predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
+        folds: list[set[str]],
+        metadata: ModelMetadata,
+    ) -> None:
+        """Score each fold with the thresholds that the others choose."""
+        results = []
+        for fold in folds:
+            others = [pair for pair in predicted if pair[0].person not in fold]
+            chosen = choose_constants(others or predicted, metadata)
+            results += [
+                judge(recording, find_steps(given, chosen))
+                for recording, given in predicted
+                if recording.person in fold
+            ]
+        people = sorted({result.recording.person for result in results})
+        scores = {p: score([r for r in results if r.recording.person == p]) for p in people}
+        Console(width=130).print(score_table(scores, "people left out, thresholds by the others"))

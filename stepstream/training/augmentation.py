@@ -1,54 +1,72 @@
-"""Windows to train on: cut from recordings and varied as people, phones and grips vary."""
+"""Recordings and windows varied as people, phones and grips vary."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-from stepstream.detection.resampling import scale_channels
+from stepstream.training.data import RATE_HZ, resample_series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-    from stepstream.detection.model import ModelMetadata
     from stepstream.training.data import LabelledRecording
 
-__all__ = ["Variation", "make_windows", "random_rotations"]
+__all__ = ["Labelled", "Variation", "label", "random_rotations", "retime"]
 
 LABEL_WIDTH = 2.5
 """Standard deviation of the bump that stands for an event, samples; 31 ms, as the labels' noise."""
+CONTACT_WIDTH = 3.5
+"""The same for contacts, whose times are less certain."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """How much windows are varied; the default is none, for validation.
+    """How much recordings are varied; the default is none, for validation.
 
     Attributes
     ----------
     rotate
-        Turn each window by a random rotation.
+        Turn each stretch by a random rotation.
     tempo
         Largest change of a recording's speed, as a share.
-    amplitude
-        Largest change of the motion's amplitude, as a share.
+    rates
+        Share of the recordings that pass through a sensor of another rate (25 to 200 Hz), with
+        jitter, and back through the product's resampler.
+    amplitude, gyroscope_amplitude
+        Largest logarithm of a factor on the motion, and of another one on its rotation.
     noise, bias
-        Largest standard deviation of white noise and of a constant offset: m/s^2, and a tenth
+        Largest standard deviation of white noise and largest constant offset: m/s^2, and a tenth
         of it in rad/s.
     drop_gyroscope
-        Share of the windows without a gyroscope.
+        Share of the stretches without a gyroscope.
+    negatives
+        Synthetic handling without a step, as a share of all.
     """
 
     rotate: bool = False
     tempo: float = 0.0
+    rates: float = 0.0
     amplitude: float = 0.0
+    gyroscope_amplitude: float = 0.0
     noise: float = 0.0
     bias: float = 0.0
     drop_gyroscope: float = 0.0
+    negatives: float = 0.0
+
+
+class Labelled(NamedTuple):
+    """Samples and what is wanted of the model for each.
+
+    ``axes`` (n, 6) float32, ``wanted`` (n, 2) float32 start and end probability, ``known`` (n, 2)
+    float32, 0 where nothing is known.
+    """
+
+    axes: NDArray[np.float32]
+    wanted: NDArray[np.float32]
+    known: NDArray[np.float32]
 
 
 def random_rotations(random: np.random.Generator, count: int) -> NDArray[np.float32]:
@@ -67,86 +85,51 @@ def random_rotations(random: np.random.Generator, count: int) -> NDArray[np.floa
     return np.array(rows, np.float32).transpose(2, 0, 1)
 
 
-def make_windows(
-    recordings: Sequence[LabelledRecording],
-    metadata: ModelMetadata,
-    variation: Variation,
-    random: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One window a hop of every recording, from a random first sample, varied at random.
-
-    Returns
-    -------
-    windows : (n, 1, window, 8) float32
-        Channels as the model takes them.
-    targets : (n, hop, 2) float32
-        Wanted start and end probabilities.
-    """
-    parts = [_cut(recording, metadata, variation, random) for recording in recordings]
-    axes = np.concatenate([windows for windows, _ in parts])
-    targets = np.concatenate([targets for _, targets in parts])
-    _vary(axes, variation, random)
-    channels = scale_channels(axes.reshape(-1, 6), metadata.accel_scale, metadata.gyro_scale)
-    return channels.reshape(len(axes), 1, metadata.window, 8), targets
-
-
-def _cut(
-    recording: LabelledRecording,
-    metadata: ModelMetadata,
-    variation: Variation,
-    random: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    axes = recording.axes
-    starts, ends = recording.starts.astype(float), recording.ends.astype(float)
+def retime(
+    recording: LabelledRecording, variation: Variation, random: np.random.Generator
+) -> Labelled:
+    """A recording at another speed and through another sensor's clock, with its targets."""
     tempo = 1 + random.uniform(-variation.tempo, variation.tempo)
-    if tempo != 1:
-        places = np.arange(0, len(axes) - 1, tempo)
-        axes = np.stack([np.interp(places, np.arange(len(axes)), a) for a in axes.T], axis=1)
-        axes = axes.astype(np.float32)
-        axes[:, 3:] *= tempo
-        starts, ends = starts / tempo, ends / tempo
-    targets = np.stack([_bumps(starts, len(axes)), _bumps(ends, len(axes))], axis=1)
-    first = int(random.integers(metadata.hop)) if variation.tempo else 0
-    windows = sliding_window_view(axes[first:], metadata.window, axis=0)[:: metadata.hop]
-    judged = first + metadata.window - metadata.delay - metadata.hop
-    wanted = sliding_window_view(targets[judged:], metadata.hop, axis=0)[:: metadata.hop]
-    count = min(len(windows), len(wanted))
-    return (
-        windows[:count].transpose(0, 2, 1).copy(),
-        wanted[:count].transpose(0, 2, 1).astype(np.float32),
-    )
+    if random.random() < variation.rates:
+        rate_hz = float(np.exp(random.uniform(np.log(25), np.log(200))))
+    elif tempo != 1:
+        rate_hz = float(RATE_HZ)
+    else:
+        return label(recording, recording.axes, 1.0)
+    duration_s = (len(recording.axes) - 1) / RATE_HZ / tempo
+    time_s = np.arange(0, duration_s, 1 / rate_hz)
+    if rate_hz != RATE_HZ:
+        time_s = np.sort(time_s + random.normal(0, 0.1 / rate_hz, len(time_s)))
+        time_s = time_s.clip(0, duration_s)
+    source = time_s * tempo * RATE_HZ
+    before = source.astype(np.int64).clip(0, len(recording.axes) - 2)
+    share = (source - before).astype(np.float32)[:, np.newaxis]
+    axes = recording.axes[before] * (1 - share) + recording.axes[before + 1] * share
+    axes[:, 3:] *= np.float32(tempo)
+    if rate_hz != RATE_HZ:
+        time_us = np.rint(time_s * 1e6).astype(np.int64)
+        _, axes = resample_series(time_us, axes, 1_000_000 // RATE_HZ)
+    return label(recording, axes, tempo)
 
 
-def _bumps(moments: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    reach = np.arange(-10, 11)
+def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float) -> Labelled:
+    """Targets for a recording's samples, played ``tempo`` times as fast: bumps at its events."""
+    length = len(axes)
+    width = CONTACT_WIDTH if recording.contacts_only else LABEL_WIDTH
+    wanted = [
+        _bumps(recording.starts / tempo, length, width),
+        _bumps(recording.ends / tempo, length, width),
+    ]
+    source = (np.arange(length) * tempo).astype(np.int64).clip(0, len(recording.axes) - 1)
+    known = [recording.start_known[source], recording.end_known[source]]
+    return Labelled(axes, np.stack(wanted, axis=1), np.stack(known, axis=1).astype(np.float32))
+
+
+def _bumps(moments: NDArray[np.float64], length: int, width: float) -> NDArray[np.float32]:
+    reach = np.arange(-12, 13)
     near = np.rint(moments).astype(np.int64)[:, np.newaxis] + reach
-    height = np.exp(-0.5 * ((near - moments[:, np.newaxis]) / LABEL_WIDTH) ** 2)
-    bumps = np.zeros(length)
+    height = np.exp(-0.5 * ((near - moments[:, np.newaxis]) / width) ** 2)
+    bumps = np.zeros(length, np.float32)
     inside = (near >= 0) & (near < length)
-    np.maximum.at(bumps, near[inside], height[inside])
+    np.maximum.at(bumps, near[inside], height[inside].astype(np.float32))
     return bumps
-
-
-def _vary(axes: NDArray[np.float32], variation: Variation, random: np.random.Generator) -> None:
-    """Vary windows (n, window, 6) in place."""
-    count = len(axes)
-    accel, gyro = axes[:, :, :3], axes[:, :, 3:]
-    if variation.amplitude:
-        factor = 1 + random.uniform(-variation.amplitude, variation.amplitude, (count, 1, 1))
-        rest = accel.mean(axis=1, keepdims=True)
-        accel[...] = rest + (accel - rest) * factor
-        gyro *= factor
-    if variation.rotate:
-        rotations = random_rotations(random, count).transpose(0, 2, 1)
-        accel[...] = accel @ rotations
-        gyro[...] = gyro @ rotations
-    for axis, unit in ((0, 1.0), (3, 0.1)):
-        sensor = axes[:, :, axis : axis + 3]
-        if variation.bias:
-            limit = variation.bias * unit
-            sensor += random.uniform(-limit, limit, (count, 1, 3)).astype(np.float32)
-        if variation.noise:
-            width = random.uniform(0, variation.noise * unit, (count, 1, 1)).astype(np.float32)
-            sensor += random.standard_normal(sensor.shape, np.float32) * width
-    if variation.drop_gyroscope:
-        gyro[random.random(count) < variation.drop_gyroscope] = 0

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from stepstream.detection.model import ModelMetadata, write_metadata
+from stepstream.training.network import build_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import keras
     from numpy.typing import NDArray
 
-__all__ = ["export", "quantize"]
+__all__ = ["export", "prune", "quantize"]
 
 
 def export(network: keras.Model, path: Path, metadata: ModelMetadata) -> None:
@@ -46,15 +47,30 @@ def quantize(
     _write(converter, path, metadata)
 
 
+def prune(network: keras.Model, share: float) -> None:
+    """Set the smallest weights of each dense or pointwise kernel to 0, in place.
+
+    Parameters
+    ----------
+    share
+        Of the weights that become 0.
+    """
+    for weight in network.trainable_weights:
+        # Depthwise kernels and biases are few and carry much.
+        if len(weight.shape) == 4 and weight.shape[3] > 1:
+            values = np.array(weight)
+            values[np.abs(values) < np.quantile(np.abs(values), share)] = 0
+            weight.assign(values)
+
+
 def _converter(network: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
-    # Keras' own reshape asks for the batch size when it runs, which makes the output's shape
-    # unknown until then; a constant -1 lets LiteRT plan for any batch size.
-    flat = keras.Model(network.input, network.layers[-1].input)
+    window = build_network(metadata, network.layers[-1].input.shape[-1], metadata.window)
+    window.set_weights(network.get_weights())
     signature = tf.TensorSpec((None, 1, metadata.window, 8), tf.float32, name="window")
 
     @tf.function(input_signature=[signature])  # type: ignore[untyped-decorator]
-    def probabilities(window: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(flat(window, training=False), (-1, metadata.hop, 2))
+    def probabilities(samples: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(window(samples, training=False), (-1, metadata.hop, 2))
 
     # Given the network as well, the converter would keep its weights as variables.
     return tf.lite.TFLiteConverter.from_concrete_functions([probabilities.get_concrete_function()])

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from stepstream.training.augmentation import Variation, make_windows
+from stepstream.training.augmentation import Variation
+from stepstream.training.contacts import align
 from stepstream.training.network import build_network
+from stepstream.training.pipeline import count_stretches, make_dataset, scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stepstream.detection.model import ModelMetadata
     from stepstream.training.data import LabelledRecording
 
-__all__ = ["Recipe", "fit"]
+__all__ = ["Recipe", "fit", "predict_series", "prepare_devices"]
 
 TRAINING_VARIATION = Variation(
-    rotate=True, tempo=0.2, amplitude=0.3, noise=0.4, bias=0.3, drop_gyroscope=0.3
+    rotate=True,
+    tempo=0.2,
+    rates=0.3,
+    amplitude=0.35,
+    gyroscope_amplitude=0.2,
+    noise=0.6,
+    bias=0.3,
+    drop_gyroscope=0.3,
+    negatives=0.1,
 )
 
 
@@ -35,49 +48,47 @@ class Recipe:
     ----------
     epochs
         Passes over the recordings, each varied anew.
+    alignment_epochs
+        Passes over the recordings with whole steps before, after which contacts are aligned.
     batch_size
-        Windows in a step of the optimiser.
+        Stretches of 4.8 s in a step of the optimiser.
     learning_rate
         Its largest value; it falls to zero along half a cosine.
     patience
         Epochs without a lower validation loss after which training ends, if people are held out.
     seed
         Of everything random.
+    precision
+        "float32", or "mixed": half precision where it does no harm.
+    accumulate
+        Batches whose gradients are added up for a step.
+    recompute
+        Forget activations in the forward pass and compute them again in the backward pass.
+    width
+        Channels of the network.
     """
 
-    epochs: int = 30
-    batch_size: int = 512
-    learning_rate: float = 4e-3
-    patience: int = 10
+    epochs: int = 40
+    alignment_epochs: int = 10
+    batch_size: int = 48
+    learning_rate: float = 6e-3
+    patience: int = 15
     seed: int = 1
+    precision: Literal["float32", "mixed"] = "float32"
+    accumulate: int = 1
+    recompute: bool = False
+    width: int = 48
 
 
-class _VariedWindows(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of windows, made anew for every epoch."""
+def prepare_devices(threads: int) -> None:
+    """Let TensorFlow take a GPU's memory as it needs it, and use so many threads.
 
-    def __init__(
-        self, recordings: Sequence[LabelledRecording], metadata: ModelMetadata, recipe: Recipe
-    ) -> None:
-        super().__init__()
-        self._recordings = recordings
-        self._metadata = metadata
-        self._batch_size = recipe.batch_size
-        self._random = np.random.default_rng(recipe.seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return len(self._windows) // self._batch_size
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return self._windows[rows], self._targets[rows]
-
-    def on_epoch_end(self) -> None:
-        """Vary the windows anew."""
-        self._windows, self._targets = make_windows(
-            self._recordings, self._metadata, TRAINING_VARIATION, self._random
-        )
-        self._order = self._random.permutation(len(self._windows))
+    To be called before anything is computed.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def fit(
@@ -86,8 +97,9 @@ def fit(
     metadata: ModelMetadata,
     recipe: Recipe,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    logs: Path | None = None,
 ) -> keras.Model:
-    """Train a network.
+    """Train a network; recordings with contacts are aligned by a first one, trained on the others.
 
     Parameters
     ----------
@@ -101,43 +113,130 @@ def fit(
         How to train.
     on_epoch
         Called after each epoch with its number, from 1, and the losses.
+    logs
+        Folder to write TensorBoard's logs to.
+
+    Raises
+    ------
+    ValueError
+        There are too few recordings, or the loss is not a number.
+
+    Returns
+    -------
+    keras.Model
+        For series of any length, in float32.
     """
+    whole = [r for r in training if not r.contacts_only]
+    if not count_stretches(whole, metadata):
+        raise ValueError("no recordings with whole steps, or all too short to train on")
+    if len(whole) < len(training) or any(r.contacts_only for r in validation):
+        first = replace(recipe, epochs=recipe.alignment_epochs)
+        network = _fit(whole, [], metadata, first, on_epoch, None)
+        training, validation = (
+            [_aligned(network, r, metadata) for r in recordings]
+            for recordings in (training, validation)
+        )
+    return _fit(training, validation, metadata, recipe, on_epoch, logs)
+
+
+def predict_series(
+    network: keras.Model, axes: NDArray[np.float32], metadata: ModelMetadata
+) -> NDArray[np.float32]:
+    """Probabilities (n, 2) of a whole series of axes (n, 6); 0 where no window judges."""
+    given = np.zeros((len(axes), 2), np.float32)
+    if len(axes) >= metadata.window:
+        channels = scale(tf.constant(axes), metadata)[tf.newaxis, tf.newaxis]
+        probabilities = np.reshape(network(channels, training=False), (-1, 2))
+        first = metadata.window - metadata.delay - metadata.hop
+        given[first : first + len(probabilities)] = probabilities
+    return given
+
+
+def _aligned(
+    network: keras.Model, recording: LabelledRecording, metadata: ModelMetadata
+) -> LabelledRecording:
+    if not recording.contacts_only:
+        return recording
+    return align(recording, predict_series(network, recording.axes, metadata)[:, 1])
+
+
+def _masked_crossentropy(wanted: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+    wanted, known = tf.split(tf.cast(wanted, tf.float32), 2, axis=-1)
+    given = tf.clip_by_value(tf.cast(given, tf.float32), 1e-6, 1 - 1e-6)
+    loss = wanted * tf.math.log(given) + (1 - wanted) * tf.math.log(1 - given)
+    return -tf.reduce_sum(loss * known) / tf.maximum(tf.reduce_sum(known), 1.0)
+
+
+def _fit(
+    training: Sequence[LabelledRecording],
+    validation: Sequence[LabelledRecording],
+    metadata: ModelMetadata,
+    recipe: Recipe,
+    on_epoch: Callable[[int, dict[str, float]], None] | None,
+    logs: Path | None,
+) -> keras.Model:
     keras.utils.set_random_seed(recipe.seed)
-    windows = _VariedWindows(training, metadata, recipe)
-    if not len(windows):
-        raise ValueError("fewer windows than one batch; give longer recordings")
-    network = build_network(metadata)
+    stretches = count_stretches(training, metadata) * (1 + TRAINING_VARIATION.negatives)
+    batches = max(1, round(stretches / recipe.batch_size))
+    network = _build(metadata, recipe)
+    steps = -(-recipe.epochs * batches // recipe.accumulate)
     schedule = keras.optimizers.schedules.CosineDecay(
         recipe.learning_rate / 10,
-        recipe.epochs * len(windows),
+        steps,
         warmup_target=recipe.learning_rate,
-        warmup_steps=len(windows),
+        warmup_steps=max(1, steps // 20),
     )
-    network.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4), "binary_crossentropy")
-    callbacks: list[Any] = [keras.callbacks.TerminateOnNaN()]
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=1e-4,
+        use_ema=True,
+        ema_momentum=0.99,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+    )
+    network.compile(optimizer, _masked_crossentropy, jit_compile=False)
+    callbacks: list[Any] = [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+    ]
+    held_out = None
+    if validation:
+        held_out = make_dataset(validation, metadata, Variation(), recipe.batch_size, recipe.seed)
+        callbacks.append(
+            keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
+        )
     if on_epoch is not None:
         report = on_epoch
         callbacks.append(
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: report(epoch + 1, dict(logs))
+                on_epoch_end=lambda epoch, losses: report(epoch + 1, dict(losses))
             )
         )
-    held_out = None
-    if validation:
-        random = np.random.default_rng(recipe.seed)
-        held_out = make_windows(validation, metadata, Variation(), random)
-        callbacks.append(
-            keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-        )
+    if logs is not None:
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    data = make_dataset(training, metadata, TRAINING_VARIATION, recipe.batch_size, recipe.seed)
     history = network.fit(
-        windows,
+        data.repeat(),
         epochs=recipe.epochs,
+        steps_per_epoch=batches,
         validation_data=held_out,
-        validation_batch_size=4096,
         callbacks=callbacks,
-        shuffle=False,
         verbose=0,
     )
     if math.isnan(history.history["loss"][-1]):
         raise ValueError("the loss is not a number; lower the learning rate")
-    return network
+    trained = build_network(metadata, recipe.width)
+    trained.set_weights(network.get_weights())
+    return trained
+
+
+def _build(metadata: ModelMetadata, recipe: Recipe) -> keras.Model:
+    policy = keras.config.dtype_policy()
+    half = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    try:
+        if recipe.precision == "mixed":
+            keras.config.set_dtype_policy(half)
+        scope = keras.RematScope(mode="full") if recipe.recompute else contextlib.nullcontext()
+        with scope:
+            return build_network(metadata, recipe.width)
+    finally:
+        keras.config.set_dtype_policy(policy)

@@ -1,0 +1,70 @@
+"""Foot contacts with an unknown lag, made into ends of steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.training.data import known_without_steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.training.data import LabelledRecording
+
+__all__ = ["align", "estimate_lag"]
+
+LARGEST_LAG = 20
+"""Samples; beyond 0.25 s a correlation is off by a whole step."""
+REACH = 9
+"""How far a contact may move to the nearest likely end, samples: it was sampled at 10 Hz."""
+SPREAD = 7.0
+LEAST = 0.1
+
+
+def estimate_lag(contacts: NDArray[np.float64], probability: NDArray[np.float32]) -> int:
+    """Samples by which contacts have to be moved to lie where ends are most probable.
+
+    Parameters
+    ----------
+    contacts : (m,) float64
+        In samples.
+    probability : (n,) float32
+        Probability of an end, sample by sample.
+    """
+    smooth = _smooth(probability, 4.0)
+    lags = np.arange(-LARGEST_LAG, LARGEST_LAG + 1)
+    places = np.rint(contacts).astype(np.int64) + lags[:, np.newaxis]
+    inside = (places >= 0) & (places < len(smooth))
+    hits = np.where(inside, smooth[places.clip(0, len(smooth) - 1)], 0).sum(axis=1)
+    return int(lags[hits.argmax()])
+
+
+def align(recording: LabelledRecording, probability: NDArray[np.float32]) -> LabelledRecording:
+    """The recording with its contacts as ends: less their lag, each at the likeliest place nearby.
+
+    Parameters
+    ----------
+    recording
+        One with contacts.
+    probability : (n,) float32
+        Probability of an end for each of its samples, from any model that knows steps.
+    """
+    smooth = _smooth(probability, 1.5)
+    ends = recording.ends + estimate_lag(recording.ends, probability)
+    places = np.rint(ends).astype(np.int64)[:, np.newaxis] + np.arange(-REACH, REACH + 1)
+    inside = (places >= 0) & (places < len(smooth))
+    given = np.where(inside, smooth[places.clip(0, len(smooth) - 1)], 0)
+    best = (given * np.exp(-0.5 * ((places - ends[:, np.newaxis]) / SPREAD) ** 2)).argmax(axis=1)
+    row = np.arange(len(ends))
+    moved = np.sort(np.where(given[row, best] > LEAST, places[row, best], ends))
+    start_known, end_known = known_without_steps(len(recording.axes), moved)
+    return replace(recording, ends=moved, start_known=start_known, end_known=end_known)
+
+
+def _smooth(values: NDArray[np.float32], width: float) -> NDArray[np.float64]:
+    reach = np.arange(-int(3 * width), int(3 * width) + 1)
+    kernel = np.exp(-0.5 * (reach / width) ** 2)
+    return np.convolve(values, kernel / kernel.sum(), "same")

@@ -1,0 +1,145 @@
+"""Stretches to train on, as a stream that holds a bounded part of them in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from stepstream.training.augmentation import Labelled, Variation, retime
+from stepstream.training.negatives import handle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stepstream.detection.model import ModelMetadata
+    from stepstream.training.data import LabelledRecording
+
+__all__ = ["count_stretches", "make_dataset", "scale"]
+
+HOPS = 48
+"""Hops that a stretch judges: 4.8 s. All are turned and scaled alike."""
+SHUFFLED = 2048
+"""Stretches among which the next one is drawn; 20 KB each."""
+HANDLED = 8
+"""Synthetic pieces that are made at once."""
+
+
+def count_stretches(recordings: Sequence[LabelledRecording], metadata: ModelMetadata) -> int:
+    """About how many stretches a pass over some recordings gives."""
+    length = HOPS * metadata.hop
+    return sum(max(0, len(r.axes) - metadata.window + metadata.hop) // length for r in recordings)
+
+
+def make_dataset(
+    recordings: Sequence[LabelledRecording],
+    metadata: ModelMetadata,
+    variation: Variation,
+    batch_size: int,
+    seed: int,
+) -> tf.data.Dataset:
+    """Batches of stretches, shuffled and varied anew in every pass.
+
+    Recordings are read one at a time, cut into stretches, and these shuffled over a bounded
+    number.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of windows (n, 1, length, 8) and what is wanted: (n, 1, HOPS, 4 * hop), first the
+        probabilities of the hop's samples, then 1 for each of these that is known, else 0.
+    """
+    random = np.random.default_rng(seed)
+    length = metadata.window + (HOPS - 1) * metadata.hop
+    judged = metadata.window - metadata.delay - metadata.hop
+    shape = (HOPS, 2 * metadata.hop)
+
+    def generate() -> Iterator[Labelled]:
+        share = variation.negatives * count_stretches(recordings, metadata)
+        negatives = round(share * HOPS * metadata.hop / 2000)
+        order = random.permutation(len(recordings) + -(-negatives // HANDLED))
+        for place in order:
+            if place < len(recordings):
+                yield retime(recordings[place], variation, random)
+                continue
+            for axes in handle(random, HANDLED):
+                none = np.zeros((len(axes), 2), np.float32)
+                yield Labelled(axes, none, none + 1)
+
+    def cut(axes: tf.Tensor, wanted: tf.Tensor, known: tf.Tensor) -> tf.data.Dataset:
+        step = HOPS * metadata.hop
+        room = tf.maximum(tf.shape(axes)[0] - length, 0) % step
+        first = tf.random.uniform((), 0, room + 1, tf.int32) if variation != Variation() else 0
+
+        def frames(values: tf.Tensor, begin: int, size: int) -> tf.Tensor:
+            return tf.signal.frame(values[first + begin :], size, step, axis=0)
+
+        stretches = frames(axes, 0, length)
+        count = tf.shape(stretches)[0]
+        given = [
+            tf.reshape(frames(values, judged, step)[:count], (count, *shape))
+            for values in (wanted, known)
+        ]
+        return tf.data.Dataset.from_tensor_slices((stretches, tf.concat(given, axis=-1)))
+
+    def finish(axes: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return scale(_vary(axes, variation), metadata)[:, tf.newaxis], wanted[:, tf.newaxis]
+
+    two = tf.TensorSpec((None, 2), tf.float32)
+    signature = Labelled(tf.TensorSpec((None, 6), tf.float32), two, two)
+    stretches = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
+    stretches = stretches.flat_map(cut)
+    if variation != Variation():
+        stretches = stretches.shuffle(SHUFFLED, seed=seed)
+    return stretches.batch(batch_size).map(finish).prefetch(1)
+
+
+def scale(axes: tf.Tensor, metadata: ModelMetadata) -> tf.Tensor:
+    """Channels of the model from axes (..., 6), as the detector makes them."""
+    accel, gyro = axes[..., :3] / metadata.accel_scale, axes[..., 3:] / metadata.gyro_scale
+    magnitudes = [tf.norm(sensor, axis=-1, keepdims=True) for sensor in (accel, gyro)]
+    return tf.concat([accel, gyro, *magnitudes], axis=-1)
+
+
+def _vary(axes: tf.Tensor, variation: Variation) -> tf.Tensor:
+    """Stretches (n, length, 6), each varied at random."""
+    count = tf.shape(axes)[0]
+    accel, gyro = axes[..., :3], axes[..., 3:]
+
+    def draw(limit: float, *shape: int) -> tf.Tensor:
+        return tf.random.uniform((count, *(shape or (1, 1))), -limit, limit)
+
+    if variation.amplitude:
+        factor = tf.exp(draw(variation.amplitude))
+        rest = tf.reduce_mean(accel, axis=1, keepdims=True)
+        accel = rest + (accel - rest) * factor
+        gyro *= factor * tf.exp(draw(variation.gyroscope_amplitude))
+    if variation.rotate:
+        rotation = _rotations(tf.random.normal((count, 4)))
+        accel, gyro = tf.matmul(accel, rotation), tf.matmul(gyro, rotation)
+    if variation.noise:
+        # Squared, so that most have little: sensors differ by orders of magnitude.
+        width = tf.square(draw(1.0)) * variation.noise
+        accel += tf.random.normal(tf.shape(accel)) * width
+        gyro += tf.random.normal(tf.shape(gyro)) * width / 10
+    if variation.bias:
+        accel += draw(variation.bias, 1, 3)
+        gyro += draw(variation.bias / 10, 1, 3)
+    if variation.drop_gyroscope:
+        gyro *= tf.cast(tf.random.uniform((count, 1, 1)) >= variation.drop_gyroscope, tf.float32)
+    return tf.concat([accel, gyro], axis=-1)
+
+
+def _rotations(quaternions: tf.Tensor) -> tf.Tensor:
+    """Rotations (n, 3, 3), uniform if the quaternions (n, 4) are normal deviates.
+
+    After Shoemake, "Uniform random rotations", Graphics Gems III, 1992.
+    """
+    w, x, y, z = tf.unstack(tf.math.l2_normalize(quaternions, axis=-1), axis=1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return tf.stack([tf.stack(row, axis=1) for row in rows], axis=1)
