@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stepstream.commands.evaluate import score_table
-from stepstream.detection import Model, ModelMetadata
+from stepstream.detection import ModelMetadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.data import load_people

@@ -69,7 +69,8 @@ class LabelledRecording:
     @property
     def standing(self) -> NDArray[np.bool_]:
         """Whether the person stands still, sample by sample."""
-        return self.activity == 0
+        still: NDArray[np.bool_] = self.activity == 0
+        return still
 
 
 def load_people(folders: Sequence[Path]) -> list[LabelledRecording]:
@@ -117,9 +118,8 @@ def _load(path: Path) -> LabelledRecording:
             scale = RATE_HZ
         steps = path.with_name(f"{name}.steps.csv")
         if steps.exists():
-            return _with_steps(
-                path, name, axes, activity, _read(steps, "start", "end"), scale, first
-            )
+            marks = _read(steps, "start", "end") * scale - first
+            return _with_steps(path, name, axes, activity, marks)
         contacts = _read(path.with_name(f"{name}.contacts.csv"), "time", "foot")
         return _with_contacts(path, name, axes, activity, contacts, first)
     except (OSError, ValueError, KeyError, IndexError) as error:
@@ -164,10 +164,8 @@ def _with_steps(
     axes: NDArray[np.float32],
     activity: NDArray[np.int8],
     marks: NDArray[np.float64],
-    scale: float,
-    first: int,
 ) -> LabelledRecording:
-    marks = marks[np.argsort(marks[:, 1], kind="stable")] * scale - first
+    marks = marks[np.argsort(marks[:, 1], kind="stable")]
     known = np.ones(len(axes), np.bool_)
     return LabelledRecording(
         path.parent.name,

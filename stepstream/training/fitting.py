@@ -220,6 +220,7 @@ def _fit(
         steps_per_epoch=batches,
         validation_data=held_out,
         callbacks=callbacks,
+        shuffle=False,
         verbose=0,
     )
     if math.isnan(history.history["loss"][-1]):

@@ -62,14 +62,13 @@ def _draw_precision(axes: Axes, results: Sequence[Result]) -> None:
     )
     hits = np.cumsum(right[np.argsort(-height, kind="stable")])
     axes.plot(hits / true, hits / np.arange(1, len(hits) + 1), color=END)
-    axes.set(
-        title="ends, from the most probable down", xlabel="recall", ylabel="precision", ylim=(0.8, 1.01)
-    )
+    axes.set(title="ends, from the most probable down", xlabel="recall", ylabel="precision")
+    axes.set_ylim(0.8, 1.01)
     axes.grid(alpha=0.3)
 
 
 def _draw_timing(axes: Axes, results: Sequence[Result]) -> None:
-    bins = np.arange(-193.75, 200, 12.5)
+    bins = np.arange(-193.75, 200, 12.5).tolist()
     for name, color in (("start", START), ("end", END)):
         off: list[float] = []
         for result in results:

@@ -1,0 +1,174 @@
+"""What a window costs: Keras called and predicting, LiteRT in float32 and int8.
+
+Each variant runs in a process of its own, which also shows what it takes to import and how much
+memory it holds. The windows are real ones if --data names a folder of recordings, else those of
+simulated walkers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection.model import Model, default_model_path
+from stepstream.detection.resampling import scale_channels
+from stepstream.simulation.walkers import Walker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Predict = Callable[[NDArray[np.float32]], object]
+
+BATCHES = (1, 4, 16, 64, 256, 1024)
+VARIANTS = ("keras call", "keras predict", "litert float32", "litert int8")
+BUDGET_S = 1.0
+"""Time spent on each figure."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=default_model_path())
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--plot", type=Path, default=Path("build/model.png"))
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.variant:
+        print(json.dumps(_measure(options.variant, options.model, options.threads, options.data)))
+        return
+    results = {}
+    for variant in VARIANTS:
+        for threads in (1, 2):
+            command = [sys.executable, "-m", "benchmarks.model", "--model", str(options.model)]
+            command += ["--variant", variant, "--threads", str(threads)]
+            command += ["--data", *map(str, options.data)]
+            run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results[f"{variant}, {threads}"] = json.loads(run.stdout.splitlines()[-1])
+    print(f"{options.model.name}; us a window, median (and the fastest twentieth)")
+    print(f"{'threads':24}{'import s':>9}{'MiB':>6}" + "".join(f"{n:>17}" for n in BATCHES))
+    for name, result in results.items():
+        figures = "".join(
+            f"{_us(times, 0.5):>9.1f} ({_us(times, 0.05):.1f})".rjust(17)
+            for times in result["us"].values()
+        )
+        print(f"{name:24}{result['import_s']:>9.2f}{result['rss_mib']:>6.0f}{figures}")
+    _draw(results, options.plot)
+
+
+def _us(times: list[float], share: float) -> float:
+    return float(np.quantile(times, share))
+
+
+def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[str, object]:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    begin = time.perf_counter()
+    make = _keras if variant.startswith("keras") else _litert
+    predict_with = make(variant, path, threads)
+    import_s = time.perf_counter() - begin
+    windows = _windows(data, max(BATCHES))
+    us: dict[int, list[float]] = {}
+    rss_mib = 0.0
+    for size in BATCHES:
+        predict = predict_with(size)
+        batch = np.ascontiguousarray(windows[:size])
+        for _ in range(3):
+            predict(batch)
+        rss_mib = rss_mib or _rss_mib()
+        times: list[float] = []
+        end = time.perf_counter() + BUDGET_S
+        while (now := time.perf_counter()) < end or len(times) < 5:
+            predict(batch)
+            times.append((time.perf_counter() - now) * 1e6 / size)
+        us[size] = times[:20_000]
+    return {"import_s": import_s, "rss_mib": rss_mib, "us": us}
+
+
+def _litert(variant: str, path: Path, threads: int) -> Callable[[int], Predict]:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - its import is measured
+
+    if variant.endswith("int8"):
+        path = path.with_name(f"{path.stem.removesuffix('-int8')}-int8.tflite")
+    content = path.read_bytes()
+
+    def predict_with(size: int) -> Predict:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        place = interpreter.get_input_details()[0]["index"]
+        shape = tuple(interpreter.get_input_details()[0]["shape"])[1:]
+        interpreter.resize_tensor_input(place, (size, *shape))
+        interpreter.allocate_tensors()
+        result = interpreter.get_output_details()[0]["index"]
+
+        def predict(batch: NDArray[np.float32]) -> object:
+            interpreter.set_tensor(place, batch)
+            interpreter.invoke()
+            return interpreter.get_tensor(result)
+
+        return predict
+
+    return predict_with
+
+
+def _keras(variant: str, path: Path, threads: int) -> Callable[[int], Predict]:
+    import tensorflow as tf  # noqa: PLC0415 - its import is measured
+
+    from stepstream.training.network import build_network  # noqa: PLC0415
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # What it computes costs the same with whatever weights.
+    metadata = Model(path).metadata
+    network = build_network(metadata, length=metadata.window)
+    if variant.endswith("call"):
+        return lambda _: lambda batch: network(batch, training=False)
+    return lambda size: lambda batch: network.predict(batch, batch_size=size, verbose=0)
+
+
+def _windows(data: list[Path], count: int) -> NDArray[np.float32]:
+    if data:
+        from stepstream.commands.quantize import draw_windows  # noqa: PLC0415
+        from stepstream.training.data import load_people  # noqa: PLC0415
+
+        metadata = Model(default_model_path()).metadata
+        random = np.random.default_rng(1)
+        return draw_windows(load_people(data), metadata, count, random)[:count]
+    _, axes = Walker(1, 80).read(128 + 8 * count / 80)
+    channels = scale_channels(axes.astype(np.float32), 9.81, 2.0)
+    rows = np.arange(count)[:, np.newaxis] * 8 + np.arange(128)
+    windows: NDArray[np.float32] = channels[rows][:, np.newaxis]
+    return windows
+
+
+def _rss_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _draw(results: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, size in zip(figure.subplots(2, 3).flat, BATCHES, strict=True):
+        for name, result in results.items():
+            if name.endswith("1"):
+                axes.hist(
+                    result["us"][str(size)], np.geomspace(2, 1e5, 120), histtype="step", label=name
+                )
+        axes.set(xscale="log", title=f"batch of {size}", xlabel="us a window", yticks=[])
+    figure.axes[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
