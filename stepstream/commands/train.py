@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stepstream.commands.evaluate import score_table
-from stepstream.detection import ModelMetadata
+from stepstream.detection import Model, ModelMetadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
+from stepstream.training.contacts import align
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import judge, score
+from stepstream.training.evaluation import judge, predict_recording, score
 from stepstream.training.thresholds import choose_constants, find_steps
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Train(CommandSettings):
     """First train so many times, each time without a share of the people, to judge the recipe and to choose thresholds; as many as people leaves out one at a time. These models go into a folder beside `out`; those already there are kept."""
     hold_out: list[str] = Field(default_factory=list)
     """People not to train on; training stops early by them."""
+    align_with: Path | None = None
+    """Model that finds the lag of foot contacts, instead of a first one trained on the whole steps."""
     epochs: int = Field(40, ge=1)
     """Passes over the recordings, each varied anew."""
     batch_size: int = Field(48, ge=1)
@@ -72,8 +75,6 @@ class Train(CommandSettings):
     """`mixed` computes in half precision where that does no harm; faster on a GPU only."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are added up for a step: larger batches in the same memory."""
-    recompute: bool = False
-    """Keep no activations for the backward pass but compute them again: less memory, slower."""
     threads: int = Field(2, ge=1)
     """Threads to train with."""
     logs: Path | None = None
@@ -95,6 +96,12 @@ class Train(CommandSettings):
             raise SettingsError(f"hold-out: no {unknown[0]} among {', '.join(people)}")
         if self.delay % 8:
             raise SettingsError("delay: must be a multiple of 8")
+        if self.align_with:
+            by = Model(self.align_with)
+            recordings = [
+                align(r, predict_recording(by, r)[:, 1]) if r.contacts_only else r
+                for r in recordings
+            ]
         folds = self._folds(recordings)
         prepare_devices(self.threads)
         metadata = self._metadata()
@@ -159,7 +166,6 @@ class Train(CommandSettings):
             seed=self.seed,
             precision=self.precision,
             accumulate=self.accumulate,
-            recompute=self.recompute,
             width=self.width,
         )
 

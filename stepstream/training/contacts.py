@@ -61,7 +61,9 @@ def align(recording: LabelledRecording, probability: NDArray[np.float32]) -> Lab
     row = np.arange(len(ends))
     moved = np.sort(np.where(given[row, best] > LEAST, places[row, best], ends))
     start_known, end_known = known_without_steps(len(recording.axes), moved)
-    return replace(recording, ends=moved, start_known=start_known, end_known=end_known)
+    return replace(
+        recording, ends=moved, start_known=start_known, end_known=end_known, aligned=True
+    )
 
 
 def _smooth(values: NDArray[np.float32], width: float) -> NDArray[np.float64]:

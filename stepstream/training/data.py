@@ -51,7 +51,9 @@ class LabelledRecording:
     counts
         Least and most steps that are right; equal with whole steps.
     contacts_only
-        Whether the labels are foot contacts, with a lag.
+        Whether the labels are foot contacts.
+    aligned
+        Whether the lag of these was found and taken off.
     """
 
     person: str
@@ -65,6 +67,7 @@ class LabelledRecording:
     end_known: NDArray[np.bool_]
     counts: tuple[int, int]
     contacts_only: bool = False
+    aligned: bool = False
 
     @property
     def standing(self) -> NDArray[np.bool_]:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     Detect = Callable[[LabelledRecording], "Moments"]
 
-__all__ = ["Moments", "Result", "Score", "detect_with", "judge", "match", "score"]
+__all__ = [
+    "Moments",
+    "Result",
+    "Score",
+    "detect_with",
+    "judge",
+    "match",
+    "predict_recording",
+    "score",
+]
 
 TOLERANCES_MS = (187.5, 100.0)
 STILL = 40
@@ -136,6 +145,21 @@ def detect_with(model: Model) -> Detect:
         )
 
     return detect
+
+
+def predict_recording(model: Model, recording: LabelledRecording) -> NDArray[np.float32]:
+    """Start and end probability of each sample of a recording: (n, 2), 0 where none was given."""
+    given = np.zeros((len(recording.axes), 2), np.float32)
+
+    def keep(
+        _: NDArray[np.intp], first: NDArray[np.int64], probabilities: NDArray[np.float32]
+    ) -> None:
+        places = first[:, np.newaxis] + np.arange(model.metadata.hop)
+        given[places] = probabilities
+
+    time_us = np.arange(len(recording.axes)) * model.metadata.period_us
+    detect_series(model, time_us, np.asarray(recording.axes), on_probabilities=keep)
+    return given
 
 
 def judge(recording: LabelledRecording, found: Moments) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,8 +61,6 @@ class Recipe:
         "float32", or "mixed": half precision where it does no harm.
     accumulate
         Batches whose gradients are added up for a step.
-    recompute
-        Forget activations in the forward pass and compute them again in the backward pass.
     width
         Channels of the network.
     """
@@ -76,7 +73,6 @@ class Recipe:
     seed: int = 1
     precision: Literal["float32", "mixed"] = "float32"
     accumulate: int = 1
-    recompute: bool = False
     width: int = 48
 
 
@@ -99,7 +95,7 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     logs: Path | None = None,
 ) -> keras.Model:
-    """Train a network; recordings with contacts are aligned by a first one, trained on the others.
+    """Train a network; contacts not aligned yet are by a first one, trained on whole steps.
 
     Parameters
     ----------
@@ -129,7 +125,7 @@ def fit(
     whole = [r for r in training if not r.contacts_only]
     if not count_stretches(whole, metadata):
         raise ValueError("no recordings with whole steps, or all too short to train on")
-    if len(whole) < len(training) or any(r.contacts_only for r in validation):
+    if any(r.contacts_only and not r.aligned for r in (*training, *validation)):
         first = replace(recipe, epochs=recipe.alignment_epochs)
         network = _fit(whole, [], metadata, first, on_epoch, None)
         training, validation = (
@@ -155,7 +151,7 @@ def predict_series(
 def _aligned(
     network: keras.Model, recording: LabelledRecording, metadata: ModelMetadata
 ) -> LabelledRecording:
-    if not recording.contacts_only:
+    if not recording.contacts_only or recording.aligned:
         return recording
     return align(recording, predict_series(network, recording.axes, metadata)[:, 1])
 
@@ -236,8 +232,6 @@ def _build(metadata: ModelMetadata, recipe: Recipe) -> keras.Model:
     try:
         if recipe.precision == "mixed":
             keras.config.set_dtype_policy(half)
-        scope = keras.RematScope(mode="full") if recipe.recompute else contextlib.nullcontext()
-        with scope:
-            return build_network(metadata, recipe.width)
+        return build_network(metadata, recipe.width)
     finally:
         keras.config.set_dtype_policy(policy)

@@ -238,7 +238,7 @@ def test_a_short_training_learns_and_exports_what_it_learned(
 
     recipe = Recipe(
         epochs=6, alignment_epochs=1, batch_size=4, learning_rate=1e-2, width=8, accumulate=2,
-        recompute=True, precision="mixed",
+        precision="mixed",
     )  # fmt: skip
     losses: list[float] = []
     network = fit(
