@@ -32,6 +32,7 @@ class Run(Settings):
         consumer = Consumer(self)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: consumer.stop())
+        signal.signal(signal.SIGHUP, lambda *_: consumer.reload_model())
         logger.info(
             "started",
             extra={

@@ -4,6 +4,7 @@ from stepstream.detection.columns import Readings, Steps
 from stepstream.detection.detector import Detector
 from stepstream.detection.model import Model, ModelMetadata, default_model_path
 from stepstream.detection.rules import Rules
+from stepstream.detection.self_test import self_test
 from stepstream.detection.series import detect_series
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Steps",
     "default_model_path",
     "detect_series",
+    "self_test",
 ]

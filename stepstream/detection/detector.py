@@ -103,6 +103,12 @@ class Detector:
             self._capacity = grown
         return self._free.pop()
 
+    def replace_model(self, model: Model) -> None:
+        """Judge with another model, of the same windows, from the next call on."""
+        self.model.metadata.require_same_windows(model.metadata)
+        self.model = model
+        self._probabilities.use(model.metadata)
+
     def remove_devices(self, slots: NDArray[np.intp]) -> None:
         """Give slots back; their windows are forgotten."""
         self.windows.clear(slots)

@@ -39,6 +39,17 @@ _US = 1_000_000
 _LARGEST_BATCH = 64
 """More windows at a time leave the processor's second cache, and cost more each."""
 
+_WINDOW_FIELDS = (
+    "rate_hz",
+    "window",
+    "hop",
+    "delay",
+    "accel_scale",
+    "gyro_scale",
+    "refractory",
+    "longest_step",
+)
+
 _Positive = Annotated[int, Meta(gt=0)]
 _Probability = Annotated[float, Meta(gt=0, lt=1)]
 
@@ -102,6 +113,22 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def period_us(self) -> int:
         """Time between two samples, microseconds."""
         return _US // self.rate_hz
+
+    def require_same_windows(self, other: ModelMetadata) -> None:
+        """Refuse a model that can't go on with the windows of this one.
+
+        Raises
+        ------
+        ModelError
+            Something that shapes windows, or what is remembered of them, differs.
+        """
+        for name in _WINDOW_FIELDS:
+            own, given = getattr(self, name), getattr(other, name)
+            if own != given:
+                raise ModelError(
+                    f"{other.label}: its {name} is {given}, that of {self.label} {own}; "
+                    "changing it needs a restart"
+                )
 
     @property
     def label(self) -> str:

@@ -22,7 +22,6 @@ from confluent_kafka import (
 )
 from confluent_kafka import Consumer as KafkaConsumer
 
-from stepstream.detection import Model, default_model_path
 from stepstream.detection.windows import first_rows
 from stepstream.errors import StreamError
 from stepstream.streaming.client_statistics import ClientStatistics
@@ -38,6 +37,7 @@ from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, Exactl
 from stepstream.streaming.outbox import Outbox, Sealed, seal
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.reloading import ModelFile
 from stepstream.streaming.restoring import LedgerReader, Position, look_up, plan_start
 from stepstream.streaming.totals import Totals
 from stepstream.streaming.watchdog import Watchdog
@@ -45,6 +45,7 @@ from stepstream.streaming.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from stepstream.detection import Model
     from stepstream.settings import Settings
     from stepstream.streaming.processor import Outputs, Record
 
@@ -94,9 +95,8 @@ class Consumer:
         self, settings: Settings, model: Model | None = None, cluster: Cluster | None = None
     ) -> None:
         self._settings = settings
-        self.model = model or Model(
-            settings.model.path or default_model_path(), settings.model.threads
-        )
+        self._model_file = ModelFile(settings.model)
+        self.model = model or self._model_file.load()
         self.totals = Totals()
         self.processor = Processor(
             self.model, settings.processing, settings.kafka.group_id, self.totals
@@ -260,6 +260,9 @@ class Consumer:
             # Not by the consumer: its calls from another thread can wait for ever behind a poll.
             for name, end in self._cluster.offsets(paused, at_end=True, stable=True).items():
                 paused[name].end_offset = end
+    def reload_model(self) -> None:
+        """Look at the model's file before the next poll, whether it changed or not."""
+        self._model_file.ask()
 
     def run(self) -> None:
         """Process messages until `stop`; then commit what is finished and leave the group.
@@ -303,6 +306,7 @@ class Consumer:
 
     def _turn(self) -> None:
         self._last_turn_s = time.monotonic()
+        self._replace_model()
         messages = self._poll()
         self._prepare_assigned()
         self._process(messages)
@@ -317,6 +321,13 @@ class Consumer:
                 future.set_result(question())
             except Exception as error:  # noqa: BLE001 - raised where it was asked
                 future.set_exception(error)
+
+    def _replace_model(self) -> None:
+        """Go on with the model that took the place of the running one, if one did."""
+        model = self._model_file.look(self.model)
+        if model is not None:
+            self.processor.replace_model(model, self.partitions.values())
+            self.model = model
 
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""

@@ -99,7 +99,7 @@ class Ledger:
         """End of the input partition at the start: no offset from there on can be right."""
         self._group = group
         self._topic = topic
-        self._model = model
+        self.model = model
         self._refractory_us = refractory_us
         self._max_lateness_us = max_lateness_us
         self._entries: dict[str, Entry] = {}
@@ -156,7 +156,7 @@ class Ledger:
         entry = msgspec.structs.replace(self._entries[device_id], written_ms=now_ms)
         self._entries[device_id] = entry
         record = LedgerRecord(
-            VERSION, entry.step_count, entry.ended_us, entry.offset, self.topic_id, self._model
+            VERSION, entry.step_count, entry.ended_us, entry.offset, self.topic_id, self.model
         )
         return self._key(device_id), _encode(record)
 

@@ -151,6 +151,13 @@ class Processor:
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
 
+    def replace_model(self, model: Model, partitions: Iterable[Partition]) -> None:
+        """Judge with another model, of the same windows, from the next poll on."""
+        self.detector.replace_model(model)
+        self._model = model
+        for partition in partitions:
+            partition.ledger.model = model.metadata.label
+
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition from which nothing was taken yet."""
         ledger = make_ledger(self._model, self._settings, self._group, topic)

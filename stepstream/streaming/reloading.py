@@ -1,0 +1,78 @@
+"""A new model in place of the running one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from stepstream.detection import Model, default_model_path, self_test
+from stepstream.errors import ModelError
+
+if TYPE_CHECKING:
+    from stepstream.settings import ModelSettings
+
+__all__ = ["ModelFile"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 1.0
+
+
+class ModelFile:
+    """The file a model came from; it is looked at now and then.
+
+    Parameters
+    ----------
+    settings
+        Path and threads.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._path = settings.path or default_model_path()
+        self._threads = settings.threads
+        self._signature = self._read_signature()
+        self._is_asked = False
+        self._next_look_s = 0.0
+
+    def load(self) -> Model:
+        """The model in the file."""
+        return Model(self._path, self._threads)
+
+    def ask(self) -> None:
+        """Load the file again at the next look, even if it seems unchanged; from any thread."""
+        self._is_asked = True
+
+    def look(self, running: Model) -> Model | None:
+        """A new model, if there is one that may replace the running one.
+
+        A file that can't be used is reported and left alone until it changes again.
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_look_s and not self._is_asked:
+            return None
+        self._next_look_s = now_s + LOOK_INTERVAL_S
+        signature = self._read_signature()
+        if signature == self._signature and not self._is_asked:
+            return None
+        self._signature, self._is_asked = signature, False
+        try:
+            model = self.load()
+            running.metadata.require_same_windows(model.metadata)
+            self_test(model)
+        except ModelError as error:
+            logger.error(  # noqa: TRY400 - the message says all
+                "the new model is refused, %s goes on: %s", running.metadata.label, error
+            )
+            return None
+        logger.info(
+            "model replaced", extra={"model": model.metadata.label, "was": running.metadata.label}
+        )
+        return model
+
+    def _read_signature(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
