@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick clean
+.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick bench-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ bench-peers: $(ALL) ## the same work in other stream processors, and latency: ab
 
 bench-quick: $(ALL) ## single readings beside a bare loop, a minute; fails below 60 % of it
 	$(BIN)/python -m benchmarks.throughput --quick
+
+bench-model: $(ALL) ## measure what a window costs: Keras, LiteRT, float32, int8
+	$(BIN)/python -m benchmarks.model $(ARGS)
 
 clean: ## remove all that these targets made
 	rm -rf .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
