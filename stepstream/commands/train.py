@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -83,6 +84,8 @@ class Train(CommandSettings):
     """The model's name, as events carry it."""
     version: str = "1.0"
     """Its version."""
+    notes: dict[str, str] = Field(default_factory=dict)
+    """What else the file should say of itself, such as the licence: a JSON object."""
 
     def execute(self) -> int:
         """Judge the recipe on people left out, then train, export and say what came out."""
@@ -176,8 +179,6 @@ class Train(CommandSettings):
         metadata: ModelMetadata,
         path: Path,
     ) -> None:
-        import msgspec  # noqa: PLC0415
-
         from stepstream.training.export import export  # noqa: PLC0415 - TensorFlow
         from stepstream.training.fitting import fit  # noqa: PLC0415
 
@@ -208,6 +209,7 @@ class Train(CommandSettings):
                 "left out": ", ".join(sorted(left_out)),
                 "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
                 f"{self.learning_rate}, width {self.width}, seed {self.seed}",
+                **self.notes,
             },
         )
         path.parent.mkdir(parents=True, exist_ok=True)
