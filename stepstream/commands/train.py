@@ -152,7 +152,7 @@ class Train(CommandSettings):
             gyro_scale=2.0,
             start_threshold=0.05,
             end_threshold=0.2,
-            refractory=16,
+            refractory=20,
             settling=8,
             shortest_step=36,
             longest_step=100,

@@ -33,7 +33,7 @@ CHANNELS = 8
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
-DEFAULT_MODEL = "stepstream-hand-1.0.tflite"
+DEFAULT_MODEL = "stepstream-walk-2.0.tflite"
 
 _US = 1_000_000
 _LARGEST_BATCH = 64
