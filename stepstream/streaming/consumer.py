@@ -260,6 +260,7 @@ class Consumer:
             # Not by the consumer: its calls from another thread can wait for ever behind a poll.
             for name, end in self._cluster.offsets(paused, at_end=True, stable=True).items():
                 paused[name].end_offset = end
+
     def reload_model(self) -> None:
         """Look at the model's file before the next poll, whether it changed or not."""
         self._model_file.ask()

@@ -153,7 +153,7 @@ class Processor:
 
     def replace_model(self, model: Model, partitions: Iterable[Partition]) -> None:
         """Judge with another model, of the same windows, from the next poll on."""
-        self.detector.replace_model(model)
+        self.detector.replace_model(TimedModel(model, self._totals))
         self._model = model
         for partition in partitions:
             partition.ledger.model = model.metadata.label
