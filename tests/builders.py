@@ -60,5 +60,5 @@ def load_walk(
     recordings: Path, person: str = "person-08"
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Times in s, at 80 Hz, and axes of a person's first recording."""
-    recording = next(r for r in load_people(recordings / "simul-hand") if r.person == person)
+    recording = next(r for r in load_people([recordings / "simul-hand"]) if r.person == person)
     return np.arange(len(recording.axes)) / 80, recording.axes
