@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -97,6 +98,8 @@ class Train(CommandSettings):
         unknown = sorted(set(self.hold_out) - set(people))
         if unknown:
             raise SettingsError(f"hold-out: no {unknown[0]} among {', '.join(people)}")
+        if self.logs and find_spec("tensorboard") is None:
+            raise SettingsError("logs: needs TensorBoard; install it with: pip install tensorboard")
         if self.delay % 8:
             raise SettingsError("delay: must be a multiple of 8")
         if self.align_with:
