@@ -148,9 +148,8 @@ class Trial:
             target=send, args=(readings(1e6), publisher, 1, stop, sending), name="sender"
         )
         subscriber = Thread(target=subscribe, args=(self.topics, self.seen, over))
-        self.start()
-        self.start()
-        wait_until("two members", lambda: len(self.topics.describe_group().members) == 2)
+        for run in (self.start(), self.start()):
+            run.wait_for_log("partition started")
         sender.start()
         subscriber.start()
         try:
