@@ -58,7 +58,7 @@ def prune(network: keras.Model, share: float) -> None:
     for weight in network.trainable_weights:
         # Depthwise kernels and biases are few and carry much.
         if len(weight.shape) == 4 and weight.shape[3] > 1:
-            values = np.array(weight)
+            values = weight.numpy().copy()
             values[np.abs(values) < np.quantile(np.abs(values), share)] = 0
             weight.assign(values)
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from stepstream.detection import Model, default_model_path, detect_series
+from stepstream.settings import ProcessingSettings
 from stepstream.simulation.walkers import PLACEMENTS, Walker
+from stepstream.streaming.counting import count_steps
 
 
 def test_the_same_seed_is_the_same_person() -> None:
@@ -63,6 +65,7 @@ def test_the_shipped_model_finds_the_steps_of_walkers_it_has_never_seen(
         walker = Walker(seed, 80, placement, gyroscope=gyroscope)
         time_s, axes = walker.read(60)
         time_us = 1_700_000_000_000_000 + np.rint(time_s * 1e6).astype(np.int64)
-        found += len(detect_series(model, time_us, axes.astype(np.float32)))
+        steps = detect_series(model, time_us, axes.astype(np.float32))
+        found += len(count_steps("walker", steps, model, ProcessingSettings())[1])
         true += sum(start > 1.4 for start, _ in walker.steps_until(59.4))
     assert found == pytest.approx(true, rel=0.05)

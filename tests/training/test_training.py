@@ -255,7 +255,7 @@ def test_a_short_training_learns_and_exports_what_it_learned(
     blocks.reshape(-1, 8)[:, 7] = np.linalg.norm(blocks.reshape(-1, 8)[:, 3:6], axis=1)
     wanted = predict_series(network, axes.astype(np.float32), METADATA)[96 : 96 + 480 * 8]
     tf.config.run_functions_eagerly(False)
-    for name, tolerance in (("float", 1e-4), ("int8", 0.1)):
+    for name, tolerance in (("float", 1e-5), ("int8", 0.02)):
         path = tmp_path / f"{name}.tflite"
         if name == "int8":
             quantize(network, path, METADATA, blocks[rows[:100]].reshape(-1, 1, 128, 8))
@@ -263,9 +263,12 @@ def test_a_short_training_learns_and_exports_what_it_learned(
             export(network, path, METADATA)
         model = Model(path)
         assert model.metadata == METADATA
-        assert np.abs(model.predict(blocks, rows).reshape(-1, 2) - wanted).max() < tolerance
+        difference = np.abs(model.predict(blocks, rows).reshape(-1, 2) - wanted)
+        # A network this little trained answers near 0.5, where rounding tells most.
+        assert difference.mean() < tolerance
+        assert difference.max() < 10 * tolerance
     prune(network, 0.5)
-    assert np.mean(np.array(network.layers[-1].kernel) == 0) == pytest.approx(0.5, abs=0.05)
+    assert np.mean(network.layers[-1].kernel.numpy() == 0) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
