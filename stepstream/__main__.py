@@ -1,7 +1,5 @@
 """``python -m stepstream``."""
 
-import sys
+from stepstream.cli import program
 
-from stepstream.cli import main
-
-sys.exit(main())
+program()

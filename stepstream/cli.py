@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import CommandSettings
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 COMMANDS = {
     "run": ("Run", "read readings, publish step events"),
@@ -34,6 +36,21 @@ COMMANDS = {
     "evaluate": ("Evaluate", "score a model on labelled recordings"),
 }
 """Command name: class in ``stepstream.commands.<name>``, what it does."""
+
+
+def program() -> NoReturn:
+    """The program itself: `main`, then the end of the process.
+
+    ``run`` ends without taking the interpreter down around native threads, the Kafka client's among
+    them: doing so crashed the process now and then, and turned its exit code into a signal.
+    """
+    code = main()
+    if sys.argv[1:2] == ["run"]:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

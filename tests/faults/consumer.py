@@ -241,4 +241,5 @@ if __name__ == "__main__":
         MUTATIONS[os.environ["FAULT_MUTATION"]]()
     if os.environ.get("FAULT_POINT"):
         set_trap(os.environ["FAULT_POINT"])
-    sys.exit(cli.main(["run"]))
+    sys.argv[1:] = ["run"]
+    cli.program()

@@ -116,7 +116,7 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
         assert {"Events", "Lag", "Lag time", "End to end", "Inference", "Batch", "CPU"} < set(names)
         inference = figures.filter(has_text="Inference")
         assert re.search(r"\d+.*[mµ]s.*95 %", inference.text_content() or "")
-        assert "MiB" in (figures.filter(has_text="Memory").text_content() or "")
+        assert re.search(r"\d[MG]iB", figures.filter(has_text="Memory").text_content() or "")
         rows = page.locator("#partitions tr").all_text_contents()
         assert [row.startswith(f"sensor-readings-{n}running") for n, row in enumerate(rows)] == [
             True
