@@ -41,8 +41,8 @@ COMMANDS = {
 def program() -> NoReturn:
     """The program itself: `main`, then the end of the process.
 
-    ``run`` ends without taking the interpreter down around native threads, the Kafka client's among
-    them: doing so crashed the process now and then, and turned its exit code into a signal.
+    ``run`` has closed everything by then, and ends without taking the interpreter down around
+    native threads, the Kafka client's among them: that can crash, and its signal hides the code.
     """
     code = main()
     if sys.argv[1:2] == ["run"]:
