@@ -28,8 +28,8 @@ help: ## list the targets
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
 
-test: $(ALL) ## all tests
-	$(BIN)/pytest -q $(ARGS)
+test: $(ALL) ## all tests, two files at a time
+	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 coverage: $(ALL) ## the same, and which lines they don't reach; what runs in processes of its own isn't seen
 	$(BIN)/pytest -q --cov $(ARGS)

@@ -21,24 +21,25 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parents[1]
-MISSING = pytest.StashKey[set[str]]()
+MISSING = "missing here: "
 
 
-def missing(config: pytest.Config, what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
     """Skip, and say so at the end of the run; fail where everything is required."""
     if os.environ.get("TEST_REQUIRE_ALL") == "1":
-        pytest.fail(f"missing here, and TEST_REQUIRE_ALL is set: {what}", pytrace=False)
-    config.stash.setdefault(MISSING, set()).add(what)
-    pytest.skip(what)
+        pytest.fail(f"{MISSING}{what}, and TEST_REQUIRE_ALL is set", pytrace=False)
+    pytest.skip(f"{MISSING}{what}")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    absent = config.stash.get(MISSING, set())
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    absent = {
+        report.longrepr[2].partition(MISSING)[2]
+        for report in skipped
+        if isinstance(report.longrepr, tuple) and MISSING in report.longrepr[2]
+    }
     if absent:
-        skipped = len(terminalreporter.stats.get("skipped", []))
-        terminalreporter.section(f"NOT TESTED HERE: {skipped} tests were skipped", red=True)
+        terminalreporter.section(f"NOT TESTED HERE: {len(skipped)} tests were skipped", red=True)
         for what in sorted(absent):
             terminalreporter.line(f"missing: {what}", red=True)
 
@@ -53,18 +54,16 @@ def _no_settings_from_outside(
 
 
 @pytest.fixture(scope="session")
-def recordings(pytestconfig: pytest.Config) -> Path:
+def recordings() -> Path:
     """Folder of the real recordings."""
     folder = Path(os.environ.get("TEST_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "simul-hand").is_dir():
-        missing(pytestconfig, "recordings (set TEST_DATA to their folder)")
+        missing("recordings (set TEST_DATA to their folder)")
     return folder
 
 
 @pytest.fixture(scope="session")
-def bootstrap(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a real broker: the one in KAFKA_BOOTSTRAP, else one started for this run."""
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
@@ -72,7 +71,7 @@ def bootstrap(
         return
     tool = missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker")
+        missing(f"{tool}, to run an Apache Kafka broker")
     broker = Broker(tmp_path_factory.mktemp("broker"))
     broker.start()
     yield broker.bootstrap

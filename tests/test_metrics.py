@@ -217,11 +217,9 @@ def test_the_reference_in_the_docs_is_that_of_the_list() -> None:
     )
 
 
-def test_promtool_finds_nothing_to_complain_about(
-    consumer: Consumer, pytestconfig: pytest.Config
-) -> None:
+def test_promtool_finds_nothing_to_complain_about(consumer: Consumer) -> None:
     if shutil.which("promtool") is None:
-        missing(pytestconfig, "promtool, of Prometheus")
+        missing("promtool, of Prometheus")
     own(consumer, 0)
     text = generate_latest(make_registry(consumer))
     done = subprocess.run(

@@ -62,11 +62,9 @@ def test_the_size_of_the_pieces_does_not_matter(
     assert detect(capsys, path) == whole
 
 
-def test_a_plot_is_drawn_for_each_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
-) -> None:
+def test_a_plot_is_drawn_for_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec("matplotlib") is None:
-        missing(pytestconfig, "matplotlib (extra plot)")
+        missing("matplotlib (extra plot)")
     first, second = write_walk(tmp_path / "a.csv"), write_walk(tmp_path / "b.csv", seconds=6.0)
     detect(capsys, first, "--plot", tmp_path / "one.png")
     detect(capsys, first, second, "--plot", tmp_path / "two.png")

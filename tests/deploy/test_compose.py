@@ -147,12 +147,10 @@ def test_prometheus_finds_every_consumer_and_grafana_finds_prometheus() -> None:
     assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
 
 
-def test_the_broker_starts_with_these_variables(
-    pytestconfig: pytest.Config, tmp_path: Path
-) -> None:
+def test_the_broker_starts_with_these_variables(tmp_path: Path) -> None:
     tool = missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker")
+        missing(f"{tool}, to run an Apache Kafka broker")
     # As the official image makes its server.properties of them.
     variables = SERVICES["kafka"]["environment"].items()
     lines = [

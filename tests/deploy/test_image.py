@@ -38,11 +38,11 @@ print(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def image(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image, on the base that PYTHON_IMAGE names, else on one made here."""
     tool = containers.missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool}, to build and run the image")
+        missing(f"{tool}, to build and run the image")
     folder = tmp_path_factory.mktemp("image")
     return containers.build(folder, os.environ.get("PYTHON_IMAGE") or containers.make_base(folder))
 

@@ -29,9 +29,9 @@ TARGET_LABELS = {"job", "instance", "namespace"}
     ],
     ids=lambda command: " ".join(command[:2]),
 )
-def test_promtool_approves(pytestconfig: pytest.Config, command: tuple[str, ...]) -> None:
+def test_promtool_approves(command: tuple[str, ...]) -> None:
     if shutil.which("promtool") is None:
-        missing(pytestconfig, "promtool (Debian's package prometheus)")
+        missing("promtool (Debian's package prometheus)")
     done = subprocess.run(["promtool", *command], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -27,11 +27,11 @@ OF_LIMIT = re.compile(r"stepstream_memory(_limit_bytes|:ratio)")
 
 
 @pytest.fixture
-def scraped(pytestconfig: pytest.Config, topics: TopicSet, tmp_path: Path) -> Iterator[Prometheus]:
+def scraped(topics: TopicSet, tmp_path: Path) -> Iterator[Prometheus]:
     """A Prometheus that has seen a consumer before and after it had work."""
     tool = prometheus.missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool} (Debian's package prometheus)")
+        missing(f"{tool} (Debian's package prometheus)")
     port = free_port()
     with (
         RunProcess(topics, tmp_path, STEPSTREAM_HTTP__PORT=str(port)),

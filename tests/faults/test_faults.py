@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def site(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tool = missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker that can be killed")
+        missing(f"{tool}, to run an Apache Kafka broker that can be killed")
     with Site(tmp_path_factory.mktemp("site")) as made:
         yield made
 

@@ -17,9 +17,9 @@ CORPUS = Path(__file__).with_name("corpus")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_bytes_break_anything(pytestconfig: pytest.Config, target: str, tmp_path: Path) -> None:
+def test_no_bytes_break_anything(target: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
-        missing(pytestconfig, "atheris, the fuzzer, which has no wheel for this machine")
+        missing("atheris, the fuzzer, which has no wheel for this machine")
     options = [f"-runs={RUNS[target]}", "-seed=1"]
     fuzzing = subprocess.run(
         [sys.executable, "-m", "tests.fuzzing", target, *options],

@@ -23,13 +23,13 @@ BY_PATH = pytest.mark.parametrize("values", VALUES, ids=[path.stem for path in V
 
 
 @pytest.fixture
-def run(pytestconfig: pytest.Config) -> Any:
+def run() -> Any:
     """Run one of the chart's tools; what it prints."""
 
     def run(name: str, *arguments: str | Path, fails: bool = False) -> str:
         tool = find_tool(name)
         if tool is None:
-            missing(pytestconfig, f"{name} (make tools, or set TEST_TOOLS to its folder)")
+            missing(f"{name} (make tools, or set TEST_TOOLS to its folder)")
         done = subprocess.run(
             [tool, *map(str, arguments)], check=False, capture_output=True, text=True, cwd=ROOT
         )

@@ -26,15 +26,13 @@ QUICK = ("--set=minReadySeconds=0",)
 
 
 @pytest.fixture(scope="module")
-def cluster(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ControlPlane]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane that knows the custom resources which the chart uses."""
     absent = [name for name in (*CONTROL_PLANE, "helm", "kubeconform") if find_tool(name) is None]
     absent += [name for name in CRDS if not find_crds(name)]
     if absent:
         what = f"{', '.join(absent)} (make tools, or set TEST_TOOLS to their folder)"
-        missing(pytestconfig, what)
+        missing(what)
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
         running.define(*CRDS)
         yield running

@@ -37,6 +37,8 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
             taken = sum(topics.committed().values())
         assert playing.wait(120) == 0
         topics.wait_consumed()
+        # One that has only just begun would be ended by the signal itself.
+        consumers[-1].wait_for_log("started")
         assert [consumer.terminate() for consumer in consumers] == [0, 0]
     finally:
         for consumer in consumers:

@@ -57,13 +57,11 @@ TOPICS_RIGHTS: tuple[Right, ...] = tuple(
 
 
 @pytest.fixture(scope="session")
-def broker(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SecureBroker]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     """A broker of this run's own; the one in KAFKA_BOOTSTRAP has other users."""
     tool = missing_tool()
     if tool:
-        missing(pytestconfig, f"{tool}, to run an Apache Kafka broker with access control")
+        missing(f"{tool}, to run an Apache Kafka broker with access control")
     made = SecureBroker(tmp_path_factory.mktemp("secure"))
     made.broker.start()
     yield made

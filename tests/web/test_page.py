@@ -50,10 +50,10 @@ ACCENT = "15,118,110"
 
 
 @pytest.fixture(scope="module")
-def browser(pytestconfig: pytest.Config) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
-        missing(pytestconfig, "chromium, to look at the live page")
+        missing("chromium, to look at the live page")
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu"]
