@@ -224,7 +224,7 @@ class ProcessingSettings(_Group):
     """Least time between two commits while events wait."""
     linger_ms: int = Field(5, ge=0, le=1_000, json_schema_extra=_unit("ms"))
     """Time given to more messages to arrive after the first of a poll."""
-    poll_max_messages: int = Field(4_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
+    poll_max_messages: int = Field(8_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
     """Most messages taken in one poll."""
     max_gap_ms: int = Field(250, ge=25, le=5_000, json_schema_extra=_unit("ms"))
     """A longer pause between two readings of a device starts a new window."""

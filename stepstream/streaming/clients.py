@@ -162,8 +162,10 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "fetch.queue.backoff.ms": 5,
         # Events are wanted at once; batching happens in the loop's own linger.
         "fetch.wait.max.ms": 100,
-        # What waits here is what a poll takes at most, and so bounds the memory of a backlog.
-        "queued.max.messages.kbytes": 4_096,
+        # What waits here is what a poll takes at most; with the size of a partition's part of a
+        # fetch it bounds the memory of a backlog.
+        "queued.max.messages.kbytes": 1_024,
+        "fetch.message.max.bytes": 128 << 10,
         "statistics.interval.ms": STATISTICS_MS,
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
