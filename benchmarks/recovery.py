@@ -53,6 +53,11 @@ class Seen:
     offset: list[int] = field(default_factory=list)
     time_ms: list[float] = field(default_factory=list)
 
+    @property
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Partition and offset of the reading that each event was completed by."""
+        return zip(self.partition, self.offset, strict=True)
+
 
 def subscribe(topics: TopicSet, seen: Seen, done: Event) -> None:
     """Note every event until it is over."""
@@ -172,8 +177,7 @@ class Trial:
         """Of each thing that was done: seconds to recover after a kill, else the longest gap."""
         partition = np.array(self.seen.partition)
         time_ms = np.array(self.seen.time_ms)
-        places = zip(self.seen.partition, self.seen.offset, strict=True)
-        delay_ms = time_ms - np.array([appended[place] for place in places])
+        delay_ms = time_ms - np.array([appended[place] for place in self.seen.places])
         found: dict[str, list[float]] = {}
         times = [at_ms for _, at_ms in self.done] + [np.inf]
         for n, (kind, at_ms) in enumerate(self.done):
@@ -190,6 +194,32 @@ class Trial:
         return found
 
 
+def append_times(topics: TopicSet, places: set[tuple[int, int]]) -> dict[tuple[int, int], float]:
+    """When the readings at some places were appended, ms; all are read, and few of them kept."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": topics.bootstrap,
+            "group.id": f"{topics.group}-times",
+            "enable.partition.eof": True,
+        }
+    )
+    reader.assign([TopicPartition(topics.readings, p, 0) for p in range(PARTITIONS)])
+    found: dict[tuple[int, int], float] = {}
+    ended, end_s = 0, time.monotonic() + DEADLINE_S
+    while ended < PARTITIONS:
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{topics.readings} can't be read to its end")
+        for message in reader.consume(10_000, 1.0):
+            if message.error() is not None:
+                ended += 1
+                continue
+            place = (message.partition() or 0, message.offset() or 0)
+            if place in places:
+                found[place] = float(message.timestamp()[1])
+    reader.close()
+    return found
+
+
 def size(folder: Path, topic: str) -> int:
     """Bytes of a topic's segments on the broker's disk."""
     return sum(path.stat().st_size for path in folder.glob(f"data/{topic}-*/*.log"))
@@ -204,10 +234,7 @@ def measure_recovery(kills: int, hand_overs: int) -> dict[str, object]:
             trial = Trial(broker, folder)
             trial.run(kills, hand_overs)
             topics = trial.topics
-            appended = {
-                (m.partition() or 0, m.offset() or 0): float(m.timestamp()[1])
-                for m in topics.read(topics.readings)
-            }
+            appended = append_times(topics, set(trial.seen.places))
             state, read = size(broker.folder, topics.state), size(broker.folder, topics.readings)
             records = len(topics.read(topics.state))
             found = trial.figures(appended)
