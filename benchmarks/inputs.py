@@ -15,8 +15,10 @@ from confluent_kafka import Producer
 from benchmarks.harness import PARTITIONS, RATE_HZ, ROOT
 from stepstream.detection import Model, default_model_path, detect_series
 from stepstream.recordings import Recording, read_recording
+from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, Player, messages
 from stepstream.simulation.walkers import Walker
+from stepstream.streaming.counting import count_steps
 from stepstream.streaming.topics import create_topics
 from tests.kafka.builders import TopicSet
 
@@ -112,11 +114,13 @@ class Fleet:
 
     def steps(self) -> set[tuple[str, int]]:
         """What is to be found: device, and end of the step in microseconds after the epoch."""
-        model = Model(default_model_path())
+        model, settings = Model(default_model_path()), ProcessingSettings()
         found = set()
         for number, signal in enumerate(self.signals):
             time_us = (signal.time_s * 1e6).round().astype(np.int64)
-            ends = detect_series(model, time_us, signal.axes.astype(np.float32)).end_us.tolist()
+            steps = detect_series(model, time_us, signal.axes.astype(np.float32))
+            _, events = count_steps(signal.device_id, steps, model, settings)
+            ends = [round(event.ended_at * 1e6) for event in events]
             copies = self.devices // len(self.signals)
             found |= {(_name(number, copy), end) for copy in range(copies) for end in ends}
         return found

@@ -1,7 +1,8 @@
 """What a window costs: Keras called and predicting, LiteRT in float32 and int8.
 
 Each variant runs in a process of its own, which also shows what it takes to import and how much
-memory it holds. The windows are real ones if --data names a folder of recordings, else those of
+memory it holds. LiteRT runs as in the product: samples and memory gathered, new memory put
+back. The samples are real ones if --data names a folder of recordings, else those of
 simulated walkers.
 """
 
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Predict = Callable[[NDArray[np.float32]], object]
+    Predict = Callable[[], object]
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
 VARIANTS = ("keras call", "keras predict", "litert float32", "litert int8")
@@ -75,77 +76,78 @@ def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[s
     make = _keras if variant.startswith("keras") else _litert
     predict_with = make(variant, path, threads)
     import_s = time.perf_counter() - begin
-    windows = _windows(data, max(BATCHES))
+    hops = _hops(data, Model(path), max(BATCHES))
     us: dict[int, list[float]] = {}
     rss_mib = 0.0
     for size in BATCHES:
-        predict = predict_with(size)
-        batch = np.ascontiguousarray(windows[:size])
+        predict = predict_with(Hops(hops.samples[:size], hops.past[:size]))
         for _ in range(3):
-            predict(batch)
+            predict()
         rss_mib = rss_mib or _rss_mib()
         times: list[float] = []
         end = time.perf_counter() + BUDGET_S
         while (now := time.perf_counter()) < end or len(times) < 5:
-            predict(batch)
+            predict()
             times.append((time.perf_counter() - now) * 1e6 / size)
         us[size] = times[:20_000]
     return {"import_s": import_s, "rss_mib": rss_mib, "us": us}
 
 
-def _litert(variant: str, path: Path, threads: int) -> Callable[[int], Predict]:
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - its import is measured
-
+def _litert(variant: str, path: Path, threads: int) -> Callable[[Hops], Predict]:
     if variant.endswith("int8"):
         path = path.with_name(f"{path.stem.removesuffix('-int8')}-int8.tflite")
-    content = path.read_bytes()
+    model = Model(path, threads)
 
-    def predict_with(size: int) -> Predict:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        place = interpreter.get_input_details()[0]["index"]
-        shape = tuple(interpreter.get_input_details()[0]["shape"])[1:]
-        interpreter.resize_tensor_input(place, (size, *shape))
-        interpreter.allocate_tensors()
-        result = interpreter.get_output_details()[0]["index"]
-
-        def predict(batch: NDArray[np.float32]) -> object:
-            interpreter.set_tensor(place, batch)
-            interpreter.invoke()
-            return interpreter.get_tensor(result)
-
-        return predict
+    def predict_with(hops: Hops) -> Predict:
+        count = len(hops.samples)
+        layers, seen, width = model.memory
+        past = np.arange(count * layers * seen).reshape(count, -1)
+        memory = np.resize(hops.past, (past.size, width))
+        blocks, rows = hops.samples.reshape(count, -1), np.arange(count)
+        return lambda: model.predict(blocks, rows, memory, past, past[:, ::seen])
 
     return predict_with
 
 
-def _keras(variant: str, path: Path, threads: int) -> Callable[[int], Predict]:
+def _keras(variant: str, path: Path, threads: int) -> Callable[[Hops], Predict]:
     import tensorflow as tf  # noqa: PLC0415 - its import is measured
 
-    from stepstream.training.network import build_network  # noqa: PLC0415
+    from stepstream.training.network import build_cell  # noqa: PLC0415
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     # What it computes costs the same with whatever weights.
-    metadata = Model(path).metadata
-    network = build_network(metadata, length=metadata.window)
+    model = Model(path)
+    cell = build_cell(model.metadata, model.memory.width)
     if variant.endswith("call"):
-        return lambda _: lambda batch: network(batch, training=False)
-    return lambda size: lambda batch: network.predict(batch, batch_size=size, verbose=0)
+        return lambda hops: lambda: cell(list(hops), training=False)
+    return lambda hops: lambda: cell.predict(list(hops), batch_size=len(hops.samples), verbose=0)
 
 
-def _windows(data: list[Path], count: int) -> NDArray[np.float32]:
+class Hops(NamedTuple):
+    """What some devices' next hops are, (n, 1, hop, 8), and what is remembered of them."""
+
+    samples: NDArray[np.float32]
+    past: NDArray[np.float32]
+
+
+def _hops(data: list[Path], model: Model, count: int) -> Hops:
+    metadata, (layers, seen, width) = model.metadata, model.memory
+    random = np.random.default_rng(1)
     if data:
         from stepstream.commands.quantize import draw_windows  # noqa: PLC0415
         from stepstream.training.data import load_people  # noqa: PLC0415
 
-        metadata = Model(default_model_path()).metadata
-        random = np.random.default_rng(1)
-        return draw_windows(load_people(data), metadata, count, random)[:count]
-    _, axes = Walker(1, 80).read(128 + 8 * count / 80)
-    channels = scale_channels(axes.astype(np.float32), 9.81, 2.0)
-    rows = np.arange(count)[:, np.newaxis] * 8 + np.arange(128)
-    windows: NDArray[np.float32] = channels[rows][:, np.newaxis]
-    return windows
+        windows = draw_windows(load_people(data), metadata, count, random)[:count]
+        samples = windows[:, :, -metadata.hop :]
+    else:
+        _, axes = Walker(1, metadata.rate_hz).read(metadata.hop * count / metadata.rate_hz)
+        channels = scale_channels(
+            axes.astype(np.float32), metadata.accel_scale, metadata.gyro_scale
+        )
+        samples = channels[: metadata.hop * count].reshape(count, 1, metadata.hop, -1)
+    past = random.random((count, 1, layers * seen, width), np.float32)
+    return Hops(np.ascontiguousarray(samples), past)
 
 
 def _rss_mib() -> float:

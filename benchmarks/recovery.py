@@ -142,6 +142,7 @@ class Trial:
             counted = sum(self._replays()) - sum(before)
             self.replayed.setdefault(kind, []).append(counted)
             if kind == "killed":
+                self.done.append(("replaced", time.time() * 1000))
                 self.start()
                 time.sleep(STEADY_S)
 
@@ -242,8 +243,8 @@ def measure_recovery(kills: int, hand_overs: int) -> dict[str, object]:
             broker.kill()
     for kind, values in found.items():
         what = "s until caught up" if kind == "killed" else "s longest gap in a partition's events"
-        replays = trial.replayed[kind]
-        print(f"{kind}: {sorted(values)} {what}; {sorted(replays)} readings read again")
+        again = trial.replayed.get(kind)
+        print(f"{kind}: {sorted(values)} {what}; {again and sorted(again)} readings read again")
     print(
         f"state topic: {state:,} bytes ({records:,} records left) for {read:,} bytes of input, "
         f"{100 * state / read:.2f} %"

@@ -63,11 +63,11 @@ class Train(CommandSettings):
     """Model that finds the lag of foot contacts, instead of a first one trained on the whole steps."""
     epochs: int = Field(40, ge=1)
     """Passes over the recordings, each varied anew."""
-    batch_size: int = Field(48, ge=1)
-    """Stretches of 4.8 s in a step of the optimiser."""
+    batch_size: int = Field(24, ge=1)
+    """Stretches of 9.6 s in a step of the optimiser."""
     learning_rate: float = Field(6e-3, gt=0)
     """Its largest value."""
-    width: int = Field(48, ge=4)
+    width: int = Field(64, ge=4)
     """Channels of the network: accuracy against cost."""
     delay: int = Field(24, ge=8)
     """Samples of 12.5 ms that the model sees after those it judges; a multiple of 8."""

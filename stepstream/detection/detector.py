@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stepstream.detection.columns import Steps
+from stepstream.detection.memory import Memory
 from stepstream.detection.model import CHANNELS
 from stepstream.detection.resampling import resample, scale_channels
 from stepstream.detection.rules import Rules
 from stepstream.detection.steps import Probabilities
-from stepstream.detection.windows import Windows, first_rows
+from stepstream.detection.windows import Windows, first_rows, rows_by_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +45,8 @@ class Detector:
     rules
         When readings belong together.
     hops_ahead
-        Blocks of one hop that a device may advance between two runs of the model: memory of a
-        device against calls of the model. 2 suits many devices, 256 one long recording.
+        Blocks of one hop of a device that are judged together: memory of a device against time.
+        A few suit many devices, 256 one long recording.
     on_probabilities
         Called with what the model gave: slots (n,), the index on the grid of the first sample
         (n,), start and end probabilities (n, hop, 2).
@@ -57,7 +57,7 @@ class Detector:
         model: Model,
         rules: Rules = Rules(),  # noqa: B008 - immutable
         *,
-        hops_ahead: int = 2,
+        hops_ahead: int = 4,
         on_probabilities: Observer | None = None,
     ) -> None:
         metadata = model.metadata
@@ -65,22 +65,13 @@ class Detector:
         self._observer = on_probabilities
         self._hop = metadata.hop
         self._hops_ahead = hops_ahead
-        self._window_blocks = metadata.window // metadata.hop
+        self._memory = Memory(model)
         self._delay_blocks = metadata.delay // metadata.hop
         self._probabilities = Probabilities(metadata, hops_ahead)
         # The next block is judged one block after the model gives it, looks back over
-        # lookback_blocks, and the oldest of these was given by a window that long before it.
-        history_blocks = self._probabilities.lookback_blocks + self._window_blocks
-        self.windows = Windows(
-            rules,
-            metadata.period_us,
-            metadata.hop,
-            self._window_blocks + hops_ahead - 1,
-            history_blocks,
-        )
-        places = np.arange(self.windows.sample_blocks)[:, np.newaxis]
-        back = np.arange(self._window_blocks - 1, -1, -1)
-        self._ring_places = (places - back) % self.windows.sample_blocks
+        # lookback_blocks, and the oldest of these was given by a window that began so long before.
+        history_blocks = self._probabilities.lookback_blocks + metadata.window // metadata.hop
+        self.windows = Windows(rules, metadata.period_us, metadata.hop, hops_ahead, history_blocks)
         self.horizon_us = (history_blocks + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
         self._capacity = 0
@@ -96,18 +87,13 @@ class Detector:
         if not self._free:
             grown = max(256, self._capacity * 2)
             self.windows.resize(grown)
+            self._memory.resize(grown)
             self._probabilities.resize(grown)
             added = np.arange(self._capacity, grown)
             self.windows.clear(added)
             self._free = added[::-1].tolist()
             self._capacity = grown
         return self._free.pop()
-
-    def replace_model(self, model: Model) -> None:
-        """Judge with another model, of the same windows, from the next call on."""
-        self.model.metadata.require_same_windows(model.metadata)
-        self.model = model
-        self._probabilities.use(model.metadata)
 
     def remove_devices(self, slots: NDArray[np.intp]) -> None:
         """Give slots back; their windows are forgotten."""
@@ -142,16 +128,16 @@ class Detector:
         block = samples.place // self._hop
         within = samples.place - block * self._hop
         due = np.flatnonzero(within == self._hop - 1)
-        rows = samples.row[due]
-        first = admitted.first_sample[rows]
-        full = samples.place[due] - first >= metadata.window - 1
-        due, first, offset = due[full], first[full], admitted.readings.offset[rows[full]]
+        first_block = -(-admitted.first_sample[samples.row[due]] // self._hop)
+        whole = block[due] >= first_block
+        due, first_block = due[whole], first_block[whole]
+        offset = admitted.readings.offset[samples.row[due]]
         steps = []
         for written, ends in self._rounds(slot, admitted.window[samples.row], block, due):
             self.windows.write(slot[written], block[written], within[written], channels[written])
             if len(due[ends]):
                 at = due[ends]
-                steps.append(self._judge(slot[at], block[at], first[ends], offset[ends]))
+                steps.append(self._judge(slot[at], block[at], first_block[ends], offset[ends]))
         if len(steps) <= 1:
             return steps[0] if steps else Steps.none()
         found = Steps.concatenate(steps)
@@ -190,29 +176,31 @@ class Detector:
         number = np.where(np.repeat(kept, lengths), ahead + np.repeat(begun, lengths), -1)
         count = int(number.max()) + 1
         return list(
-            zip(_rows_by_number(number, count), _rows_by_number(number[due], count), strict=True)
+            zip(rows_by_number(number, count), rows_by_number(number[due], count), strict=True)
         )
 
     def _judge(
         self,
         slot: NDArray[np.intp],
         block: NDArray[np.int64],
-        first_sample: NDArray[np.int64],
+        first_block: NDArray[np.int64],
         offset: NDArray[np.int64],
     ) -> Steps:
-        """Run the model over the windows that end with these blocks; the steps they complete."""
+        """Run the model over these blocks; the steps that they complete."""
         windows, metadata = self.windows, self.model.metadata
-        rows = self._ring_places.take(block % windows.sample_blocks, axis=0)
-        rows += (slot * windows.sample_blocks)[:, np.newaxis]
         blocks = windows.samples.reshape(-1, self._hop * CHANNELS)
-        probabilities = self.model.predict(blocks, rows)
+        rows = slot * windows.sample_blocks + block % windows.sample_blocks
+        opens = block == first_block
+        probabilities = self._memory.predict(slot, block, blocks, rows, opens)
         given = block - self._delay_blocks
+        # What is given for samples before the window is of no use.
+        own = np.flatnonzero(given >= first_block)
+        if len(own) < len(block):
+            slot, given, first_block = slot[own], given[own], first_block[own]
+            probabilities, offset = probabilities[own], offset[own]
         if self._observer:
             self._observer(slot, given * self._hop, probabilities)
-        # The first block that a window ends with is the first whose samples are all its own.
-        first_given = -((self._hop - metadata.window - first_sample) // self._hop)
-        first_given -= self._delay_blocks
-        found = self._probabilities.find(slot, given, first_given, probabilities)
+        found = self._probabilities.find(slot, given, first_block, probabilities)
         return Steps(
             slot[found.row],
             found.start * metadata.period_us,
@@ -221,10 +209,3 @@ class Detector:
             found.end_probability,
             offset[found.row],
         )
-
-
-def _rows_by_number(number: NDArray[np.int64], count: int) -> list[NDArray[np.intp]]:
-    """Rows with each number from 0 to ``count`` - 1, ascending."""
-    order = np.argsort(number, kind="stable")
-    bounds = np.searchsorted(number[order], np.arange(count + 1))
-    return [order[begin:end] for begin, end in pairwise(bounds.tolist())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "AXES",
     "CHANNELS",
     "METADATA_FILE",
+    "MemoryShape",
     "Model",
     "ModelMetadata",
     "default_model_path",
@@ -33,22 +34,13 @@ CHANNELS = 8
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
-DEFAULT_MODEL = "stepstream-walk-2.0.tflite"
+DEFAULT_MODEL = "stepstream-walk-3.0.tflite"
 
 _US = 1_000_000
-_LARGEST_BATCH = 64
-"""More windows at a time leave the processor's second cache, and cost more each."""
-
-_WINDOW_FIELDS = (
-    "rate_hz",
-    "window",
-    "hop",
-    "delay",
-    "accel_scale",
-    "gyro_scale",
-    "refractory",
-    "longest_step",
-)
+_LARGEST_BATCH = 256
+"""More at a time leave the processor's second cache, and cost more each."""
+_SPARE = 16
+"""Windows that cost about as much as a call does."""
 
 _Positive = Annotated[int, Meta(gt=0)]
 _Probability = Annotated[float, Meta(gt=0, lt=1)]
@@ -114,22 +106,6 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """Time between two samples, microseconds."""
         return _US // self.rate_hz
 
-    def require_same_windows(self, other: ModelMetadata) -> None:
-        """Refuse a model that can't go on with the windows of this one.
-
-        Raises
-        ------
-        ModelError
-            Something that shapes windows, or what is remembered of them, differs.
-        """
-        for name in _WINDOW_FIELDS:
-            own, given = getattr(self, name), getattr(other, name)
-            if own != given:
-                raise ModelError(
-                    f"{other.label}: its {name} is {given}, that of {self.label} {own}; "
-                    "changing it needs a restart"
-                )
-
     @property
     def label(self) -> str:
         """The model's name and version, as events carry it."""
@@ -158,8 +134,23 @@ def default_model_path() -> Path:
     return next(found, folders[0] / DEFAULT_MODEL)
 
 
+class MemoryShape(NamedTuple):
+    """What a network remembers of a device, so that no hop is looked at twice.
+
+    ``layers`` times ``hops`` vectors of ``width`` numbers: what went into each layer for the last
+    hops, oldest first. It depends on nothing before the window.
+    """
+
+    layers: int
+    hops: int
+    width: int
+
+
 class Model:
     """A network and its metadata, ready to run.
+
+    It takes one hop of samples and what it remembers of the device, and gives probabilities and
+    what to remember.
 
     Parameters
     ----------
@@ -184,7 +175,7 @@ class Model:
         self._threads = threads
         self._runners: dict[int, _Runner] = {}
         try:
-            self._runner(1)
+            self.memory = self._runner(1).memory
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"model {path}: {error}") from None
 
@@ -195,31 +186,53 @@ class Model:
             self._runners[size] = runner
         return runner
 
-    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Probabilities for windows that are gathered from blocks of samples.
+    def predict(
+        self,
+        blocks: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        memory: NDArray[np.float32],
+        past: NDArray[np.intp],
+        latest: NDArray[np.intp],
+    ) -> NDArray[np.float32]:
+        """Probabilities from the next hop of some devices and what is remembered of them.
 
         Parameters
         ----------
         blocks : (m, hop * 8) float32
             Samples, ``hop`` in a row.
-        rows : (n, window // hop) intp
-            For each window, the rows of ``blocks`` that it is made of, oldest first.
+        rows : (n,) intp
+            The row of ``blocks`` that is the next hop of each device; no device twice.
+        memory : (k, width) float32
+            What is remembered; changed in place.
+        past : (n, layers * hops) intp
+            For each device, the rows of ``memory`` to be seen, in the order of `MemoryShape`.
+        latest : (n, layers) intp
+            The rows of ``memory`` that what is new takes.
 
         Returns
         -------
         (n, hop, 2) float32
-            Start and end probability of the samples that lie ``delay`` back. A row doesn't
-            depend on the others.
+            Start and end probability of the samples that lie ``delay`` back. A row, and what is
+            remembered with it, doesn't depend on the others.
         """
         out = np.empty((len(rows), self.metadata.hop, 2), np.float32)
         begin = 0
         while begin < len(rows):
-            # A call costs about as much as one window, so that padding would seldom pay.
-            size = min(_LARGEST_BATCH, 1 << ((len(rows) - begin).bit_length() - 1))
+            size = _batch_size(len(rows) - begin)
             chunk = slice(begin, begin + size)
-            out[chunk] = self._runner(size).run(blocks, rows[chunk])
+            out[chunk] = self._runner(size).run(
+                blocks, rows[chunk], memory, past[chunk], latest[chunk]
+            )
             begin += size
         return out
+
+
+def _batch_size(count: int) -> int:
+    """Windows of the next call: a power of 2, and more than there are if few are missing."""
+    size = 1 << (count - 1).bit_length()
+    if size > _LARGEST_BATCH:
+        return _LARGEST_BATCH
+    return size if size - count <= _SPARE else size // 2
 
 
 class _Runner:
@@ -227,33 +240,63 @@ class _Runner:
 
     def __init__(self, content: bytes, size: int, threads: int, metadata: ModelMetadata) -> None:
         self._interpreter = Interpreter(model_content=content, num_threads=threads)
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError("expected one input and one output")
-        self._input = inputs[0]["index"]
-        self._output = outputs[0]["index"]
-        for name, details in (("input", inputs[0]), ("output", outputs[0])):
-            if details["dtype"] is not np.float32:
-                raise ValueError(f"its {name} is {details['dtype'].__name__}, expected float32")
-        expected = (1, metadata.window, CHANNELS)
-        if tuple(inputs[0]["shape"])[1:] != expected:
-            raise ValueError(f"its input is {inputs[0]['shape']}, expected (n, *{expected})")
-        self._interpreter.resize_tensor_input(self._input, (size, *expected))
+        inputs = sorted(self._interpreter.get_input_details(), key=lambda one: -len(one["name"]))
+        outputs = sorted(self._interpreter.get_output_details(), key=lambda one: len(one["name"]))
+        details = [*inputs, *outputs]
+        if [len(inputs), len(outputs)] != [2, 2]:
+            raise ValueError("expected samples and past as inputs, probabilities and latest out")
+        for one in details:
+            if one["dtype"] is not np.float32:
+                raise ValueError(f"its {one['name']} is {one['dtype'].__name__}, expected float32")
+        self.memory = _memory_shape(inputs[1]["shape"], outputs[1]["shape"])
+        layers, hops, width = self.memory
+        past = layers * hops
+        if past + 1 != metadata.window // metadata.hop:
+            raise ValueError(
+                f"it sees {past + 1} hops, its metadata says {metadata.window // metadata.hop}"
+            )
+        self._samples, self._past, self._probabilities, self._latest = (
+            one["index"] for one in details
+        )
+        expected = [
+            (size, 1, metadata.hop, CHANNELS),
+            (size, 1, past, width),
+            (size, metadata.hop, 2),
+            (size, layers, width),
+        ]
+        for one, shape in zip(inputs, expected, strict=False):
+            self._interpreter.resize_tensor_input(one["index"], shape)
         self._interpreter.allocate_tensors()
-        shape = tuple(self._interpreter.get_tensor(self._output).shape)
-        if shape != (size, metadata.hop, 2):
-            raise ValueError(f"its output is {shape}, expected {(size, metadata.hop, 2)}")
-        self._blocks = metadata.window // metadata.hop
+        for one, shape in zip(details, expected, strict=True):
+            found = tuple(self._interpreter.get_tensor(one["index"]).shape)
+            if found != shape:
+                raise ValueError(f"its {one['name']} is {found}, expected {shape}")
 
-    def run(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        # The views must not outlive the call: the interpreter refuses to run while they exist.
-        window = self._interpreter.tensor(self._input)().reshape(-1, self._blocks, blocks.shape[1])
-        np.take(blocks, rows, axis=0, out=window, mode="clip")
-        del window
+    def run(
+        self,
+        blocks: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        memory: NDArray[np.float32],
+        past: NDArray[np.intp],
+        latest: NDArray[np.intp],
+    ) -> NDArray[np.float32]:
+        """See `Model.predict`; rows may be fewer than the batch."""
+        # Views must not outlive their statements: the interpreter refuses to run while they exist.
+        view, count = self._interpreter.tensor, len(rows)
+        samples = view(self._samples)()
+        np.take(blocks, rows, axis=0, out=samples.reshape(len(samples), -1)[:count], mode="clip")
+        np.take(memory, past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
+        del samples
         self._interpreter.invoke()
-        result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+        memory[latest] = view(self._latest)()[:count]
+        result: NDArray[np.float32] = view(self._probabilities)()[:count].copy()
         return result
+
+
+def _memory_shape(past: NDArray[np.int32], latest: NDArray[np.int32]) -> MemoryShape:
+    if len(past) != 4 or len(latest) != 3 or past[2] % latest[1]:
+        raise ValueError(f"what it remembers is {tuple(past)} in and {tuple(latest)} out")
+    return MemoryShape(int(latest[1]), int(past[2]) // int(latest[1]), int(latest[2]))
 
 
 def _read_metadata(path: Path) -> ModelMetadata:

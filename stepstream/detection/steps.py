@@ -65,10 +65,6 @@ class Probabilities:
         # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
         self._ring = np.empty((0, self._blocks, metadata.hop, 2), np.float16)
 
-    def use(self, metadata: ModelMetadata) -> None:
-        """Go on with another model's thresholds; its lengths must be the same."""
-        self._model = metadata
-
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots."""
         grown = np.zeros((capacity, *self._ring.shape[1:]), np.float16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from stepstream.detection.columns import Readings
     from stepstream.detection.rules import Rules
 
-__all__ = ["Admitted", "Windows", "first_rows"]
+__all__ = ["Admitted", "Windows", "first_rows", "rows_by_number"]
 
 NO_TIME = np.iinfo(np.int64).min
 SAMPLE = np.dtype((np.void, CHANNELS * 4))
@@ -39,7 +40,7 @@ class Admitted(NamedTuple):
 class Windows:
     """The windows of many devices, in columns: row i of every array belongs to slot i.
 
-    A device's samples stand in a ring of blocks of one hop each, at the place that their
+    A device's last samples stand in a ring of blocks of one hop each, at the place that their
     absolute index gives. Beside them stand, for each of the last blocks, offset and stream time
     of the first reading that the block rests on: from these follows how far back a replay has
     to begin.
@@ -336,3 +337,10 @@ def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:
     first = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=first[1:])
     return np.flatnonzero(first)
+
+
+def rows_by_number(number: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.intp]]:
+    """Rows with each number from 0 to ``count`` - 1, ascending."""
+    order = np.argsort(number, kind="stable")
+    bounds = np.searchsorted(number[order], np.arange(count + 1))
+    return [order[begin:end] for begin, end in pairwise(bounds.tolist())]

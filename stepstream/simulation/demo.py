@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 20.0
-FIRST_STEP_S = 1.4
-"""Earliest start of a step that can be found: the first window has to fill."""
+FIRST_STEP_S = 0.1
+"""Earliest start of a step that can be found: a window begins with its first whole hop."""
 LOOK_AHEAD_S = 0.6
 """Readings after a step's end that are needed to be sure of it."""
 MOCK_PROPERTIES = {"fetch.wait.max.ms": 10, "enable.sparse.connections": True}

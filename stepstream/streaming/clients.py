@@ -180,7 +180,7 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
         # A rebalance is heard of in a heartbeat, and a hand-over takes two of them.
-        properties.setdefault("heartbeat.interval.ms", 500)
+        properties.setdefault("heartbeat.interval.ms", 200)
     return properties
 
 

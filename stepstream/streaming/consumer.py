@@ -324,11 +324,17 @@ class Consumer:
                 future.set_exception(error)
 
     def _replace_model(self) -> None:
-        """Go on with the model that took the place of the running one, if one did."""
+        """Go on with the model that took the place of the running one, if one did.
+
+        What the new one has to remember of each device comes from a replay, as after a restart.
+        """
         model = self._model_file.look(self.model)
         if model is not None:
-            self.processor.replace_model(model, self.partitions.values())
+            gone = self._let_go(self.owned)
+            self.processor.replace_model(model)
             self.model = model
+            if gone:
+                self._prepare(gone)
 
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""
@@ -700,13 +706,14 @@ class Consumer:
         self._ledger_reader.drop(partitions)
         logger.info("partitions released", extra={"partitions": sorted(map(repr, partitions))})
 
-    def _start_again(self, partition: Partition) -> None:
-        """Prepare a partition anew whose next message is gone: deleted, or never there."""
-        tp = TopicPartition(partition.topic, partition.number)
-        self._commit_now(COMMIT_TIMEOUT_S)
-        self._forget([tp])
-        self._kafka.incremental_unassign([tp])
-        self._prepare([tp])
+    def _let_go(self, partitions: list[Partition]) -> list[TopicPartition]:
+        """Commit and forget partitions that are still ours, to be prepared anew."""
+        gone = _topic_partitions(partitions)
+        if gone:
+            self._commit_now(COMMIT_TIMEOUT_S)
+            self._forget(gone)
+            self._kafka.incremental_unassign(gone)
+        return gone
 
     def _guard(
         self, callback: Callable[[KafkaConsumer, list[TopicPartition]], None]
@@ -734,7 +741,8 @@ class Consumer:
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             if partition is not None and partition.phase in TAKING:
-                self._start_again(partition)
+                # Its next message is gone: deleted, or never there.
+                self._prepare(self._let_go([partition]))
             return
         if error.fatal():
             raise StreamError(f"the consumer can't go on: {error.str()}")

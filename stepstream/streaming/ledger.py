@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -20,7 +20,15 @@ FORGET_AT_ONCE = 10_000
 """Entries whose age is looked at in one interval."""
 
 
-class LedgerRecord(msgspec.Struct):
+class _Counted(msgspec.Struct, gc=False):
+    version: int
+    step_count: int
+    ended_us: int
+    offset: int
+    topic_id: str
+
+
+class LedgerRecord(_Counted, gc=False):
     """An entry as the state topic holds it: JSON; unknown fields are ignored.
 
     Attributes
@@ -32,14 +40,9 @@ class LedgerRecord(msgspec.Struct):
     topic_id
         Identity of the input topic that ``offset`` belongs to; empty where the broker gives none.
     model
-        Name and version of the model that found the last step.
+        Name and version of the model that found the last step; not read back.
     """
 
-    version: int
-    step_count: int
-    ended_us: int
-    offset: int
-    topic_id: str
     model: str
 
 
@@ -68,9 +71,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     written_ms: int = 0
 
 
-_decode_record = msgspec.json.Decoder(LedgerRecord).decode
+_decode_counted = msgspec.json.Decoder(_Counted).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
-_decode_key = msgspec.json.Decoder(tuple[str, str, str]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -173,11 +176,16 @@ class Ledger:
         """
         if key is None or not key.startswith(self._key_prefix):
             return
-        device_id = _decode_key(key)[2]
+        device_id = _decode_text(key[len(self._key_prefix) : -1])
         if value is None:
             self._entries.pop(device_id, None)
             return
-        record = self._decode(device_id, value)
+        try:
+            record = _decode_counted(value)
+        except msgspec.MsgspecError as error:
+            self._refuse(device_id, value, str(error))
+        if record.version > VERSION:
+            self._refuse(device_id, value, "")
         known = record.topic_id == self.topic_id and (
             self.end_offset is None or record.offset < self.end_offset
         )
@@ -187,26 +195,18 @@ class Ledger:
             self._entries[device_id] = Entry(record.step_count, record.ended_us, offset, written_ms)
 
     @staticmethod
-    def _decode(device_id: str, value: bytes) -> LedgerRecord:
+    def _refuse(device_id: str, value: bytes, reason: str) -> NoReturn:
+        """Say why a record can't be read: a newer release's may have any form."""
         try:
-            record = _decode_record(value)
-        except msgspec.MsgspecError as error:
-            try:
-                version = _decode_version(value).version
-            except msgspec.MsgspecError:
-                version = 0
-            if version <= VERSION:
-                raise StreamError(
-                    f"the step count of {device_id!r} can't be read: {error}"
-                ) from None
-        else:
-            version = record.version
+            version = _decode_version(value).version
+        except msgspec.MsgspecError:
+            version = 0
         if version > VERSION:
             raise StreamError(
                 f"the step count of {device_id!r} has version {version}, this release reads up to "
                 f"{VERSION}: run the release that wrote it, or a newer one"
             )
-        return record
+        raise StreamError(f"the step count of {device_id!r} can't be read: {reason}") from None
 
     def maintain(
         self, now_ms: int, ttl_ms: int, is_live: Callable[[str], bool]

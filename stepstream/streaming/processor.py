@@ -144,19 +144,23 @@ class Processor:
         self._decoder = ReadingsDecoder(settings)
         self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
         self._device_ttl_ms = round(settings.device_ttl_s * 1000)
-        self.detector = Detector(TimedModel(model, self._totals), make_rules(settings))
+        self.detector = self._make_detector()
         self.devices_added = 0
         """Devices that were given a window, each as often as it was idle before."""
         self._device_ids: dict[int, str] = {UNKNOWN: ""}
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
 
-    def replace_model(self, model: Model, partitions: Iterable[Partition]) -> None:
-        """Judge with another model, of the same windows, from the next poll on."""
-        self.detector.replace_model(TimedModel(model, self._totals))
+    def replace_model(self, model: Model) -> None:
+        """Go on with another model; there must be no partition."""
+        if self._partitions:
+            raise RuntimeError("devices have windows that another model began")
         self._model = model
-        for partition in partitions:
-            partition.ledger.model = model.metadata.label
+        self.detector = self._make_detector()
+        self.devices_added = 0  # as it counts what the detector opens
+
+    def _make_detector(self) -> Detector:
+        return Detector(TimedModel(self._model, self._totals), make_rules(self._settings))
 
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition from which nothing was taken yet."""
@@ -420,14 +424,21 @@ class TimedModel(Model):
     """
 
     def __init__(self, model: Model, totals: Totals) -> None:
-        self.metadata = model.metadata
+        self.metadata, self.memory = model.metadata, model.memory
         self._model = model
         self._totals = totals
 
-    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def predict(
+        self,
+        blocks: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        memory: NDArray[np.float32],
+        past: NDArray[np.intp],
+        latest: NDArray[np.intp],
+    ) -> NDArray[np.float32]:
         """See `Model.predict`."""
         begin_s = time.perf_counter()
-        result = self._model.predict(blocks, rows)
+        result = self._model.predict(blocks, rows, memory, past, latest)
         took_s = time.perf_counter() - begin_s
         self._totals.stage_s["model"] += took_s
         self._totals.inference_s.add(took_s)

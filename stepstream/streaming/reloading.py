@@ -58,7 +58,6 @@ class ModelFile:
         self._signature, self._is_asked = signature, False
         try:
             model = self.load()
-            running.metadata.require_same_windows(model.metadata)
             self_test(model)
         except ModelError as error:
             logger.error(  # noqa: TRY400 - the message says all

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from confluent_kafka import (
@@ -14,6 +14,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     TopicPartition,
 )
 
@@ -33,7 +34,7 @@ __all__ = ["LedgerReader", "Position", "Start", "look_up", "plan_start"]
 
 logger = logging.getLogger(__name__)
 
-READ_AT_ONCE = 5_000
+READ_AT_ONCE = 10_000
 WARN_S = 10.0
 
 
@@ -286,30 +287,40 @@ class LedgerReader:
     def _read(self) -> list[Partition]:
         done: list[Partition] = []
         messages = self._consumer.consume(READ_AT_ONCE, 0.005)
-        for message in messages:
-            number, offset = message.partition(), message.offset()
+        # Messages of a partition come in long runs.
+        for number, run in groupby(messages, Message.partition):
             jobs = self._reading.get(number) if number is not None else None
             if number is None or not jobs:
                 continue
-            error = message.error()
-            if error is None:
-                self._progress_s = time.monotonic()
-                self._next[number] = (offset or 0) + 1
+            for message in run:
+                error = message.error()
+                if error is not None:
+                    done += self._end(number, jobs, message.offset(), error)
+                    continue
+                key, value, written_ms = message.key(), message.value(), message.timestamp()[1]
                 for partition, _ in jobs:
-                    partition.ledger.restore(message.key(), message.value(), message.timestamp()[1])
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                # It comes at the last stable offset: an open transaction holds it back.
-                if offset is not None and offset >= max(end for _, end in jobs):
-                    done += [partition for partition, _ in jobs]
-                    self._finish(number)
-            elif error.fatal() or not error.retriable():
-                denied = explain_denied(error, {"topic": f"READ on {self._topic}"})
-                if denied is not None:
-                    raise denied
-                raise StreamError(f"can't read {self._topic}-{number}: {error.str()}")
+                    partition.ledger.restore(key, value, written_ms)
+                self._next[number] = (message.offset() or 0) + 1
+                self._progress_s = time.monotonic()
         if not done:
             self._check_progress()
         return done
+
+    def _end(
+        self, number: int, jobs: list[tuple[Partition, int]], offset: int | None, error: KafkaError
+    ) -> list[Partition]:
+        """The partitions that are complete because nothing more comes."""
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            # It comes at the last stable offset: an open transaction holds it back.
+            if offset is not None and offset >= max(end for _, end in jobs):
+                self._finish(number)
+                return [partition for partition, _ in jobs]
+        elif error.fatal() or not error.retriable():
+            denied = explain_denied(error, {"topic": f"READ on {self._topic}"})
+            if denied is not None:
+                raise denied
+            raise StreamError(f"can't read {self._topic}-{number}: {error.str()}")
+        return []
 
     def _check_progress(self) -> None:
         """Warn while nothing moves, and give up in the end."""

@@ -69,7 +69,7 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
     ]
     state = {
         "cleanup.policy": "compact",
-        "segment.bytes": str(4 << 20),
+        "segment.bytes": str(1 << 20),
         "min.cleanable.dirty.ratio": "0.1",
         "max.compaction.lag.ms": str(3_600_000),
     }

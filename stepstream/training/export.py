@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from stepstream.detection.model import ModelMetadata, write_metadata
-from stepstream.training.network import build_network
+from stepstream.training.network import MEMORY, build_cell, layer_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ __all__ = ["export", "prune", "quantize"]
 
 def export(network: keras.Model, path: Path, metadata: ModelMetadata) -> None:
     """Write ``network`` as float32 model file."""
-    _write(_converter(network, metadata), path, metadata)
+    _write(_converter(_cell(network, metadata), metadata), path, metadata)
 
 
 def quantize(
@@ -35,12 +35,15 @@ def quantize(
     windows : (n, 1, window, 8) float32
         Real windows, from which the ranges of all activations are taken.
     """
-    converter = _converter(network, metadata)
+    cell = _cell(network, metadata)
+    converter = _converter(cell, metadata)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    hops = np.split(windows, metadata.window // metadata.hop, axis=2)
+    past = _remember(cell, hops[:-1])
 
     def representative() -> Iterator[list[NDArray[np.float32]]]:
-        for window in windows:
-            yield [window[np.newaxis]]
+        for n in range(len(windows)):
+            yield [hops[-1][n : n + 1], past[n : n + 1]]
 
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -63,17 +66,43 @@ def prune(network: keras.Model, share: float) -> None:
             weight.assign(values)
 
 
-def _converter(network: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
-    window = build_network(metadata, network.layers[-1].input.shape[-1], metadata.window)
-    window.set_weights(network.get_weights())
-    signature = tf.TensorSpec((None, 1, metadata.window, 8), tf.float32, name="window")
+def _cell(network: keras.Model, metadata: ModelMetadata) -> keras.Model:
+    """The form of a trained network that takes one hop after the other."""
+    width = network.get_layer("probabilities").kernel.shape[2]
+    cell = build_cell(metadata, width)
+    cell.set_weights(network.get_weights())
+    return cell
 
-    @tf.function(input_signature=[signature])  # type: ignore[untyped-decorator]
-    def probabilities(samples: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(window(samples, training=False), (-1, metadata.hop, 2))
+
+def _remember(cell: keras.Model, hops: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What the network remembers after some hops (n, 1, hop, 8) of each of n devices."""
+    _, _, places, width = cell.inputs[1].shape
+    past = np.zeros((len(hops[0]), 1, places, width), np.float32)
+    for hop in hops:
+        _, latest = cell([hop, past], training=False)
+        layers = past.reshape(len(past), -1, MEMORY, width)
+        newest = np.reshape(latest, (len(past), -1, 1, width))
+        past = np.concatenate([layers[:, :, 1:], newest], axis=2).reshape(past.shape)
+    return past
+
+
+def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
+    layers = layer_count(metadata)
+    samples, past = (
+        tf.TensorSpec((None, *given.shape[1:]), tf.float32, name=name)
+        for given, name in zip(cell.inputs, ("samples", "past"), strict=True)
+    )
+
+    @tf.function(input_signature=[samples, past])  # type: ignore[untyped-decorator]
+    def advance(samples: tf.Tensor, past: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        probabilities, latest = cell([samples, past], training=False)
+        return (
+            tf.reshape(probabilities, (-1, metadata.hop, 2)),
+            tf.reshape(latest, (-1, layers, latest.shape[-1])),
+        )
 
     # Given the network as well, the converter would keep its weights as variables.
-    return tf.lite.TFLiteConverter.from_concrete_functions([probabilities.get_concrete_function()])
+    return tf.lite.TFLiteConverter.from_concrete_functions([advance.get_concrete_function()])
 
 
 def _write(converter: tf.lite.TFLiteConverter, path: Path, metadata: ModelMetadata) -> None:

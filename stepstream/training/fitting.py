@@ -50,7 +50,7 @@ class Recipe:
     alignment_epochs
         Passes over the recordings with whole steps before, after which contacts are aligned.
     batch_size
-        Stretches of 4.8 s in a step of the optimiser.
+        Stretches of 9.6 s in a step of the optimiser.
     learning_rate
         Its largest value; it falls to zero along half a cosine.
     patience
@@ -67,13 +67,13 @@ class Recipe:
 
     epochs: int = 40
     alignment_epochs: int = 10
-    batch_size: int = 48
+    batch_size: int = 24
     learning_rate: float = 6e-3
     patience: int = 15
     seed: int = 1
     precision: Literal["float32", "mixed"] = "float32"
     accumulate: int = 1
-    width: int = 48
+    width: int = 64
 
 
 def prepare_devices(threads: int) -> None:
@@ -138,13 +138,13 @@ def fit(
 def predict_series(
     network: keras.Model, axes: NDArray[np.float32], metadata: ModelMetadata
 ) -> NDArray[np.float32]:
-    """Probabilities (n, 2) of a whole series of axes (n, 6); 0 where no window judges."""
+    """Probabilities (n, 2) of a whole series of axes (n, 6); 0 where nothing judges its end."""
     given = np.zeros((len(axes), 2), np.float32)
-    if len(axes) >= metadata.window:
-        channels = scale(tf.constant(axes), metadata)[tf.newaxis, tf.newaxis]
+    if len(axes) >= metadata.delay + metadata.hop:
+        whole = axes[: len(axes) - len(axes) % metadata.hop]
+        channels = scale(tf.constant(whole), metadata)[tf.newaxis, tf.newaxis]
         probabilities = np.reshape(network(channels, training=False), (-1, 2))
-        first = metadata.window - metadata.delay - metadata.hop
-        given[first : first + len(probabilities)] = probabilities
+        given[: len(probabilities)] = probabilities
     return given
 
 

@@ -1,4 +1,4 @@
-"""The network: a few strided, depthwise separable convolutions over a window."""
+"""The network: depthwise separable convolutions over hops, trained whole, served hop by hop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from keras import layers
 if TYPE_CHECKING:
     from stepstream.detection.model import ModelMetadata
 
-__all__ = ["build_network"]
+__all__ = ["MEMORY", "build_cell", "build_network", "layer_count"]
 
 STEM = 16
-REACH = 6
+MEMORY = 5
+"""Earlier hops that each layer sees beside the newest."""
 
 
-def build_network(
-    metadata: ModelMetadata, width: int = 48, length: int | None = None
-) -> keras.Model:
-    """Untrained network from samples to probabilities.
+def layer_count(metadata: ModelMetadata) -> int:
+    """Layers over hops that see a whole window, and nothing before it."""
+    return (metadata.window // metadata.hop - 1) // MEMORY
 
-    Two-dimensional convolutions of height 1 stand for one-dimensional ones: LiteRT runs them as
-    one piece at any batch size. Two layers without overlap make one vector of every hop; what
-    follows works on these, an eighth of the samples, which is what keeps it cheap. Nothing is
-    padded: over a window the last layer is left with one place, over anything longer with one
-    for every hop. So it is trained on long stretches, where neighbouring windows share their
-    work: ten times as fast as window by window.
+
+def build_network(metadata: ModelMetadata, width: int = 64) -> keras.Model:
+    """Untrained network from samples to probabilities, in the form in which it is trained.
+
+    Two convolutions without overlap make one vector of every hop; each of the layers that follow
+    makes one of the newest hop's vector and the `MEMORY` before it, which are 0 before the first.
+    So a long stretch gives probabilities for every hop, the first ones as where a device's
+    window begins; neighbouring windows share their work.
 
     Parameters
     ----------
@@ -34,31 +36,73 @@ def build_network(
         Window and hop.
     width
         Channels behind the stem.
-    length
-        Samples of the input; any number of hops, at least a window, if not given.
 
     Returns
     -------
     keras.Model
-        From (n, 1, length, 8) to (n, 1, hops, 2 * hop): start and end probability in turn of the
-        samples that each window judges.
+        From (n, 1, length, 8), any number of hops and the delay, to (n, 1, hops, 2 * hop): start
+        and end probability in turn of each hop's samples.
     """
-    hop = metadata.hop
-    samples = layers.Input((1, length, 8), name="window")
-    x = _normalised(layers.Conv2D(STEM, (1, hop // 2), (1, hop // 2), use_bias=False)(samples))
-    x = _normalised(layers.Conv2D(width, (1, 2), (1, 2), use_bias=False)(x))
-    for _ in range(2):
-        y = _normalised(layers.DepthwiseConv2D((1, REACH), use_bias=False)(x))
-        y = _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(y))
-        x = layers.Add()([y, layers.Cropping2D(((0, 0), (2, 3)))(x)])
-    left = metadata.window // hop - 2 * (REACH - 1)
+    samples = layers.Input((1, None, 8), name="samples")
+    x = _stem(samples, metadata.hop, width)
+    for _ in range(layer_count(metadata)):
+        x = _layer(layers.ZeroPadding2D(((0, 0), (MEMORY, 0)))(x), width)
+    x = layers.Cropping2D(((0, 0), (metadata.delay // metadata.hop, 0)))(x)
+    return keras.Model(samples, _head(x, metadata.hop))
+
+
+def build_cell(metadata: ModelMetadata, width: int) -> keras.Model:
+    """The same network, with the same weights, for one hop after the other.
+
+    What each layer saw of the hops before is given to it, so that nothing is computed twice.
+
+    Returns
+    -------
+    keras.Model
+        From samples (n, 1, hop, 8) and, layer by layer, the vectors that went into it for the
+        last hops, oldest first, (n, 1, layers * MEMORY, width); to (n, 1, 1, 2 * hop)
+        probabilities, and the vector that went into each layer now, (n, 1, layers, width).
+    """
+    samples = layers.Input((1, metadata.hop, 8), name="samples")
+    past = layers.Input((1, layer_count(metadata) * MEMORY, width), name="past")
+    x = _stem(samples, metadata.hop, width)
+    latest = []
+    for layer in range(layer_count(metadata)):
+        latest.append(x)
+        seen = past[:, :, layer * MEMORY : (layer + 1) * MEMORY]
+        x = _layer(layers.Concatenate(axis=2)([seen, x]), width)
+    outputs = [_head(x, metadata.hop), layers.Concatenate(axis=2)(latest)]
+    return keras.Model([samples, past], outputs)
+
+
+def _stem(samples: keras.KerasTensor, hop: int, width: int) -> keras.KerasTensor:
+    """A vector of every hop: by products, for which LiteRT needs no copy of what it multiplies."""
+    x = _normalised(layers.Conv2D(STEM, (1, 1), use_bias=False)(_join(samples, hop // 2)))
+    return _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(_join(x, 2)))
+
+
+def _join(x: keras.KerasTensor, count: int) -> keras.KerasTensor:
+    """Each ``count`` neighbours (n, 1, length, channels) as one."""
+    length, channels = x.shape[2:]
+    if length is None:
+        return layers.Reshape((1, -1, count * channels))(x)
+    # A shape that is computed would cut the network into pieces for LiteRT.
+    return keras.ops.reshape(x, (-1, 1, length // count, count * channels))
+
+
+def _layer(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
+    """Depthwise separable, with a bypass from the middle of what it sees."""
+    y = _normalised(layers.DepthwiseConv2D((1, MEMORY + 1), use_bias=False)(x))
+    y = _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(y))
+    return layers.Add()([y, layers.Cropping2D(((0, 0), (2, MEMORY - 2)))(x)])
+
+
+def _head(x: keras.KerasTensor, hop: int) -> keras.KerasTensor:
     x = layers.Dropout(0.1)(x)
-    x = _normalised(layers.Conv2D(width, (1, left), use_bias=False)(x))
     # Probabilities stay in full precision where the rest is mixed.
-    head = layers.Conv2D(
+    return layers.Conv2D(
         2 * hop, (1, 1), activation="sigmoid", dtype="float32", name="probabilities"
-    )
-    return keras.Model(samples, head(x))
+    )(x)
 
 
 def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["count_stretches", "make_dataset", "scale"]
 
-HOPS = 48
-"""Hops that a stretch judges: 4.8 s. All are turned and scaled alike."""
-SHUFFLED = 2048
-"""Stretches among which the next one is drawn; 20 KB each."""
+HOPS = 96
+"""Hops in a stretch that are judged: 9.6 s. All are turned and scaled alike."""
+SHUFFLED = 1024
+"""Stretches among which the next one is drawn; 25 KB each."""
 HANDLED = 8
 """Synthetic pieces that are made at once."""
 
@@ -29,7 +29,7 @@ HANDLED = 8
 def count_stretches(recordings: Sequence[LabelledRecording], metadata: ModelMetadata) -> int:
     """About how many stretches a pass over some recordings gives."""
     length = HOPS * metadata.hop
-    return sum(max(0, len(r.axes) - metadata.window + metadata.hop) // length for r in recordings)
+    return sum(max(0, len(r.axes) - metadata.delay) // length for r in recordings)
 
 
 def make_dataset(
@@ -51,8 +51,7 @@ def make_dataset(
         probabilities of the hop's samples, then 1 for each of these that is known, else 0.
     """
     random = np.random.default_rng(seed)
-    length = metadata.window + (HOPS - 1) * metadata.hop
-    judged = metadata.window - metadata.delay - metadata.hop
+    length = HOPS * metadata.hop + metadata.delay
     shape = (HOPS, 2 * metadata.hop)
 
     def generate() -> Iterator[Labelled]:
@@ -72,14 +71,13 @@ def make_dataset(
         room = tf.maximum(tf.shape(axes)[0] - length, 0) % step
         first = tf.random.uniform((), 0, room + 1, tf.int32) if variation != Variation() else 0
 
-        def frames(values: tf.Tensor, begin: int, size: int) -> tf.Tensor:
-            return tf.signal.frame(values[first + begin :], size, step, axis=0)
+        def frames(values: tf.Tensor, size: int) -> tf.Tensor:
+            return tf.signal.frame(values[first:], size, step, axis=0)
 
-        stretches = frames(axes, 0, length)
+        stretches = frames(axes, length)
         count = tf.shape(stretches)[0]
         given = [
-            tf.reshape(frames(values, judged, step)[:count], (count, *shape))
-            for values in (wanted, known)
+            tf.reshape(frames(values, step)[:count], (count, *shape)) for values in (wanted, known)
         ]
         return tf.data.Dataset.from_tensor_slices((stretches, tf.concat(given, axis=-1)))
 

@@ -32,14 +32,13 @@ def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> M
     """The steps in a whole series of probabilities (n, 2), by the rules of the stream."""
     rules = Probabilities(metadata, BLOCKS)
     rules.resize(1)
-    first = (metadata.window - metadata.delay) // metadata.hop - 1
     count = len(probabilities) // metadata.hop
     blocks = probabilities[: count * metadata.hop].reshape(count, metadata.hop, 2)
     parts = []
-    for begin in range(first, count, BLOCKS):
+    for begin in range(0, count, BLOCKS):
         block = np.arange(begin, min(begin + BLOCKS, count), dtype=np.int64)
         slot = np.zeros(len(block), np.intp)
-        parts.append(rules.find(slot, block, np.full(len(block), first), blocks[block]))
+        parts.append(rules.find(slot, block, np.zeros_like(block), blocks[block]))
     if not parts:
         none = np.empty(0, np.int64)
         return Moments(none, none, np.empty(0, np.float32))

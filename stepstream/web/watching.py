@@ -64,7 +64,8 @@ class Watch:
         if last_us == NO_TIME:
             return
         last = last_us // metadata.period_us
-        begin = max(last - metadata.window + 1, int(windows.first_sample[slot]))
+        kept = (last // metadata.hop - windows.sample_blocks + 1) * metadata.hop
+        begin = max(kept, int(windows.first_sample[slot]))
         if begin <= self._last_sample <= last:
             begin = self._last_sample + 1
         if begin > last:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepstream.detection import Detector, Model, ModelMetadata, Readings, Rules, Steps
+from stepstream.detection.model import MemoryShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,11 +46,25 @@ class TransparentModel(Model):
 
     def __init__(self, metadata: ModelMetadata = METADATA) -> None:
         self.metadata = metadata
-        self.windows_judged = 0
+        self.memory = MemoryShape(1, 15, 64)
+        self.hops_seen = 0
 
-    def predict(self, blocks: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        windows = blocks[rows].reshape(len(rows), 128, 8)
-        self.windows_judged += len(rows)
+    def predict(
+        self,
+        blocks: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        memory: NDArray[np.float32],
+        past: NDArray[np.intp],
+        latest: NDArray[np.intp],
+    ) -> NDArray[np.float32]:
+        assert len(set(latest.ravel().tolist())) == len(rows)
+        self.hops_seen += len(rows)
+        windows = np.concatenate([memory[past], blocks[rows][:, np.newaxis]], axis=1)
+        memory[latest[:, 0]] = blocks[rows]
+        return self.judge(windows.reshape(len(rows), 128, 8))
+
+    def judge(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is given for whole windows (n, 128, 8); samples before the first are 0."""
         weights = np.arange(1, 129)
         fingerprint = ((windows[:, :, 2] * 1000).astype(np.int64) * weights).sum(axis=1) % 97
         given: NDArray[np.float32] = (

@@ -16,8 +16,8 @@ from stepstream.detection.resampling import scale_channels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepstream.detection import Model, Rules
-    from tests.detection.builders import Found, Reading
+    from stepstream.detection import Rules
+    from tests.detection.builders import Found, Reading, TransparentModel
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
 HISTORY_BLOCKS = 31
@@ -55,7 +55,7 @@ class _Window:
         return self.stream_ms[max(0, bisect_left(self.times_us, sample * PERIOD_US) - 1)]
 
 
-def detect(readings: Sequence[Reading], model: Model, rules: Rules) -> list[Found]:
+def detect(readings: Sequence[Reading], model: TransparentModel, rules: Rules) -> list[Found]:
     """Steps of one device."""
     found: list[Found] = []
     window: _Window | None = None
@@ -66,7 +66,7 @@ def detect(readings: Sequence[Reading], model: Model, rules: Rules) -> list[Foun
         if reading.time_us <= window.last.time_us:
             continue
         for k in window.extend(reading):
-            if k % HOP == HOP - 1 and k - WINDOW + 1 >= window.first:
+            if k % HOP == HOP - 1 and k - DELAY - HOP + 1 >= window.first:
                 found += _judge(window, k, reading, model)
     return found
 
@@ -80,11 +80,15 @@ def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bo
     )
 
 
-def _judge(window: _Window, k: int, reading: Reading, model: Model) -> list[Found]:
-    axes = np.array([window.samples[i] for i in range(k - WINDOW + 1, k + 1)])
+def _judge(window: _Window, k: int, reading: Reading, model: TransparentModel) -> list[Found]:
+    # The network is told nothing of what came before the window's first whole block.
+    begin = max(k - WINDOW + 1, -(-window.first // HOP) * HOP)
+    axes = np.array([window.samples[i] for i in range(begin, k + 1)])
     metadata = model.metadata
-    blocks = scale_channels(axes, metadata.accel_scale, metadata.gyro_scale).reshape(-1, HOP * 8)
-    given = model.predict(blocks, np.arange(WINDOW // HOP)[None, :])[0].astype(np.float16)
+    channels = scale_channels(axes, metadata.accel_scale, metadata.gyro_scale)
+    window_of = np.zeros((1, WINDOW, 8), np.float32)
+    window_of[0, WINDOW - len(axes) :] = channels
+    given = model.judge(window_of)[0].astype(np.float16)
     for i, (p_start, p_end) in enumerate(given.astype(float).tolist()):
         window.starts[k - DELAY - HOP + 1 + i] = p_start
         window.ends[k - DELAY - HOP + 1 + i] = p_end

@@ -50,7 +50,7 @@ def test_missing_topics_are_created_as_they_have_to_be(
     (state,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topics.state)]).values()
     config = state.result()
     assert config["cleanup.policy"].value == "compact"
-    assert config["segment.bytes"].value == str(4 << 20)
+    assert config["segment.bytes"].value == str(1 << 20)
     found = admin.list_topics(timeout=30).topics
     assert {len(found[name].partitions) for name in (topics.readings, topics.state)} == {3}
 

@@ -11,11 +11,20 @@ import pytest
 
 from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import METADATA_FILE
+from stepstream.detection.resampling import scale_channels
 from stepstream.errors import ModelError, RecordingError
 from stepstream.training.augmentation import Variation, retime
 from stepstream.training.contacts import align, estimate_lag
 from stepstream.training.data import LabelledRecording, load_people
-from stepstream.training.evaluation import Moments, Result, detect_with, judge, match, score
+from stepstream.training.evaluation import (
+    Moments,
+    Result,
+    detect_with,
+    judge,
+    match,
+    predict_recording,
+    score,
+)
 from stepstream.training.negatives import handle
 from stepstream.training.peaks import fit_peaks
 from stepstream.training.thresholds import choose_constants, find_steps
@@ -217,13 +226,11 @@ def test_constants_are_chosen_that_find_the_steps() -> None:
     assert len(found.ends) >= len(made.ends) - 1
 
 
-def test_a_short_training_learns_and_exports_what_it_learned(
-    tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> None:
     try:
         import tensorflow as tf  # noqa: PLC0415 - an extra
     except ImportError:
-        missing(pytestconfig, "tensorflow (extra train)")
+        missing("tensorflow (extra train)")
     from stepstream.training.export import export, prune, quantize  # noqa: PLC0415
     from stepstream.training.fitting import Recipe, fit, predict_series  # noqa: PLC0415
     from stepstream.training.pipeline import make_dataset  # noqa: PLC0415
@@ -247,23 +254,22 @@ def test_a_short_training_learns_and_exports_what_it_learned(
     )  # fmt: skip
     assert losses[-1] < 0.9 * losses[1]
 
-    blocks = np.zeros((500, 64), np.float32)
-    blocks[:] = np.random.default_rng(1).normal(0, 1, blocks.shape)
-    rows = np.arange(480)[:, np.newaxis] + np.arange(16)
-    axes = blocks.reshape(-1, 8)[:, :6] * np.repeat([METADATA.accel_scale, METADATA.gyro_scale], 3)
-    blocks.reshape(-1, 8)[:, 6] = np.linalg.norm(blocks.reshape(-1, 8)[:, :3], axis=1)
-    blocks.reshape(-1, 8)[:, 7] = np.linalg.norm(blocks.reshape(-1, 8)[:, 3:6], axis=1)
-    wanted = predict_series(network, axes.astype(np.float32), METADATA)[96 : 96 + 480 * 8]
+    random = np.random.default_rng(1)
+    axes = random.normal(0, 1, (500 * 8, 6)).astype(np.float32)
+    axes *= np.repeat(np.array([METADATA.accel_scale, METADATA.gyro_scale], np.float32), 3)
+    wanted = predict_series(network, axes, METADATA)
+    channels = scale_channels(axes, METADATA.accel_scale, METADATA.gyro_scale)
     tf.config.run_functions_eagerly(False)
     for name, tolerance in (("float", 1e-5), ("int8", 0.02)):
         path = tmp_path / f"{name}.tflite"
         if name == "int8":
-            quantize(network, path, METADATA, blocks[rows[:100]].reshape(-1, 1, 128, 8))
+            quantize(network, path, METADATA, channels[:3200].reshape(-1, 1, 128, 8))
         else:
             export(network, path, METADATA)
         model = Model(path)
         assert model.metadata == METADATA
-        difference = np.abs(model.predict(blocks, rows).reshape(-1, 2) - wanted)
+        given = predict_recording(model, replace(people[0], axes=axes))
+        difference = np.abs(given - wanted)
         # A network this little trained answers near 0.5, where rounding tells most.
         assert difference.mean() < tolerance
         assert difference.max() < 10 * tolerance
@@ -274,15 +280,30 @@ def test_a_short_training_learns_and_exports_what_it_learned(
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_a_shipped_model_gives_the_same_row_in_any_batch(path: Path) -> None:
     random = np.random.default_rng(1)
-    blocks = random.normal(0, 1, (300 * 16, 64)).astype(np.float32)
-    rows = random.permutation(300 * 16).reshape(300, 16)
-    whole = Model(path).predict(blocks, rows)
+    blocks = random.normal(0, 1, (300, 64)).astype(np.float32)
+    rows, order = np.arange(300), random.permutation(300)
+    layers, hops, width = Model(path).memory
+    past = np.arange(300 * layers * hops).reshape(300, -1)
+    before = random.normal(0, 1, (past.size, width)).astype(np.float32)
+
+    def advance(threads: int, sizes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All rows, in another order, so many at a time; and what is remembered then."""
+        model, memory = Model(path, threads), before.copy()
+        given = np.empty((300, 8, 2), np.float32)
+        for begin in range(0, 300, sizes):
+            some = order[begin : begin + sizes]
+            latest = past[some, ::hops]
+            given[some] = model.predict(blocks, rows[some], memory, past[some], latest)
+        return given, memory
+
+    whole, remembered = advance(1, 300)
     assert np.isfinite(whole).all()
+    assert (remembered != before).any()
     for threads in (1, 2):
-        model = Model(path, threads)
         for size in (1, 3, 16, 100, 256):
-            pieces = [model.predict(blocks, rows[i : i + size]) for i in range(0, 300, size)]
-            assert (np.concatenate(pieces) == whole).all()
+            given, memory = advance(threads, size)
+            assert (given == whole).all()
+            assert (memory == remembered).all()
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -326,7 +347,7 @@ def test_metadata_must_fit_the_network_and_itself(tmp_path: Path) -> None:
             archive.writestr(METADATA_FILE, msgspec.json.encode(metadata))
         return path
 
-    with pytest.raises(ModelError, match="its input is"):
+    with pytest.raises(ModelError, match="it sees 16 hops"):
         Model(with_metadata(msgspec.structs.replace(METADATA, window=120)))
     for change, reason in (
         ({"rate_hz": 77}, "rate_hz"),
