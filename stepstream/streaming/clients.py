@@ -190,7 +190,8 @@ def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     for name in ("group.protocol", "partition.assignment.strategy"):
         properties.pop(name, None)
     properties["statistics.interval.ms"] = 0
-    return {**properties, "group.protocol": "classic"}
+    # It has nothing to do until partitions change hands, and then no time to connect.
+    return {**ALWAYS_CONNECTED, **properties, "group.protocol": "classic"}
 
 
 def producer_properties(settings: Settings) -> dict[str, Any]:

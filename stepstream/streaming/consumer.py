@@ -290,6 +290,7 @@ class Consumer:
             if problems:
                 raise StreamError(f"{'; '.join(problems)}; create topics with: stepstream topics")
             self._committer.open(COMMIT_TIMEOUT_S)
+            self._ledger_reader.connect(COMMIT_TIMEOUT_S)
         self._kafka.subscribe(
             list(self._settings.topics.readings),
             on_assign=self._guard(self._on_assign),

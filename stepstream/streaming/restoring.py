@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from confluent_kafka import (
@@ -14,7 +15,6 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     TopicPartition,
 )
 
@@ -229,6 +229,16 @@ class LedgerReader:
         self._progress_s = 0.0
         self._warned_s = 0.0
 
+    def connect(self, timeout_s: float) -> None:
+        """Look the topic up, which takes the client a second when partitions already wait.
+
+        Raises
+        ------
+        KafkaException
+            No broker says in time.
+        """
+        self._consumer.list_topics(self._topic, timeout_s)
+
     def close(self) -> None:
         """Close its client."""
         self._consumer.close()
@@ -288,7 +298,7 @@ class LedgerReader:
         done: list[Partition] = []
         messages = self._consumer.consume(READ_AT_ONCE, 0.005)
         # Messages of a partition come in long runs.
-        for number, run in groupby(messages, Message.partition):
+        for number, run in groupby(messages, methodcaller("partition")):
             jobs = self._reading.get(number) if number is not None else None
             if number is None or not jobs:
                 continue

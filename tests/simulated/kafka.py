@@ -480,6 +480,9 @@ class StateConsumer:
         self._positions: dict[NAME, int] = {}
         self._ends: dict[NAME, int] = {}
 
+    def list_topics(self, topic: str, timeout: float) -> None:
+        """Nothing to look up."""
+
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self._positions[tp.topic, tp.partition] = 0
