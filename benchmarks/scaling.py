@@ -25,7 +25,7 @@ from tests.kafka.builders import TopicSet
 
 DEVICES = (10, 100, 1_000, 10_000, 100_000)
 FULL_S = 1.7
-"""Input after which a device's window is full and the model runs at every hop."""
+"""Input after which a device's window is full."""
 READINGS = 1_600_000
 LEAST_READINGS = 32
 """Single readings of each device, at least: four hops."""

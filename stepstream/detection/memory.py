@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepstream.detection.model import Hops
 from stepstream.detection.windows import first_rows, rows_by_number
 
 if TYPE_CHECKING:
@@ -72,32 +73,23 @@ class Memory:
         -------
         (n, hop, 2) float32
         """
-        heads = first_rows(slot)
-        if len(heads) == len(slot):
-            return self._advance(slot, block, blocks, rows, opens)
-        lengths = np.diff(heads, append=len(slot))
-        turn = np.arange(len(slot)) - np.repeat(heads, lengths)
+        places, width = self._vectors.shape[1:]
+        memory = self._vectors.reshape(-1, width)
+        begin, phase = (slot * places)[:, np.newaxis], block % self._hops
+        past = self._past.take(phase, axis=0) + begin
+        latest = self._latest.take(phase, axis=0) + begin
         result = np.empty((len(slot), self._model.metadata.hop, 2), np.float32)
-        for now in rows_by_number(turn, int(lengths.max())):
-            result[now] = self._advance(slot[now], block[now], blocks, rows[now], opens[now])
+        for now in _turns(slot):
+            self._vectors[slot[now][opens[now]]] = 0
+            hops = Hops(blocks, rows[now], memory, past[now], latest[now])
+            result[now] = self._model.predict(hops)
         return result
 
-    def _advance(
-        self,
-        slot: NDArray[np.intp],
-        block: NDArray[np.int64],
-        blocks: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        opens: NDArray[np.bool_],
-    ) -> NDArray[np.float32]:
-        if opens.any():
-            self._vectors[slot[opens]] = 0
-        places, width = self._vectors.shape[1:]
-        begin, phase = (slot * places)[:, np.newaxis], block % self._hops
-        return self._model.predict(
-            blocks,
-            rows,
-            self._vectors.reshape(-1, width),
-            self._past.take(phase, axis=0) + begin,
-            self._latest.take(phase, axis=0) + begin,
-        )
+
+def _turns(slot: NDArray[np.intp]) -> list[slice] | list[NDArray[np.intp]]:
+    """Rows in turn: those of a device one after the other, those of several devices together."""
+    heads = first_rows(slot)
+    if len(heads) == len(slot):
+        return [slice(None)]
+    lengths = np.diff(heads, append=len(slot))
+    return rows_by_number(np.arange(len(slot)) - np.repeat(heads, lengths), int(lengths.max()))

@@ -20,6 +20,7 @@ __all__ = [
     "AXES",
     "CHANNELS",
     "METADATA_FILE",
+    "Hops",
     "MemoryShape",
     "Model",
     "ModelMetadata",
@@ -146,6 +147,25 @@ class MemoryShape(NamedTuple):
     width: int
 
 
+class Hops(NamedTuple):
+    """The next hop of some devices, none twice, and where what is remembered of them stands.
+
+    ``rows`` (n,) intp are the rows of ``blocks`` (m, hop * 8) float32 that hold their samples;
+    ``past`` (n, layers * hops) and ``latest`` (n, layers) intp the rows of ``memory`` (k, width)
+    float32 that are to be seen, in the order of `MemoryShape`, and that what is new takes.
+    """
+
+    blocks: NDArray[np.float32]
+    rows: NDArray[np.intp]
+    memory: NDArray[np.float32]
+    past: NDArray[np.intp]
+    latest: NDArray[np.intp]
+
+    def take(self, some: slice) -> Hops:
+        """Those of some devices."""
+        return self._replace(rows=self.rows[some], past=self.past[some], latest=self.latest[some])
+
+
 class Model:
     """A network and its metadata, ready to run.
 
@@ -186,28 +206,10 @@ class Model:
             self._runners[size] = runner
         return runner
 
-    def predict(
-        self,
-        blocks: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        memory: NDArray[np.float32],
-        past: NDArray[np.intp],
-        latest: NDArray[np.intp],
-    ) -> NDArray[np.float32]:
+    def predict(self, hops: Hops) -> NDArray[np.float32]:
         """Probabilities from the next hop of some devices and what is remembered of them.
 
-        Parameters
-        ----------
-        blocks : (m, hop * 8) float32
-            Samples, ``hop`` in a row.
-        rows : (n,) intp
-            The row of ``blocks`` that is the next hop of each device; no device twice.
-        memory : (k, width) float32
-            What is remembered; changed in place.
-        past : (n, layers * hops) intp
-            For each device, the rows of ``memory`` to be seen, in the order of `MemoryShape`.
-        latest : (n, layers) intp
-            The rows of ``memory`` that what is new takes.
+        What is new in ``hops.memory`` is put there.
 
         Returns
         -------
@@ -215,14 +217,13 @@ class Model:
             Start and end probability of the samples that lie ``delay`` back. A row, and what is
             remembered with it, doesn't depend on the others.
         """
-        out = np.empty((len(rows), self.metadata.hop, 2), np.float32)
+        count = len(hops.rows)
+        out = np.empty((count, self.metadata.hop, 2), np.float32)
         begin = 0
-        while begin < len(rows):
-            size = _batch_size(len(rows) - begin)
+        while begin < count:
+            size = _batch_size(count - begin)
             chunk = slice(begin, begin + size)
-            out[chunk] = self._runner(size).run(
-                blocks, rows[chunk], memory, past[chunk], latest[chunk]
-            )
+            out[chunk] = self._runner(size).run(hops.take(chunk))
             begin += size
         return out
 
@@ -272,23 +273,17 @@ class _Runner:
             if found != shape:
                 raise ValueError(f"its {one['name']} is {found}, expected {shape}")
 
-    def run(
-        self,
-        blocks: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        memory: NDArray[np.float32],
-        past: NDArray[np.intp],
-        latest: NDArray[np.intp],
-    ) -> NDArray[np.float32]:
-        """See `Model.predict`; rows may be fewer than the batch."""
+    def run(self, hops: Hops) -> NDArray[np.float32]:
+        """See `Model.predict`; there may be fewer than the batch."""
         # Views must not outlive their statements: the interpreter refuses to run while they exist.
-        view, count = self._interpreter.tensor, len(rows)
+        view, count = self._interpreter.tensor, len(hops.rows)
         samples = view(self._samples)()
-        np.take(blocks, rows, axis=0, out=samples.reshape(len(samples), -1)[:count], mode="clip")
-        np.take(memory, past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
-        del samples
+        taken = samples.reshape(len(samples), -1)[:count]
+        np.take(hops.blocks, hops.rows, axis=0, out=taken, mode="clip")
+        np.take(hops.memory, hops.past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
+        del samples, taken
         self._interpreter.invoke()
-        memory[latest] = view(self._latest)()[:count]
+        hops.memory[hops.latest] = view(self._latest)()[:count]
         result: NDArray[np.float32] = view(self._probabilities)()[:count].copy()
         return result
 

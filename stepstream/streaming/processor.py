@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stepstream.detection.model import Hops
     from stepstream.settings import ProcessingSettings
 
 __all__ = ["Outputs", "Processor", "Record", "make_ledger", "make_rules"]
@@ -428,21 +429,14 @@ class TimedModel(Model):
         self._model = model
         self._totals = totals
 
-    def predict(
-        self,
-        blocks: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        memory: NDArray[np.float32],
-        past: NDArray[np.intp],
-        latest: NDArray[np.intp],
-    ) -> NDArray[np.float32]:
+    def predict(self, hops: Hops) -> NDArray[np.float32]:
         """See `Model.predict`."""
         begin_s = time.perf_counter()
-        result = self._model.predict(blocks, rows, memory, past, latest)
+        result = self._model.predict(hops)
         took_s = time.perf_counter() - begin_s
         self._totals.stage_s["model"] += took_s
         self._totals.inference_s.add(took_s)
-        self._totals.batch_windows.add(len(rows))
+        self._totals.batch_windows.add(len(hops.rows))
         return result
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepstream.detection import Detector, Model, ModelMetadata, Readings, Rules, Steps
-from stepstream.detection.model import MemoryShape
+from stepstream.detection.model import Hops, MemoryShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,20 +47,13 @@ class TransparentModel(Model):
     def __init__(self, metadata: ModelMetadata = METADATA) -> None:
         self.metadata = metadata
         self.memory = MemoryShape(1, 15, 64)
-        self.hops_seen = 0
 
-    def predict(
-        self,
-        blocks: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        memory: NDArray[np.float32],
-        past: NDArray[np.intp],
-        latest: NDArray[np.intp],
-    ) -> NDArray[np.float32]:
-        assert len(set(latest.ravel().tolist())) == len(rows)
-        self.hops_seen += len(rows)
-        windows = np.concatenate([memory[past], blocks[rows][:, np.newaxis]], axis=1)
-        memory[latest[:, 0]] = blocks[rows]
+    def predict(self, hops: Hops) -> NDArray[np.float32]:
+        rows, latest = hops.rows, hops.latest[:, 0]
+        assert len(set(latest.tolist())) == len(rows)
+        samples = hops.blocks[rows]
+        windows = np.concatenate([hops.memory[hops.past], samples[:, np.newaxis]], axis=1)
+        hops.memory[latest] = samples
         return self.judge(windows.reshape(len(rows), 128, 8))
 
     def judge(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:

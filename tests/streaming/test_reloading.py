@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from stepstream.detection import Model, ModelMetadata, default_model_path, self_test
-from stepstream.detection.model import MemoryShape
+from stepstream.detection.model import Hops, MemoryShape
 from stepstream.errors import ModelError
 from stepstream.settings import ModelSettings
 from stepstream.streaming import reloading
@@ -88,10 +88,8 @@ class Constant(Model):
         self.metadata, self.memory = metadata, MemoryShape(1, 15, 1)
         self._value = value
 
-    def predict(
-        self, _: NDArray[np.float32], rows: NDArray[np.intp], *_memory: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        return np.full((len(rows), self.metadata.hop, 2), self._value, np.float32)
+    def predict(self, hops: Hops) -> NDArray[np.float32]:
+        return np.full((len(hops.rows), self.metadata.hop, 2), self._value, np.float32)
 
 
 def test_the_self_test_wants_probabilities_and_steps_where_somebody_walks() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stepstream.detection import Model, ModelMetadata
-from stepstream.detection.model import METADATA_FILE
+from stepstream.detection.model import METADATA_FILE, Hops
 from stepstream.detection.resampling import scale_channels
 from stepstream.errors import ModelError, RecordingError
 from stepstream.training.augmentation import Variation, retime
@@ -293,7 +293,7 @@ def test_a_shipped_model_gives_the_same_row_in_any_batch(path: Path) -> None:
         for begin in range(0, 300, sizes):
             some = order[begin : begin + sizes]
             latest = past[some, ::hops]
-            given[some] = model.predict(blocks, rows[some], memory, past[some], latest)
+            given[some] = model.predict(Hops(blocks, rows[some], memory, past[some], latest))
         return given, memory
 
     whole, remembered = advance(1, 300)
