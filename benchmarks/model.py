@@ -1,6 +1,6 @@
 """What a window costs: Keras called and predicting, LiteRT in float32 and int8.
 
-Each variant runs in a process of its own, which also shows what it takes to import and how much
+Each variant runs in a process of its own, which also shows how long it takes to start and how much
 memory it holds. LiteRT runs as in the product: samples and memory gathered, new memory put
 back. The samples are real ones if --data names a folder of recordings, else those of
 simulated walkers.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stepstream.detection.model import Model, default_model_path
+from stepstream.detection.model import Hops, Model, default_model_path
 from stepstream.detection.resampling import scale_channels
 from stepstream.simulation.walkers import Walker
 
@@ -56,13 +56,13 @@ def main() -> None:
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results[f"{variant}, {threads}"] = json.loads(run.stdout.splitlines()[-1])
     print(f"{options.model.name}; us a window, median (and the fastest twentieth)")
-    print(f"{'threads':24}{'import s':>9}{'MiB':>6}" + "".join(f"{n:>17}" for n in BATCHES))
+    print(f"{'threads':24}{'start s':>9}{'MiB':>6}" + "".join(f"{n:>17}" for n in BATCHES))
     for name, result in results.items():
         figures = "".join(
             f"{_us(times, 0.5):>9.1f} ({_us(times, 0.05):.1f})".rjust(17)
             for times in result["us"].values()
         )
-        print(f"{name:24}{result['import_s']:>9.2f}{result['rss_mib']:>6.0f}{figures}")
+        print(f"{name:24}{result['start_s']:>9.2f}{result['rss_mib']:>6.0f}{figures}")
     _draw(results, options.plot)
 
 
@@ -72,15 +72,14 @@ def _us(times: list[float], share: float) -> float:
 
 def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[str, object]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    begin = time.perf_counter()
     make = _keras if variant.startswith("keras") else _litert
     predict_with = make(variant, path, threads)
-    import_s = time.perf_counter() - begin
-    hops = _hops(data, Model(path), max(BATCHES))
+    start_s = _age_s()
+    inputs = _inputs(data, Model(path), max(BATCHES))
     us: dict[int, list[float]] = {}
     rss_mib = 0.0
     for size in BATCHES:
-        predict = predict_with(Hops(hops.samples[:size], hops.past[:size]))
+        predict = predict_with(Inputs(inputs.samples[:size], inputs.past[:size]))
         for _ in range(3):
             predict()
         rss_mib = rss_mib or _rss_mib()
@@ -90,27 +89,28 @@ def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[s
             predict()
             times.append((time.perf_counter() - now) * 1e6 / size)
         us[size] = times[:20_000]
-    return {"import_s": import_s, "rss_mib": rss_mib, "us": us}
+    return {"start_s": start_s, "rss_mib": rss_mib, "us": us}
 
 
-def _litert(variant: str, path: Path, threads: int) -> Callable[[Hops], Predict]:
+def _litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
     if variant.endswith("int8"):
         path = path.with_name(f"{path.stem.removesuffix('-int8')}-int8.tflite")
     model = Model(path, threads)
 
-    def predict_with(hops: Hops) -> Predict:
-        count = len(hops.samples)
+    def predict_with(inputs: Inputs) -> Predict:
+        count = len(inputs.samples)
         layers, seen, width = model.memory
         past = np.arange(count * layers * seen).reshape(count, -1)
-        memory = np.resize(hops.past, (past.size, width))
-        blocks, rows = hops.samples.reshape(count, -1), np.arange(count)
-        return lambda: model.predict(blocks, rows, memory, past, past[:, ::seen])
+        memory = np.resize(inputs.past, (past.size, width))
+        blocks, rows = inputs.samples.reshape(count, -1), np.arange(count)
+        hops = Hops(blocks, rows, memory, past, past[:, ::seen])
+        return lambda: model.predict(hops)
 
     return predict_with
 
 
-def _keras(variant: str, path: Path, threads: int) -> Callable[[Hops], Predict]:
-    import tensorflow as tf  # noqa: PLC0415 - its import is measured
+def _keras(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
+    import tensorflow as tf  # noqa: PLC0415 - only where it is needed
 
     from stepstream.training.network import build_cell  # noqa: PLC0415
 
@@ -120,18 +120,20 @@ def _keras(variant: str, path: Path, threads: int) -> Callable[[Hops], Predict]:
     model = Model(path)
     cell = build_cell(model.metadata, model.memory.width)
     if variant.endswith("call"):
-        return lambda hops: lambda: cell(list(hops), training=False)
-    return lambda hops: lambda: cell.predict(list(hops), batch_size=len(hops.samples), verbose=0)
+        return lambda inputs: lambda: cell(list(inputs), training=False)
+    return lambda inputs: (
+        lambda: cell.predict(list(inputs), batch_size=len(inputs.samples), verbose=0)
+    )
 
 
-class Hops(NamedTuple):
+class Inputs(NamedTuple):
     """What some devices' next hops are, (n, 1, hop, 8), and what is remembered of them."""
 
     samples: NDArray[np.float32]
     past: NDArray[np.float32]
 
 
-def _hops(data: list[Path], model: Model, count: int) -> Hops:
+def _inputs(data: list[Path], model: Model, count: int) -> Inputs:
     metadata, (layers, seen, width) = model.metadata, model.memory
     random = np.random.default_rng(1)
     if data:
@@ -147,7 +149,14 @@ def _hops(data: list[Path], model: Model, count: int) -> Hops:
         )
         samples = channels[: metadata.hop * count].reshape(count, 1, metadata.hop, -1)
     past = random.random((count, 1, layers * seen, width), np.float32)
-    return Hops(np.ascontiguousarray(samples), past)
+    return Inputs(np.ascontiguousarray(samples), past)
+
+
+def _age_s() -> float:
+    """Seconds since this process began."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    begin_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - begin_s
 
 
 def _rss_mib() -> float:
