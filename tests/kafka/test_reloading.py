@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from stepstream.detection import Model, default_model_path
@@ -25,8 +26,10 @@ def test_a_new_model_takes_over_while_people_walk_and_no_step_is_lost_or_repeate
         run.wait_for_log("partition started")
         playing = played.start(speed=20)
         wait_until("progress", lambda: sum(topics.committed().values()) >= 8_000)
+        playing.send_signal(signal.SIGSTOP)
         put_model(path, version="9.9")
         run.wait_for_log("model replaced")
+        playing.send_signal(signal.SIGCONT)
         assert playing.wait(120) == 0
         topics.wait_consumed()
         assert run.terminate() == 0
