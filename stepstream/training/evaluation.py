@@ -43,6 +43,18 @@ class Moments(NamedTuple):
     ends: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
+    def spaced(self, refractory: int) -> Moments:
+        """Those that count in a stream: none ends less than ``refractory`` after one that counts.
+
+        Until a peak is settled the stream has not seen a higher one that follows it closely; of
+        the two, the first is published and counts.
+        """
+        kept: list[int] = []
+        for row, end in enumerate(self.ends.tolist()):
+            if not kept or end - self.ends[kept[-1]] >= refractory:
+                kept.append(row)
+        return Moments(*(column[kept] for column in self))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -134,15 +146,16 @@ def match(
 
 
 def detect_with(model: Model) -> Detect:
-    """Detection as the stream does it: windows, model and rules."""
+    """Detection as the stream does it: windows, model, rules and what of it counts."""
 
     def detect(recording: LabelledRecording) -> Moments:
         period_us = model.metadata.period_us
         time_us = np.arange(len(recording.axes)) * period_us
         steps = detect_series(model, time_us, np.asarray(recording.axes))
-        return Moments(
+        found = Moments(
             steps.start_us // period_us, steps.end_us // period_us, steps.end_probability
         )
+        return found.spaced(model.metadata.refractory)
 
     return detect
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_constants", "find_steps", "utility"]
 
-END_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35)
-START_THRESHOLDS = (0.03, 0.1)
+END_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
+START_THRESHOLDS = (0.03, 0.06, 0.1)
 BLOCKS = 256
 
 
 def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> Moments:
-    """The steps in a whole series of probabilities (n, 2), by the rules of the stream."""
+    """The steps that count, by the rules of the stream, in a series of probabilities (n, 2)."""
     rules = Probabilities(metadata, BLOCKS)
     rules.resize(1)
     count = len(probabilities) // metadata.hop
@@ -42,11 +42,12 @@ def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> M
     if not parts:
         none = np.empty(0, np.int64)
         return Moments(none, none, np.empty(0, np.float32))
-    return Moments(
+    found = Moments(
         np.concatenate([part.start for part in parts]),
         np.concatenate([part.end for part in parts]),
         np.concatenate([part.end_probability for part in parts]),
     )
+    return found.spaced(metadata.refractory)
 
 
 def choose_constants(predicted: Sequence[Predicted], metadata: ModelMetadata) -> ModelMetadata:

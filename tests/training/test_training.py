@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import METADATA_FILE, Hops
 from stepstream.detection.resampling import scale_channels
 from stepstream.errors import ModelError, RecordingError
+from stepstream.streaming.ledger import Ledger
 from stepstream.training.augmentation import Variation, retime
 from stepstream.training.contacts import align, estimate_lag
 from stepstream.training.data import LabelledRecording, load_people
@@ -207,6 +210,15 @@ def test_any_count_between_both_feet_and_twice_the_larger_is_right() -> None:
     for found, error in ((84, 0.0), (80, 0.0), (76, 0.05), (105, 0.25)):
         places = np.linspace(100, 3900, found)
         assert scored(made, moments(places, places)).count_error == pytest.approx(error)
+
+
+@given(st.lists(st.integers(0, 60), max_size=40))
+def test_what_is_judged_is_what_a_stream_counts(gaps: list[int]) -> None:
+    ends = np.cumsum(np.array(gaps, np.float64))
+    ledger = Ledger("group", "topic", "model", METADATA.refractory, 10_000)
+    counts = [ledger.count("d", row, [int(end)])[0] for row, end in enumerate(ends)]
+    counted = [int(end) for end, count in zip(ends, counts, strict=True) if count]
+    assert moments(ends, ends).spaced(METADATA.refractory).ends.tolist() == counted
 
 
 def test_a_peak_detector_finds_the_swings() -> None:
