@@ -126,6 +126,7 @@ def test_unknown_fields_are_ignored_and_the_right_device_id_is_accepted() -> Non
         (b"{}", ErrorCode.MISSING_FIELD),
         (encode(reading(accel_z=None)), ErrorCode.MISSING_FIELD),
         (encode(reading(gyro_y=None)), ErrorCode.MISSING_FIELD),
+        (encode(batch(2, gyro_x=None)), ErrorCode.MISSING_FIELD),
         (encode(batch(2, gyro_y=None)), ErrorCode.MISSING_FIELD),
         (encode(reading(accel_x="0.1")), ErrorCode.WRONG_TYPE),
         (encode(reading(accel_x=True)), ErrorCode.WRONG_TYPE),
@@ -274,26 +275,31 @@ PLAIN = b"{" + b",".join(b'"%s":[1]' % name for name in NAMES) + b"}"
 @example(b"\xef\xbb\xbf" + PLAIN, None)
 @example(PLAIN + PLAIN, None)
 @given(batches(), st.none() | st.tuples(st.integers(0, 200), st.binary(max_size=1)))
-def test_plain_batches_are_decoded_as_a_close_look_would(
+def test_quick_ways_decode_batches_as_a_close_look_would(
     value: bytes, replaced: tuple[int, bytes] | None
 ) -> None:
     if replaced:
         value = value[: replaced[0]] + replaced[1] + value[replaced[0] + 1 :]
-    decoded = decode(value)
-    with patch.object(ReadingsDecoder, "_decode_plain_batch", lambda *_: None):
-        expected = decode(value)
-    for column, wanted in zip(decoded[:3], expected[:3], strict=True):
-        np.testing.assert_array_equal(column, wanted)
-    assert {row: str(error) for row, error in decoded.invalid.items()} == {
-        row: str(error) for row, error in expected.invalid.items()
-    }
+    values = [PLAIN, value]
+    decoded = [decode(*values)]
+    with patch("stepstream.messages.SHORT_BYTES", 0):
+        decoded.append(decode(*values))
+        with patch.object(ReadingsDecoder, "_decode_plain_batch", lambda *_: None):
+            expected = decode(*values)
+    for one in decoded:
+        for column, wanted in zip(one[:3], expected[:3], strict=True):
+            np.testing.assert_array_equal(column, wanted)
+        assert {row: str(error) for row, error in one.invalid.items()} == {
+            row: str(error) for row, error in expected.invalid.items()
+        }
 
 
-def test_the_usual_batch_needs_no_close_look() -> None:
+@pytest.mark.parametrize("size", [2, 20])
+def test_the_usual_batch_needs_no_close_look(size: int) -> None:
     for gyro in ({}, {"gyro_x": None, "gyro_y": None, "gyro_z": None}):
-        value = encode(batch(2, device_id="phone", **gyro))
+        value = encode(batch(size, device_id="phone", **gyro))
         with patch("stepstream.messages._decode_batch", side_effect=AssertionError):
-            assert len(decode(value).message) == 2
+            assert len(decode(value).message) == size
 
 
 def test_an_event_has_the_fields_of_the_contract_in_their_order() -> None:

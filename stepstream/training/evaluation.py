@@ -53,7 +53,7 @@ class Moments(NamedTuple):
         for row, end in enumerate(self.ends.tolist()):
             if not kept or end - self.ends[kept[-1]] >= refractory:
                 kept.append(row)
-        return Moments(*(column[kept] for column in self))
+        return Moments(self.starts[kept], self.ends[kept], self.probabilities[kept])
 
 
 @dataclass(frozen=True)
