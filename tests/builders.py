@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from stepstream.detection import Model, default_model_path
-from stepstream.detection.model import METADATA_FILE
+from stepstream.detection.model import write_metadata
 from stepstream.training.data import load_people
 
 if TYPE_CHECKING:
@@ -71,9 +70,7 @@ def load_walk(
 def put_model(path: Path, **changes: object) -> None:
     """Put the shipped model there, with another metadata, as a deployment would: in one step."""
     metadata = msgspec.structs.replace(Model(default_model_path()).metadata, **changes)
-    content = default_model_path().read_bytes()
     beside = path.with_suffix(".new")
-    beside.write_bytes(content[: content.rindex(b"PK\x03\x04")])
-    with zipfile.ZipFile(beside, "a") as archive:
-        archive.writestr(METADATA_FILE, msgspec.json.encode(metadata))
+    beside.write_bytes(default_model_path().read_bytes())
+    write_metadata(beside, metadata)
     beside.replace(path)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stepstream.commands.evaluate import score_table
 from stepstream.detection import Model, ModelMetadata
+from stepstream.detection.model import write_metadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.contacts import align
@@ -113,8 +114,7 @@ class Train(CommandSettings):
         metadata = self._metadata()
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]] = []
         for number, left_out in enumerate(folds, start=1):
-            path = self.out.with_name(f"{self.out.stem}-folds") / f"{number}.keras"
-            predicted += self._predict_fold(recordings, left_out, metadata, path)
+            predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
             self._report(predicted, folds, metadata)
             metadata = choose_constants(predicted, metadata)
@@ -142,6 +142,10 @@ class Train(CommandSettings):
                 folds[smallest].add(person)
                 sizes[smallest] += steps[person]
         return [fold for fold in folds if fold]
+
+    def _fold(self, number: int) -> Path:
+        """Where the network of a fold goes."""
+        return self.out.with_name(f"{self.out.stem}-folds") / f"{number}.keras"
 
     def _metadata(self) -> ModelMetadata:
         return ModelMetadata(
@@ -246,11 +250,20 @@ class Train(CommandSettings):
         folds: list[set[str]],
         metadata: ModelMetadata,
     ) -> None:
-        """Score each fold with the thresholds that the others choose."""
+        """Score each fold with the thresholds that the others choose, which its model gets."""
         results = []
-        for fold in folds:
+        for number, fold in enumerate(folds, start=1):
             others = [pair for pair in predicted if pair[0].person not in fold]
             chosen = choose_constants(others or predicted, metadata)
+            path = self._fold(number).with_suffix(".tflite")
+            write_metadata(
+                path,
+                msgspec.structs.replace(
+                    Model(path).metadata,
+                    start_threshold=chosen.start_threshold,
+                    end_threshold=chosen.end_threshold,
+                ),
+            )
             results += [
                 judge(recording, find_steps(given, chosen))
                 for recording, given in predicted

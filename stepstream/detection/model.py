@@ -35,7 +35,7 @@ CHANNELS = 8
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
-DEFAULT_MODEL = "stepstream-walk-3.0.tflite"
+DEFAULT_MODEL = "stepstream-walk-4.0.tflite"
 
 _US = 1_000_000
 _LARGEST_BATCH = 256
@@ -114,10 +114,16 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:
-    """Append ``metadata`` to a bare ``.tflite`` file, as the zip archive that TFLite metadata uses.
+    """Put ``metadata`` behind the network in a ``.tflite`` file, in place of what is there.
 
-    LiteRT ignores what stands behind the network; ``unzip -p FILE stepstream.json`` prints it.
+    It is a zip archive, as TFLite metadata is; LiteRT ignores it, and
+    ``unzip -p FILE stepstream.json`` prints it.
     """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            end = min(entry.header_offset for entry in archive.infolist())
+        with path.open("r+b") as file:
+            file.truncate(end)
     text = msgspec.json.format(msgspec.json.encode(metadata), indent=2)
     entry = zipfile.ZipInfo(METADATA_FILE, date_time=(1980, 1, 1, 0, 0, 0))
     with zipfile.ZipFile(path, "a") as archive:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Labelled", "Variation", "label", "random_rotations", "retime"]
 
-LABEL_WIDTH = 2.5
-"""Standard deviation of the bump that stands for an event, samples; 31 ms, as the labels' noise."""
-CONTACT_WIDTH = 3.5
-"""The same for contacts, whose times are less certain."""
+START_WIDTH = 5.0
+"""Standard deviation of the bump that stands for a start, samples: 63 ms."""
+END_WIDTH = 6.5
+"""The same for an end, whose place in the signal differs more between people: 81 ms."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,9 @@ def retime(
 def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float) -> Labelled:
     """Targets for a recording's samples, played ``tempo`` times as fast: bumps at its events."""
     length = len(axes)
-    width = CONTACT_WIDTH if recording.contacts_only else LABEL_WIDTH
     wanted = [
-        _bumps(recording.starts / tempo, length, width),
-        _bumps(recording.ends / tempo, length, width),
+        _bumps(recording.starts / tempo, length, START_WIDTH),
+        _bumps(recording.ends / tempo, length, END_WIDTH),
     ]
     source = (np.arange(length) * tempo).astype(np.int64).clip(0, len(recording.axes) - 1)
     known = [recording.start_known[source], recording.end_known[source]]
@@ -126,7 +125,7 @@ def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float)
 
 
 def _bumps(moments: NDArray[np.float64], length: int, width: float) -> NDArray[np.float32]:
-    reach = np.arange(-12, 13)
+    reach = np.arange(-20, 21)
     near = np.rint(moments).astype(np.int64)[:, np.newaxis] + reach
     height = np.exp(-0.5 * ((near - moments[:, np.newaxis]) / width) ** 2)
     bumps = np.zeros(length, np.float32)

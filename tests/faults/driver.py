@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -325,12 +324,15 @@ class Round:
         for consumer in self._consumers:
             if consumer.is_alive:
                 consumer.send(signal.SIGTERM)
+        deadline_s = time.monotonic() + END_S
         for consumer in self._consumers:
-            try:
-                code = consumer.terminate()
-            except subprocess.TimeoutExpired:
-                self._show_stacks()
-                raise AssertionError(f"{consumer.name} doesn't end") from None
+            while (code := consumer.exit_code) is None:
+                if consumer.is_stopped:  # by a trap that it ran into on its way out
+                    consumer.send(signal.SIGCONT)
+                if time.monotonic() > deadline_s:
+                    self._show_stacks()
+                    raise AssertionError(f"{consumer.name} doesn't end")
+                time.sleep(TURN_S)
             if code not in {0, -signal.SIGKILL}:
                 self._note_exit(consumer, code)
 
