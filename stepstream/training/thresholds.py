@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_constants", "find_steps", "utility"]
 
 END_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
-START_THRESHOLDS = (0.03, 0.06, 0.1)
+START_THRESHOLDS = (0.15, 0.2, 0.3)
 BLOCKS = 256
 
 
