@@ -293,7 +293,7 @@ def _decode_singles(
         records = list(map(_decode_reading, values))  # type: ignore[arg-type]
     except _NOT_AS_EXPECTED:
         return None
-    if not _claim(records, device_ids):
+    if not _device_ids_agree(records, device_ids):
         return None
     if max(map(len, values), default=0) > MAX_MESSAGE_BYTES:  # type: ignore[arg-type]
         return None
@@ -310,7 +310,7 @@ def _decode_short_batches(
         batches = list(map(_decode_lists, values))  # type: ignore[arg-type]
     except _NOT_AS_EXPECTED:
         return None
-    if not _claim(batches, device_ids):
+    if not _device_ids_agree(batches, device_ids):
         return None
     sizes = [len(batch.timestamp) for batch in batches]
     columns = np.zeros((len(FIELDS), sum(sizes)))
@@ -326,7 +326,9 @@ def _decode_short_batches(
     return np.repeat(np.arange(len(batches)), sizes), columns
 
 
-def _claim(records: Sequence[_Reading] | Sequence[_Batch], device_ids: Sequence[str]) -> bool:
+def _device_ids_agree(
+    records: Sequence[_Reading] | Sequence[_Batch], device_ids: Sequence[str]
+) -> bool:
     """Whether no record names another device than its key does."""
     claimed = [record.device_id for record in records]
     return claimed == device_ids or claimed.count(None) == len(claimed)

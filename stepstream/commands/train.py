@@ -116,7 +116,7 @@ class Train(CommandSettings):
         for number, left_out in enumerate(folds, start=1):
             predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
-            self._report(predicted, folds, metadata)
+            self._judge_folds(predicted, folds, metadata)
             metadata = choose_constants(predicted, metadata)
         self._train(recordings, self.hold_out, metadata, self.out)
         sys.stdout.write(
@@ -244,7 +244,7 @@ class Train(CommandSettings):
             if recording.person in left_out
         ]
 
-    def _report(
+    def _judge_folds(
         self,
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
         folds: list[set[str]],

@@ -29,7 +29,7 @@ class Variation:
     Attributes
     ----------
     rotate
-        Turn each stretch by a random rotation.
+        Turn each stretch by a random rotation, and mirror half of them.
     tempo
         Largest change of a recording's speed, as a share.
     rates

@@ -116,6 +116,7 @@ def _vary(axes: tf.Tensor, variation: Variation) -> tf.Tensor:
     if variation.rotate:
         rotation = _rotations(tf.random.normal((count, 4)))
         accel, gyro = tf.matmul(accel, rotation), tf.matmul(gyro, rotation)
+        # With a rotation, any mirror image: acceleration changes its sign, a pseudovector doesn't.
         accel *= tf.where(tf.random.uniform((count, 1, 1)) < 0.5, -1.0, 1.0)
     if variation.noise:
         # Squared, so that most have little: sensors differ by orders of magnitude.

@@ -32,7 +32,7 @@ from tests.conftest import ROOT
 from tests.faults.consumer import CONSUMER_METHODS, PRODUCER_METHODS
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Access, Broker, free_port
-from tests.kafka.builders import RunProcess, TopicSet
+from tests.kafka.builders import RunProcess, TopicSet, wait_until
 from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
@@ -324,17 +324,23 @@ class Round:
         for consumer in self._consumers:
             if consumer.is_alive:
                 consumer.send(signal.SIGTERM)
-        deadline_s = time.monotonic() + END_S
+        try:
+            wait_until("consumers ended", self._have_ended, END_S)
+        except AssertionError:
+            self._show_stacks()
+            raise
         for consumer in self._consumers:
-            while (code := consumer.exit_code) is None:
-                if consumer.is_stopped:  # by a trap that it ran into on its way out
-                    consumer.send(signal.SIGCONT)
-                if time.monotonic() > deadline_s:
-                    self._show_stacks()
-                    raise AssertionError(f"{consumer.name} doesn't end")
-                time.sleep(TURN_S)
+            code = consumer.terminate()
             if code not in {0, -signal.SIGKILL}:
                 self._note_exit(consumer, code)
+
+    def _have_ended(self) -> bool:
+        """Whether all have; those that a trap froze on their way out go on."""
+        going = [consumer for consumer in self._consumers if consumer.exit_code is None]
+        for consumer in going:
+            if consumer.is_stopped:
+                consumer.send(signal.SIGCONT)
+        return not going
 
     def _show_stacks(self) -> None:
         """Into the consumers' logs."""
