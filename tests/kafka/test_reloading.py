@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepstream.detection import Model, default_model_path
 from tests.builders import put_model
 from tests.kafka.builders import RunProcess, wait_until
-from tests.kafka.played import Played, by_device
+from tests.kafka.played import PEOPLE, Played, by_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,9 @@ def test_a_new_model_takes_over_while_people_walk_and_no_step_is_lost_or_repeate
     with RunProcess(topics, tmp_path, STEPSTREAM_MODEL__PATH=str(path)) as run:
         run.wait_for_log("partition started")
         playing = played.start(speed=20)
-        wait_until("progress", lambda: sum(topics.committed().values()) >= 8_000)
+        wait_until("readings", lambda: sum(topics.end_offsets(topics.readings).values()) >= 15_000)
         playing.send_signal(signal.SIGSTOP)
+        wait_until("a step of each", lambda: len(by_device(topics.read_events())) == len(PEOPLE))
         put_model(path, version="9.9")
         run.wait_for_log("model replaced")
         playing.send_signal(signal.SIGCONT)
