@@ -70,8 +70,9 @@ PRODUCER_METHODS = {
 """Methods at which something can go wrong, and how many calls a short life sees at least."""
 
 TROUBLES: dict[str, Callable[[], object]] = {
-    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    # To this thread: a signal to the process may reach another one, while this one goes on.
+    "kill": lambda: signal.raise_signal(signal.SIGKILL),
+    "stop": lambda: signal.raise_signal(signal.SIGSTOP),
     "sleep": lambda: time.sleep(SLEEP_S),
     "hang": lambda: time.sleep(3600),
 }
