@@ -72,10 +72,10 @@ def _us(times: list[float], share: float) -> float:
 
 def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[str, object]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    make = _keras if variant.startswith("keras") else _litert
+    make = _keras if variant.startswith("keras") else litert
     predict_with = make(variant, path, threads)
     start_s = _age_s()
-    inputs = _inputs(data, Model(path), max(BATCHES))
+    inputs = make_inputs(data, Model(path), max(BATCHES))
     us: dict[int, list[float]] = {}
     rss_mib = 0.0
     for size in BATCHES:
@@ -92,7 +92,8 @@ def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[s
     return {"start_s": start_s, "rss_mib": rss_mib, "us": us}
 
 
-def _litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
+def litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
+    """What runs a model file on some inputs, as the product does."""
     if variant.endswith("int8"):
         path = path.with_name(f"{path.stem.removesuffix('-int8')}-int8.tflite")
     model = Model(path, threads)
@@ -133,7 +134,8 @@ class Inputs(NamedTuple):
     past: NDArray[np.float32]
 
 
-def _inputs(data: list[Path], model: Model, count: int) -> Inputs:
+def make_inputs(data: list[Path], model: Model, count: int) -> Inputs:
+    """Real hops if there is data, else simulated ones; what is remembered is made up."""
     metadata, (layers, seen, width) = model.metadata, model.memory
     random = np.random.default_rng(1)
     if data:

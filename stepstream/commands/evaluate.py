@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepstream.training.data import LabelledRecording
-    from stepstream.training.evaluation import Detect, Result
+    from stepstream.training.evaluation import Detect, Moments, Result
 
-__all__ = ["Evaluate", "score_table"]
+__all__ = ["Evaluate", "detector", "score_table"]
 
 
 class Evaluate(CommandSettings):
@@ -51,7 +51,7 @@ class Evaluate(CommandSettings):
         if unknown:
             raise SettingsError(f"people: no {unknown[0]} among {', '.join(sorted(known))}")
         chosen = [r for r in recordings if not self.people or r.person in self.people]
-        detect = self._detector()
+        detect = detector(self.model_file)
         console = Console(width=150)
         results = [
             judge(recording, detect(recording))
@@ -67,23 +67,33 @@ class Evaluate(CommandSettings):
             draw_evaluation(self.plot, results)
         return 0
 
-    def _detector(self) -> Detect:
-        if not self.model_file.is_dir():
-            return detect_with(Model(self.model_file))
-        by_person: dict[str, Detect] = {}
-        for path in sorted(self.model_file.glob("*.tflite")):
-            model = Model(path)
-            for person in model.metadata.training.get("left out", "").split(", "):
-                by_person[person] = detect_with(model)
 
-        def detect(recording: LabelledRecording) -> object:
-            if recording.person not in by_person:
-                raise SettingsError(
-                    f"{self.model_file}: no model in it was trained without {recording.person}"
-                )
-            return by_person[recording.person](recording)
+def detector(model_file: Path) -> Detect:
+    """Detection by a model, or of everybody by that one of a folder that never saw them.
 
-        return detect  # type: ignore[return-value]
+    Raises
+    ------
+    ModelError
+        A file can't be read.
+    SettingsError
+        When it is used: all models of the folder have seen that person.
+    """
+    if not model_file.is_dir():
+        return detect_with(Model(model_file))
+    by_person: dict[str, Detect] = {}
+    for path in sorted(model_file.glob("*.tflite")):
+        model = Model(path)
+        for person in model.metadata.training.get("left out", "").split(", "):
+            by_person[person] = detect_with(model)
+
+    def detect(recording: LabelledRecording) -> Moments:
+        if recording.person not in by_person:
+            raise SettingsError(
+                f"{model_file}: no model in it was trained without {recording.person}"
+            )
+        return by_person[recording.person](recording)
+
+    return detect
 
 
 def _print(console: Console, prefix: str, results: Sequence[Result]) -> None:

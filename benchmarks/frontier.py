@@ -1,0 +1,139 @@
+"""Cost against accuracy of several models: a table and a picture.
+
+Each folder holds what ``stepstream train --folds`` wrote; everybody is scored by the model that
+was trained without them. Costs are taken in turns, model by model, so that what else the
+machine does hits all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.model import Inputs, litert, make_inputs
+from stepstream.commands.evaluate import detector
+from stepstream.detection.model import Model
+from stepstream.training.data import load_people
+from stepstream.training.evaluation import Score, judge, score
+
+BATCHES = (1, 256)
+ROUNDS = 40
+ROUND_S = 0.05
+FIGURES = {
+    "f1_start": "start",
+    "f1_end": "end",
+    "f1_start_tight": "start 100",
+    "f1_end_tight": "end 100",
+    "count_error": "count error",
+    "false_per_standing_minute": "false a minute",
+}
+
+
+@dataclass
+class Point:
+    """One kind of model: scores of people with a hand sensor and with a phone, and costs."""
+
+    name: str
+    path: Path
+    hands: list[Score]
+    phones: list[Score]
+    us: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BATCHES})
+
+    def mean(self, figure: str) -> float:
+        """Over the people with a hand sensor."""
+        return _mean(self.hands, figure)
+
+    def median_us(self, size: int) -> float:
+        """Of a window in such a batch."""
+        return float(np.median(self.us[size]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folds", type=Path, nargs="+", help="folders of models")
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--plot", type=Path, default=Path("build/frontier.png"))
+    options = parser.parse_args()
+    points = [_judge(folder, options.data) for folder in options.folds]
+    _time(points)
+    names = ["model", "KB", "batch of 1", "256", *FIGURES.values(), "phones: count error"]
+    for row in (names, ["---"] * len(names), *map(_row, points)):
+        print(f"| {' | '.join(row)} |")
+    _draw(points, options.plot)
+
+
+def _row(point: Point) -> list[str]:
+    return [
+        point.name,
+        f"{point.path.stat().st_size / 1000:.0f}",
+        *(f"{point.median_us(size):.1f}" for size in BATCHES),
+        *(f"{point.mean(figure):.3f}" for figure in FIGURES),
+        f"{_mean(point.phones, 'count_error'):.1%}",
+    ]
+
+
+def _mean(scores: list[Score], figure: str) -> float:
+    return float(np.mean([getattr(one, figure) for one in scores]))
+
+
+def _judge(folder: Path, data: list[Path]) -> Point:
+    detect = detector(folder)
+    results = [judge(recording, detect(recording)) for recording in load_people(data)]
+    scores = [
+        score([r for r in results if r.recording.person == person])
+        for person in sorted({result.recording.person for result in results})
+    ]
+    hands = [one for one in scores if not np.isnan(one.f1_start)]
+    phones = [one for one in scores if np.isnan(one.f1_start)]
+    return Point(folder.name.removesuffix("-folds"), min(folder.glob("*.tflite")), hands, phones)
+
+
+def _time(points: list[Point]) -> None:
+    runs = []
+    for point in points:
+        run = litert("litert float32", point.path, 1)
+        inputs = make_inputs([], Model(point.path), max(BATCHES))
+        for size in BATCHES:
+            part = Inputs(inputs.samples[:size], inputs.past[:size])
+            runs.append((run(part), size, point.us[size]))
+    for _ in range(ROUNDS):
+        for predict, size, times in runs:
+            predict()
+            begin, count = time.perf_counter(), 0
+            while time.perf_counter() - begin < ROUND_S:
+                predict()
+                count += 1
+            times.append((time.perf_counter() - begin) * 1e6 / count / size)
+
+
+def _draw(points: list[Point], path: Path) -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    both = figure.subplots(1, 2, sharex=True)
+    for axes, names, title in zip(
+        both,
+        (("f1_start", "f1_end"), ("f1_start_tight", "f1_end_tight")),
+        ("within 187.5 ms", "within 100 ms"),
+        strict=True,
+    ):
+        for name, color, label in zip(names, ("#2f855a", "#c53030"), ("start", "end"), strict=True):
+            cost = [point.median_us(max(BATCHES)) for point in points]
+            good = [point.mean(name) for point in points]
+            axes.scatter(cost, good, color=color, label=label)
+            for x, y, point in zip(cost, good, points, strict=True):
+                axes.annotate(point.name, (x, y), (4, 4), textcoords="offset points", fontsize=8)
+        axes.set(title=title, xlabel="us a window, batch of 256", ylabel="F1, people left out")
+        axes.grid(alpha=0.3)
+    both[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
