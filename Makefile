@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture sbom train bench bench-peers bench-quick bench-model clean
+.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ dashboard: $(ALL) ## write the Grafana dashboard from its code
 
 dashboard-picture: $(ALL) ## draw the dashboard of a real run for the docs: three minutes
 	$(BIN)/python -m tests.deploy.draw_dashboard $(ARGS)
+
+demo-pictures: $(ALL) ## draw the demo and its live page for the README: a minute and a half
+	$(BIN)/python -m tests.simulation.draw_demo
 
 sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run time, as CycloneDX
 	$(SBOM_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
