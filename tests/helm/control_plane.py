@@ -40,6 +40,13 @@ PATHS = {
 """Where the API has kinds that lie in no namespace."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes "=" for a string, as Kubernetes does; in YAML 1.1 it is a mapping's default value."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
+
+
 class ApiError(Exception):
     """The API server refused something."""
 
@@ -305,7 +312,7 @@ class ControlPlane:
             if "scaledjobs" in file.name:
                 document = _undescribed(file)
             else:
-                (document,) = yaml.safe_load_all(file.read_text(encoding="utf-8"))
+                document = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506
             kinds.append(self.api.path_of(document))
             self.api.call("POST", PATHS[document["kind"]], document)
         self.wait("custom resources", lambda: all(map(self._is_established, kinds)))
