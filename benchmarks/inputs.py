@@ -103,7 +103,8 @@ class Fleet:
             walker = Walker(number, self.rate_hz)
             walker.read(self.begin_s)
             time_s, axes = walker.read(self.begin_s + self.seconds)
-            return Recording(f"{number}", time_s, axes.round(5))
+            # Whole microseconds: anything else is rounded otherwise once the epoch is added.
+            return Recording(f"{number}", time_s.round(6), axes.round(5))
         axes = read_recording(files[number % len(files)], RATE_HZ).axes
         count = round(self.seconds * RATE_HZ)
         places = round(self.begin_s * RATE_HZ) + np.arange(count)

@@ -37,8 +37,6 @@ SECONDS = {
 }
 """How much of the input each gets: slow ones less, fast ones enough for a figure."""
 LEAST_S = 1.5
-FILLED = {LOOP: 2.0}
-"""Seconds of input before the model has its first windows, not counted."""
 WARM_AFTER = 2_000_000
 """Messages after which a virtual machine counts as warm."""
 COLD = 1_000_000
@@ -136,16 +134,11 @@ def cut(found: set[str], end: int) -> set[str]:
 def figures(system: System, fleet: Fleet, start_up: Run, runs: list[Run]) -> dict[str, Any]:
     """What is shown and kept of a system's runs."""
     readings = fleet.readings
-    begin = round(DEVICES * fleet.rate_hz * FILLED.get(system, 0))
-    if begin:
-        per_s = [(readings - begin) / (r.cpu_at(readings) - r.cpu_at(begin)) for r in runs]
-    else:
-        per_s = [readings / (r.cpu_s - start_up.cpu_s) for r in runs]
     result: dict[str, Any] = {
         "guarantee": system.guarantee,
         "readings": readings,
         "start_up_cpu_s": start_up.cpu_s,
-        "per_cpu_s": spread(per_s),
+        "per_cpu_s": spread([readings / (r.cpu_s - start_up.cpu_s) for r in runs]),
         "peak_mib": spread([r.peak_mib for r in runs]),
     }
     if system is KAFKA_STREAMS and readings > WARM_AFTER:

@@ -1,12 +1,13 @@
-"""A loop as it is written by hand: poll a message, append it, predict, publish.
+"""A loop as it is written by hand: poll a message, append it, predict when a hop is full, publish.
 
-It knows no resampling, no late readings, no rebalances; what it counted is lost with the process.
+One device at a time; what the network remembers of each is kept beside its samples. There is no
+resampling, there are no late readings and no rebalances; what it counted is lost with the process.
 """
 
 import os
 import signal
 import zipfile
-from collections import defaultdict, deque
+from collections import defaultdict
 
 import numpy as np
 import orjson
@@ -22,9 +23,13 @@ def main() -> None:
         about = orjson.loads(archive.read("stepstream.json"))
     interpreter = Interpreter(model, num_threads=1)
     interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]["index"]
-    result = interpreter.get_output_details()[0]["index"]
-    size = about["window"]
+    samples, past = sorted(interpreter.get_input_details(), key=lambda one: one["shape"][-1])
+    probabilities, latest = sorted(
+        interpreter.get_output_details(), key=lambda one: one["shape"][-1]
+    )
+    size = about["hop"]
+    layers, width = latest["shape"][1:]
+    memory = defaultdict(lambda: np.zeros((layers, past["shape"][2] // layers, width), np.float32))
     scales = np.array([about["accel_scale"]] * 3 + [about["gyro_scale"]] * 3, np.float32)
     consumer = Consumer(
         {
@@ -36,7 +41,7 @@ def main() -> None:
     )
     consumer.subscribe([os.environ["BENCH_READINGS"]])
     producer = Producer({"bootstrap.servers": os.environ["BENCH_BOOTSTRAP"], "linger.ms": 5})
-    windows = defaultdict(lambda: deque(maxlen=size))
+    hops = defaultdict(list)
     last_step = defaultdict(float)
     running = True
 
@@ -53,13 +58,17 @@ def main() -> None:
         device = reading["device_id"]
         sample = np.array([reading.get(axis, 0.0) for axis in AXES], np.float32) / scales
         sizes = np.linalg.norm(sample[:3]), np.linalg.norm(sample[3:])
-        window = windows[device]
-        window.append((*sample, *sizes))
-        if len(window) < size:
+        hop = hops[device]
+        hop.append((*sample, *sizes))
+        if len(hop) < size:
             continue
-        interpreter.set_tensor(entry, np.array(window, np.float32).reshape(1, 1, size, 8))
+        interpreter.set_tensor(samples["index"], np.array(hop, np.float32).reshape(1, 1, size, 8))
+        interpreter.set_tensor(past["index"], memory[device].reshape(1, 1, -1, width))
         interpreter.invoke()
-        probability = float(interpreter.get_tensor(result).reshape(-1, 2)[-1, 1])
+        new = interpreter.get_tensor(latest["index"]).reshape(layers, 1, width)
+        memory[device] = np.concatenate([memory[device][:, 1:], new], axis=1)
+        hop.clear()
+        probability = float(interpreter.get_tensor(probabilities["index"])[0, :, 1].max())
         now = reading["timestamp"]
         rest = about["refractory"] / about["rate_hz"]
         if probability >= about["end_threshold"] and now - last_step[device] >= rest:
