@@ -33,7 +33,7 @@ def main() -> None:
         )
         page = browser.new_page(viewport={"width": 1280, "height": 1023})
         page.goto(f"http://{http.address}:{http.port}/performance")
-        page.get_by_label("Device").fill(DEVICE)
+        page.get_by_role("combobox", name="Device").fill(DEVICE)
         page.get_by_role("button", name="Watch").click()
         page.wait_for_timeout(WATCHED_S * 1000)
         page.screenshot(path=IMAGES / "performance.png")
