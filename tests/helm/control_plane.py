@@ -14,6 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -327,21 +328,28 @@ class ControlPlane:
         Returns where they are, as kubeconform is told.
         """
         for kind, version in {(d["kind"], d["apiVersion"]) for d in documents}:
-            path = f"apis/{version}" if "/" in version else f"api/{version}"
-            if path not in self._described:
-                self._described[path] = self.api.get(f"openapi/v3/{path}")["components"]
-            components = self._described[path]
-            group, _, number = version.rpartition("/")
-            described = {"group": group, "kind": kind, "version": number}
-            (name,) = (
-                name
-                for name, schema in components["schemas"].items()
-                if described in schema.get("x-kubernetes-group-version-kind", [])
+            name, components = self.wait(
+                f"a description of {kind}", partial(self._describe, kind, version)
             )
+            group, _, number = version.rpartition("/")
             schema = {"$ref": f"#/components/schemas/{name}", "components": _strict(components)}
             file = "-".join([kind, *([group.split(".")[0]] if group else []), number]).lower()
             (folder / f"{file}.json").write_text(json.dumps(schema))
         return f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+
+    def _describe(self, kind: str, version: str) -> tuple[str, Any] | None:
+        """The name of a kind's schema among those of its version; new ones come a moment later."""
+        path = f"apis/{version}" if "/" in version else f"api/{version}"
+        components = self._described.pop(path, None)
+        if components is None:
+            components = self.api.get(f"openapi/v3/{path}")["components"]
+        group, _, number = version.rpartition("/")
+        described = {"group": group, "kind": kind, "version": number}
+        for name, schema in components["schemas"].items():
+            if described in schema.get("x-kubernetes-group-version-kind", []):
+                self._described[path] = components
+                return name, components
+        return None
 
     def helm(self, *command: str) -> str:
         """What helm prints; what it complains about is in the error."""
