@@ -45,7 +45,7 @@ recovery: $(ALL) ## measure how long recovery takes, and how long reading a mill
 	$(BIN)/python -m benchmarks.recovery $(ARGS)
 	$(BIN)/python -m benchmarks.recovery --ledger 1000000
 
-test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: six minutes
+test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: four minutes
 	$(BIN)/python -m tests.helm.autoscaling $(ARGS)
 
 chart: $(ALL) ## write what the chart has from elsewhere: README, schema of the settings, rules, dashboard

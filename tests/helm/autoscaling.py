@@ -44,10 +44,10 @@ RATE = 80
 """Readings a second of each device; each reading is a message."""
 
 POD_MESSAGES = 100
-POD_LINGER_MS = 200
-"""They make pods small, so that a small machine can load several: a consumer takes at most so many
-messages in a poll, and so long a pause for each, hence at most about 450 messages a second."""
+"""Most in a poll. With the pause that `small_pod` makes after each, pods are small, so that a small
+machine can load several."""
 POD_RATE = 450
+"""Messages a second that such a pod takes, about."""
 TOLERABLE_DELAY_S = 5
 LAG_THRESHOLD = POD_RATE * TOLERABLE_DELAY_S
 
@@ -65,7 +65,7 @@ DEADLINE_S = 300
 
 VALUES: dict[str, Any] = {
     "settings": {
-        "processing": {"poll_max_messages": POD_MESSAGES, "linger_ms": POD_LINGER_MS},
+        "processing": {"poll_max_messages": POD_MESSAGES},
         "topics": {"partitions": PARTITIONS},
     },
     "autoscaling": {
@@ -176,9 +176,10 @@ class Kubelets:
             environment[variable["name"]] = value.replace("$(POD_NAME)", name)
         # All pods are on one machine here.
         environment["STEPSTREAM_HTTP__PORT"] = "0"
+        environment["PYTHONPATH"] = str(ROOT)
         with (self._folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "stepstream", *container["args"]],
+                [sys.executable, "-m", "tests.helm.small_pod", *container["args"]],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
