@@ -32,7 +32,7 @@ def test_consumers_killed_in_turn_lose_and_repeat_no_step(
         taken = 0
         for _ in range(2):
             wait_until("progress", lambda: grown(taken + 8_000))  # noqa: B023 - called at once
-            # Not after the kill: if that leaves a transaction open, the answer comes when all is read.
+            # Before the kill: if that leaves a transaction open, no answer comes until all is read.
             taken = sum(topics.committed().values())
             consumers.pop(0).kill()
             consumers.append(RunProcess(topics, tmp_path, f"run-{next(names)}", **quick))
