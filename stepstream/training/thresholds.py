@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_constants", "find_steps", "utility"]
 
-END_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+END_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 START_THRESHOLDS = (0.15, 0.2, 0.3)
 BLOCKS = 256
 

@@ -340,9 +340,9 @@ class ControlPlane:
     def _describe(self, kind: str, version: str) -> tuple[str, Any] | None:
         """The name of a kind's schema among those of its version; new ones come a moment later."""
         path = f"apis/{version}" if "/" in version else f"api/{version}"
-        components = self._described.pop(path, None)
-        if components is None:
-            components = self.api.get(f"openapi/v3/{path}")["components"]
+        components = (
+            self._described.pop(path, None) or self.api.get(f"openapi/v3/{path}")["components"]
+        )
         group, _, number = version.rpartition("/")
         described = {"group": group, "kind": kind, "version": number}
         for name, schema in components["schemas"].items():
