@@ -191,13 +191,14 @@ def _draw_probabilities(  # noqa: PLR0913
 ) -> None:
     _tidy(axes, "probability")
     rows = (time_s >= begin_s) & (time_s <= end_s)
-    for column, name, colour, threshold in (
-        (0, "start", START, metadata.start_threshold),
-        (1, "end", END, metadata.end_threshold),
+    for column, name, colour, thresholds in (
+        (0, "start", START, {metadata.start_threshold}),
+        (1, "end", END, {metadata.end_threshold, metadata.least_end}),
     ):
         axes.fill_between(time_s[rows], probabilities[rows, column], color=colour, alpha=0.25)
         axes.plot(time_s[rows], probabilities[rows, column], color=colour, linewidth=1, label=name)
-        axes.axhline(threshold, color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
+        for threshold in thresholds:
+            axes.axhline(threshold, color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_ylim(0, 1)
     axes.set_xlim(begin_s, end_s)
     if legend:

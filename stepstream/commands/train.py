@@ -22,7 +22,7 @@ from stepstream.settings import CommandSettings
 from stepstream.training.contacts import align
 from stepstream.training.data import load_people
 from stepstream.training.evaluation import judge, predict_recording, score
-from stepstream.training.thresholds import choose_constants, find_steps
+from stepstream.training.thresholds import Rating, choose_constants, find_steps, rate_constants
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,12 +116,13 @@ class Train(CommandSettings):
         for number, left_out in enumerate(folds, start=1):
             predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
-            self._judge_folds(predicted, folds, metadata)
-            metadata = choose_constants(predicted, metadata)
+            ratings = rate_constants(predicted, metadata)
+            self._judge_folds(predicted, folds, ratings)
+            metadata = choose_constants(ratings)
         self._train(recordings, self.hold_out, metadata, self.out)
         sys.stdout.write(
             f"{self.out}: {metadata.label}, {self.out.stat().st_size:,} bytes, thresholds "
-            f"{metadata.start_threshold} and {metadata.end_threshold}\n"
+            f"{metadata.start_threshold}, {metadata.end_threshold} and {metadata.least_end}\n"
         )
         return 0
 
@@ -161,8 +162,11 @@ class Train(CommandSettings):
             end_threshold=0.2,
             refractory=20,
             settling=8,
-            shortest_step=36,
+            shortest_step=38,
             longest_step=100,
+            walking_threshold=0.2,
+            start_reach=(12, 12),
+            end_reach=(16, 8),
         )
 
     def _recipe(self) -> Recipe:
@@ -248,22 +252,15 @@ class Train(CommandSettings):
         self,
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
         folds: list[set[str]],
-        metadata: ModelMetadata,
+        ratings: list[Rating],
     ) -> None:
         """Score each fold with the thresholds that the others choose, which its model gets."""
         results = []
         for number, fold in enumerate(folds, start=1):
-            others = [pair for pair in predicted if pair[0].person not in fold]
-            chosen = choose_constants(others or predicted, metadata)
+            chosen = choose_constants(ratings, fold)
             path = self._fold(number).with_suffix(".tflite")
-            write_metadata(
-                path,
-                msgspec.structs.replace(
-                    Model(path).metadata,
-                    start_threshold=chosen.start_threshold,
-                    end_threshold=chosen.end_threshold,
-                ),
-            )
+            training = Model(path).metadata.training
+            write_metadata(path, msgspec.structs.replace(chosen, training=training))
             results += [
                 judge(recording, find_steps(given, chosen))
                 for recording, given in predicted

@@ -35,7 +35,7 @@ CHANNELS = 8
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
-DEFAULT_MODEL = "stepstream-walk-4.0.tflite"
+DEFAULT_MODEL = "stepstream-walk-4.1.tflite"
 
 _US = 1_000_000
 _LARGEST_BATCH = 256
@@ -45,6 +45,7 @@ _SPARE = 16
 
 _Positive = Annotated[int, Meta(gt=0)]
 _Probability = Annotated[float, Meta(gt=0, lt=1)]
+_Reach = Annotated[int, Meta(ge=0)]
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,6 +67,12 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Acceleration (m/s^2) and angular velocity (rad/s) are divided by these.
     start_threshold, end_threshold
         Least probability of a heel lift and of a toe strike.
+    walking_threshold
+        Least probability of a toe strike within ``longest_step`` after one that reaches
+        ``end_threshold``; the same as that if not given.
+    start_reach, end_reach
+        Samples before and after the most probable one whose probabilities place a start and an
+        end; none if not given.
     refractory
         Least distance of two ends.
     settling
@@ -90,6 +97,9 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     settling: _Positive
     shortest_step: _Positive
     longest_step: _Positive
+    walking_threshold: _Probability | None = None
+    start_reach: tuple[_Reach, _Reach] = (0, 0)
+    end_reach: tuple[_Reach, _Reach] = (0, 0)
     training: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -101,11 +111,23 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("settling must not exceed hop")
         if self.shortest_step >= self.longest_step:
             raise ValueError("shortest_step must be below longest_step")
+        if self.least_end > self.end_threshold:
+            raise ValueError("walking_threshold must not exceed end_threshold")
+        largest = min(self.refractory, self.shortest_step // 2)
+        if max(*self.start_reach, self.end_reach[0]) > largest:
+            raise ValueError("reaches must not exceed refractory and half of shortest_step")
+        if self.end_reach[1] > self.settling:
+            raise ValueError("the end's reach must not exceed settling")
 
     @property
     def period_us(self) -> int:
         """Time between two samples, microseconds."""
         return _US // self.rate_hz
+
+    @property
+    def least_end(self) -> float:
+        """Least probability that a toe strike can have."""
+        return self.end_threshold if self.walking_threshold is None else self.walking_threshold
 
     @property
     def label(self) -> str:

@@ -41,11 +41,17 @@ _NONE = Found(
 class Probabilities:
     """The last probabilities of many devices, and the steps in them.
 
-    A sample is an *end* if its end probability reaches the threshold, exceeds that of all
+    A sample is a *peak* if its end probability reaches the walking threshold, exceeds that of all
     samples within the refractory time before it, and is not exceeded within the settling time
-    after it. Its *start* is the most probable start between the shortest and the longest step
-    before it that can't belong to the end before it. These rules look back over a fixed number
-    of samples and keep no state, so that steps don't depend on where the signal began.
+    after it. A peak is an *end* if it reaches the end threshold, or if a peak within the longest
+    step before it does: who walks, goes on walking. Its *start* is the most probable start
+    between the shortest and the longest step before it that can't belong to the peak before it.
+
+    Where a step is least doubtful, probabilities are flat, and which of their samples is the
+    highest is chance: both moments are given as the centre of the squared probabilities around.
+
+    These rules look back over a fixed number of samples and keep no state, so that steps don't
+    depend on where the signal began.
 
     Parameters
     ----------
@@ -95,13 +101,13 @@ class Probabilities:
         judged = block - 1
         ends = self._ring[slot, judged % self._blocks, :, END].astype(np.float32)
         rows = np.flatnonzero(
-            (judged >= first_block) & (ends.max(axis=1, initial=0) >= self._model.end_threshold)
+            (judged >= first_block) & (ends.max(axis=1, initial=0) >= self._model.least_end)
         )
         if not len(rows):
             return _NONE
-        # Few of the blocks have an end in them; only these are looked at as a whole.
+        # Few of the blocks have a peak in them; only these are looked at as a whole.
         near = self._gather(slot[rows], block[rows], first_block[rows], self._near_blocks)
-        place, place_in = np.nonzero(self._ends_in_judged(near[:, :, END]))
+        place, place_in = np.nonzero(self._peaks_in_judged(near[:, :, END]))
         rows = rows[place]
         whole = self._gather(slot[rows], block[rows], first_block[rows], self.lookback_blocks)
         steps = self._pair(whole, place_in + self.lookback_blocks * self._hop)
@@ -126,39 +132,73 @@ class Probabilities:
         samples: NDArray[np.float32] = gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
         return samples
 
-    def _ends_in_judged(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _peaks_in_judged(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
         judged = self._near_blocks * self._hop
-        return self._find_ends(near)[:, judged : judged + self._hop]
+        return self._find_peaks(near)[:, judged : judged + self._hop]
 
-    def _find_ends(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _find_peaks(self, ends: NDArray[np.float32]) -> NDArray[np.bool_]:
         model = self._model
-        return find_peaks(probabilities, model.end_threshold, model.refractory, model.settling)
+        return find_peaks(ends, model.least_end, model.refractory, model.settling)
 
-    def _pair(self, probabilities: NDArray[np.float32], end: NDArray[np.intp]) -> Found:
-        """The steps that end at the sample ``end`` of each row; places within the rows."""
+    def _pair(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> Found:
+        """The steps that end at the peak of each row; places within the rows."""
         model = self._model
-        peaks = self._find_ends(probabilities[:, :, END])
+        ends = probabilities[:, :, END]
         samples = np.arange(probabilities.shape[1])
         before = (
-            peaks
-            & (samples < end[:, np.newaxis])
-            & (samples >= end[:, np.newaxis] - model.longest_step)
+            self._find_peaks(ends)
+            & (samples < peak[:, np.newaxis])
+            & (samples >= peak[:, np.newaxis] - model.longest_step)
         )
         last_before = np.where(before, samples, -1).max(axis=1, initial=-1)
         after = np.maximum(
             np.where(last_before < 0, -1, last_before - model.shortest_step),
-            end - model.longest_step - 1,
+            peak - model.longest_step - 1,
         )
         allowed = (samples > after[:, np.newaxis]) & (
-            samples <= (end - model.shortest_step)[:, np.newaxis]
+            samples <= (peak - model.shortest_step)[:, np.newaxis]
         )
         starts = np.where(allowed, probabilities[:, :, START], -1)
         start = starts.argmax(axis=1)
-        row = np.flatnonzero(starts[np.arange(len(end)), start] >= model.start_threshold)
-        start, end = start[row], end[row]
+        every = np.arange(len(peak))
+        sure = ends[every, peak] >= model.end_threshold
+        walking = (before & (ends >= model.end_threshold)).any(axis=1)
+        row = np.flatnonzero((sure | walking) & (starts[every, start] >= model.start_threshold))
+        start, peak, probabilities = start[row], peak[row], probabilities[row]
+        every = np.arange(len(row))
         return Found(
-            row, start, end, probabilities[row, start, START], probabilities[row, end, END]
+            row,
+            centre(probabilities[:, :, START], start, *model.start_reach),
+            centre(probabilities[:, :, END], peak, *model.end_reach),
+            probabilities[every, start, START],
+            probabilities[every, peak, END],
         )
+
+
+def centre(
+    values: NDArray[np.float32], place: NDArray[np.intp], before: int, after: int
+) -> NDArray[np.intp]:
+    """The centre of the squares of the values around a place in each row, to the nearest place.
+
+    Parameters
+    ----------
+    values : (n, m) float32
+        Independent rows.
+    place : (n,) intp
+        A place in each, its value above 0.
+    before, after
+        How many values on each side count; all are within the row.
+
+    Returns
+    -------
+    (n,) intp
+    """
+    offsets = np.arange(-before, after + 1)
+    near = values[np.arange(len(place))[:, np.newaxis], place[:, np.newaxis] + offsets]
+    weights = np.square(near, dtype=np.float64)
+    shift = (weights * offsets).sum(axis=1) / weights.sum(axis=1)
+    moved: NDArray[np.intp] = place + np.rint(shift).astype(np.intp)
+    return moved
 
 
 def find_peaks(

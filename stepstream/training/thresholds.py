@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from stepstream.detection.steps import Probabilities
 from stepstream.training.evaluation import Moments, judge, score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,11 +22,22 @@ if TYPE_CHECKING:
 
     Predicted = tuple[LabelledRecording, NDArray[np.float32]]
 
-__all__ = ["choose_constants", "find_steps", "utility"]
+__all__ = ["Rating", "choose_constants", "find_steps", "rate_constants"]
 
-END_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 START_THRESHOLDS = (0.15, 0.2, 0.3)
+END_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7)
+WALKING_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 BLOCKS = 256
+
+
+class Rating(NamedTuple):
+    """What some constants are worth.
+
+    ``people``: for each person, with whether only contacts of theirs are known, the utility.
+    """
+
+    metadata: ModelMetadata
+    people: dict[tuple[bool, str], float]
 
 
 def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> Moments:
@@ -50,8 +62,8 @@ def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> M
     return found.spaced(metadata.refractory)
 
 
-def choose_constants(predicted: Sequence[Predicted], metadata: ModelMetadata) -> ModelMetadata:
-    """The metadata with the thresholds that are most useful on some recordings.
+def rate_constants(predicted: Sequence[Predicted], metadata: ModelMetadata) -> list[Rating]:
+    """How useful each choice of thresholds is for each of the people in some recordings.
 
     Parameters
     ----------
@@ -60,28 +72,47 @@ def choose_constants(predicted: Sequence[Predicted], metadata: ModelMetadata) ->
     metadata
         What to change.
     """
-    candidates = [
-        msgspec.structs.replace(metadata, start_threshold=start, end_threshold=end)
-        for start, end in product(START_THRESHOLDS, END_THRESHOLDS)
+    people: dict[tuple[bool, str], list[Predicted]] = {}
+    for recording, given in predicted:
+        key = (recording.contacts_only, recording.person)
+        people.setdefault(key, []).append((recording, given))
+    return [
+        Rating(candidate, {key: utility(pairs, candidate) for key, pairs in people.items()})
+        for candidate in _candidates(metadata)
     ]
-    return max(candidates, key=lambda candidate: utility(predicted, candidate))
+
+
+def choose_constants(
+    ratings: Sequence[Rating], left_out: Collection[str] = frozenset()
+) -> ModelMetadata:
+    """The metadata that is most useful, on the mean of the people that aren't left out."""
+
+    def total(rating: Rating) -> float:
+        kinds: dict[bool, list[float]] = {}
+        for (contacts_only, person), value in rating.people.items():
+            if person not in left_out:
+                kinds.setdefault(contacts_only, []).append(value)
+        return sum(sum(values) / len(values) for values in kinds.values())
+
+    return max(ratings, key=total).metadata
 
 
 def utility(predicted: Sequence[Predicted], metadata: ModelMetadata) -> float:
-    """Mean F1 of whole steps, less count errors (those of contacts too) and false steps.
+    """F1 of a person's whole steps, less count errors (those of contacts too) and false steps.
 
     A hundredth of F1, a hundredth of the count, and a false step in two minutes weigh alike.
     """
     results = [judge(recording, find_steps(given, metadata)) for recording, given in predicted]
-    value = 0.0
-    for contacts_only in (False, True):
-        people: dict[str, list[int]] = {}
-        for number, result in enumerate(results):
-            if result.recording.contacts_only == contacts_only:
-                people.setdefault(result.recording.person, []).append(number)
-        for rows in people.values():
-            total = score([results[row] for row in rows])
-            good = 0.0 if contacts_only else (total.f1_start + total.f1_end) / 2
-            good -= total.count_error + 0.02 * total.false_per_standing_minute
-            value += good / len(people)
-    return value
+    total = score(results)
+    good = 0.0 if math.isnan(total.f1_start) else (total.f1_start + total.f1_end) / 2
+    return good - total.count_error - 0.02 * total.false_per_standing_minute
+
+
+def _candidates(metadata: ModelMetadata) -> list[ModelMetadata]:
+    return [
+        msgspec.structs.replace(
+            metadata, start_threshold=start, end_threshold=end, walking_threshold=walking
+        )
+        for start, end, walking in product(START_THRESHOLDS, END_THRESHOLDS, WALKING_THRESHOLDS)
+        if walking <= end
+    ]

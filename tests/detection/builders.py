@@ -34,6 +34,9 @@ METADATA = ModelMetadata(
     settling=8,
     shortest_step=36,
     longest_step=100,
+    walking_threshold=0.3,
+    start_reach=(12, 12),
+    end_reach=(16, 8),
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from stepstream.detection.resampling import scale_channels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepstream.detection import Rules
     from tests.detection.builders import Found, Reading, TransparentModel
@@ -95,9 +95,12 @@ def _judge(window: _Window, k: int, reading: Reading, model: TransparentModel) -
     first_given = min(window.starts)
     start, end = window.starts.__getitem__, window.ends.__getitem__
 
-    def is_end(i: int) -> bool:
+    least = metadata.walking_threshold or metadata.end_threshold
+    longest, shortest = metadata.longest_step, metadata.shortest_step
+
+    def is_peak(i: int) -> bool:
         return (
-            end(i) >= metadata.end_threshold
+            end(i) >= least
             and all(end(i) > end(j) for j in range(i - metadata.refractory, i))
             and all(end(i) >= end(j) for j in range(i + 1, i + metadata.settling + 1))
         )
@@ -105,14 +108,30 @@ def _judge(window: _Window, k: int, reading: Reading, model: TransparentModel) -
     steps = []
     judged = range(k - DELAY - 2 * HOP + 1, k - DELAY - HOP + 1)
     for e in judged:
-        if e < first_given or not is_end(e):
+        if e < first_given or not is_peak(e):
             continue
-        longest, shortest = metadata.longest_step, metadata.shortest_step
-        before = next((i for i in range(e - 1, e - longest - 1, -1) if is_end(i)), None)
-        begin = e - longest if before is None else max(before - shortest + 1, e - longest)
+        before = [i for i in range(e - longest, e) if is_peak(i)]
+        if all(end(i) < metadata.end_threshold for i in [*before, e]):
+            continue
+        begin = max(before[-1] - shortest + 1, e - longest) if before else e - longest
         s = max(range(begin, e - shortest + 1), key=lambda i: (start(i), -i))
         if start(s) >= metadata.start_threshold:
+            first = _centre(start, s, *metadata.start_reach)
+            last = _centre(end, e, *metadata.end_reach)
             steps.append(
-                (reading.device, s * PERIOD_US, e * PERIOD_US, start(s), end(e), reading.offset)
+                (
+                    reading.device,
+                    first * PERIOD_US,
+                    last * PERIOD_US,
+                    start(s),
+                    end(e),
+                    reading.offset,
+                )
             )
     return steps
+
+
+def _centre(probability: Callable[[int], float], place: int, before: int, after: int) -> int:
+    reach = range(-before, after + 1)
+    weights = [probability(place + i) ** 2 for i in reach]
+    return place + round(sum(w * i for w, i in zip(weights, reach, strict=True)) / sum(weights))

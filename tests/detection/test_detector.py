@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import event, given
@@ -17,6 +19,38 @@ def test_steps_are_found_where_they_were_made() -> None:
     readings, truth = walk(10)
     found = Feed().feed(readings)
     assert [(start, end) for _, start, end, *_ in found] == truth
+
+
+def test_a_weak_end_counts_while_somebody_walks_and_not_alone() -> None:
+    readings, truth = walk(6)
+
+    def weakened(ends: set[int]) -> list[int]:
+        near = [truth[step][1] for step in ends]
+        weak = [
+            replace(r, axes=(r.axes[0], 0.45 * r.axes[1], *r.axes[2:]))
+            if any(abs(r.time_us - end) < 200_000 for end in near)
+            else r
+            for r in readings
+        ]
+        return [step[2] for step in Feed().feed(weak)]
+
+    ends = [end for _, end in truth]
+    assert weakened({2, 3}) == ends
+    assert weakened({0, 1}) == ends[2:]
+    assert weakened({2, 3, 4, 5}) == ends[:4]
+
+
+def test_a_broad_peak_stands_at_its_centre() -> None:
+    readings, truth = walk(4)
+    # Ends are flat on top but for one sample, 25 ms from the middle.
+    moved = [
+        replace(r, axes=(r.axes[0], min(r.axes[1], 6.0) + 0.5 * odd, *r.axes[2:]))
+        for r in readings
+        for odd in [any(r.time_us == end + 25_000 for _, end in truth)]
+    ]
+    found = [step[2] for step in Feed().feed(moved)]
+    assert len(found) == len(truth)
+    assert all(abs(f - end) <= 12_500 for f, (_, end) in zip(found, truth, strict=True))
 
 
 def test_a_step_is_known_half_a_second_after_its_end() -> None:

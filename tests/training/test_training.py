@@ -30,7 +30,7 @@ from stepstream.training.evaluation import (
 )
 from stepstream.training.negatives import handle
 from stepstream.training.peaks import fit_peaks
-from stepstream.training.thresholds import choose_constants, find_steps
+from stepstream.training.thresholds import choose_constants, find_steps, rate_constants
 from tests.conftest import missing
 from tests.detection.builders import METADATA
 
@@ -230,12 +230,24 @@ def test_a_peak_detector_finds_the_swings() -> None:
 def test_constants_are_chosen_that_find_the_steps() -> None:
     made = recording()
     given = np.stack([bumps(4000, made.starts), 0.22 * bumps(4000, made.ends)], axis=1)
-    chosen = choose_constants([(made, given)], METADATA)
+    chosen = choose_constants(rate_constants([(made, given)], METADATA))
     assert chosen.end_threshold < 0.22
     assert len(find_steps(given, METADATA).ends) == 0
     found = find_steps(given, chosen)
     assert np.isin(found.ends, made.ends).all()
     assert len(found.ends) >= len(made.ends) - 1
+
+
+def test_constants_are_chosen_by_those_who_are_not_left_out() -> None:
+    weak, strong = recording(person="a"), recording(person="b")
+    weak_given = np.stack([bumps(4000, weak.starts), 0.22 * bumps(4000, weak.ends)], axis=1)
+    doubtful = 0.35 * bumps(4000, strong.ends - 22)
+    strong_given = np.stack(
+        [bumps(4000, strong.starts), np.maximum(bumps(4000, strong.ends), doubtful)], axis=1
+    )
+    ratings = rate_constants([(weak, weak_given), (strong, strong_given)], METADATA)
+    assert choose_constants(ratings, {"b"}).least_end < 0.22
+    assert choose_constants(ratings, {"a"}).least_end > 0.35
 
 
 def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> None:
@@ -365,6 +377,10 @@ def test_metadata_must_fit_the_network_and_itself(tmp_path: Path) -> None:
         ({"rate_hz": 77}, "rate_hz"),
         ({"settling": 9}, "settling"),
         ({"shortest_step": 100}, "shortest_step"),
+        ({"walking_threshold": 0.7}, "walking_threshold"),
+        ({"start_reach": [12, 19]}, "reaches"),
+        ({"end_reach": [21, 8]}, "reaches"),
+        ({"end_reach": [8, 9]}, "settling"),
         ({"end_threshold": 1.5}, "end_threshold"),
         ({"colour": 1}, "colour"),
     ):
