@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 
 from stepstream.detection.model import Hops, Model, default_model_path
 from stepstream.detection.resampling import scale_channels
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Predict = Callable[[], object]
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
-VARIANTS = ("keras call", "keras predict", "litert float32", "litert int8")
+VARIANTS = ("keras call", "keras predict", "litert float32", "litert int8", "litert alone")
 BUDGET_S = 1.0
 """Time spent on each figure."""
 
@@ -72,7 +73,8 @@ def _us(times: list[float], share: float) -> float:
 
 def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[str, object]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    make = _keras if variant.startswith("keras") else litert
+    makers = {"keras call": _keras, "keras predict": _keras, "litert alone": _alone}
+    make = makers.get(variant, litert)
     predict_with = make(variant, path, threads)
     start_s = _age_s()
     inputs = make_inputs(data, Model(path), max(BATCHES))
@@ -106,6 +108,24 @@ def litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict
         blocks, rows = inputs.samples.reshape(count, -1), np.arange(count)
         hops = Hops(blocks, rows, memory, past, past[:, ::seen])
         return lambda: model.predict(hops)
+
+    return predict_with
+
+
+def _alone(_: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
+    """The float32 network without what the product puts in and takes out."""
+
+    def predict_with(inputs: Inputs) -> Predict:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        details = {one["name"]: one["index"] for one in interpreter.get_input_details()}
+        given = {"samples": inputs.samples, "past": inputs.past}
+        for name, values in given.items():
+            interpreter.resize_tensor_input(details[name], values.shape)
+        interpreter.allocate_tensors()
+        for name, values in given.items():
+            interpreter.set_tensor(details[name], values)
+        invoke: Predict = interpreter.invoke
+        return invoke
 
     return predict_with
 
