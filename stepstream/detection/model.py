@@ -246,6 +246,9 @@ class Model:
             remembered with it, doesn't depend on the others.
         """
         count = len(hops.rows)
+        size = _batch_size(count)
+        if size >= count:
+            return self._runner(size).run(hops)
         out = np.empty((count, self.metadata.hop, 2), np.float32)
         begin = 0
         while begin < count:
@@ -307,8 +310,8 @@ class _Runner:
         view, count = self._interpreter.tensor, len(hops.rows)
         samples = view(self._samples)()
         taken = samples.reshape(len(samples), -1)[:count]
-        np.take(hops.blocks, hops.rows, axis=0, out=taken, mode="clip")
-        np.take(hops.memory, hops.past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
+        hops.blocks.take(hops.rows, axis=0, out=taken, mode="clip")
+        hops.memory.take(hops.past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
         del samples, taken
         self._interpreter.invoke()
         hops.memory[hops.latest] = view(self._latest)()[:count]
