@@ -202,4 +202,4 @@ def _draw_probabilities(  # noqa: PLR0913
     axes.set_ylim(0, 1)
     axes.set_xlim(begin_s, end_s)
     if legend:
-        axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.93), fontsize=8, frameon=False, ncols=2)

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar
@@ -37,7 +38,6 @@ from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Any, Self
 
 WALKERS = 16
@@ -128,7 +128,8 @@ class Feed:
 
     def expected(self) -> dict[str, list[tuple[Any, ...]]]:
         """What `detect` finds in it, in the form of `by_device`."""
-        model, settings = Model(default_model_path()), ProcessingSettings()
+        path = os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path())
+        model, settings = Model(Path(path)), ProcessingSettings()
         found = []
         for key, values in self.genuine.items():
             columns = [json.loads(value) for value in values]

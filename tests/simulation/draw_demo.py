@@ -1,19 +1,23 @@
-"""Draw the demo for the README: its terminal view and its live page, of one run."""
+"""Draw for the README: the demo's terminal view and live page, of one run, and found steps."""
 
 from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
+import numpy as np
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from stepstream.settings import HttpSettings, ModelSettings
 from stepstream.simulation.demo import DemoResult, Walkers, run_demo
 from stepstream.simulation.view import render
+from stepstream.simulation.walkers import Walker
 from tests.conftest import ROOT
 from tests.kafka.broker import free_port
 
@@ -26,6 +30,23 @@ FONT = "DejaVu Sans Mono"
 
 
 def main() -> None:
+    draw_steps()
+    draw_demo()
+
+
+def draw_steps() -> None:
+    time_s, axes = Walker(seed=1, rate_hz=80).read(120)
+    with TemporaryDirectory() as folder:
+        recording = Path(folder, "walker.csv")
+        header = "time,accel_x,accel_y,accel_z,gyro_x,gyro_y,gyro_z"
+        rows = np.column_stack([time_s, axes])
+        np.savetxt(recording, rows, "%.5f", ",", header=header, comments="")
+        command = [sys.executable, "-m", "stepstream", "detect", str(recording)]
+        command += ["--plot", str(IMAGES / "detect.png")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def draw_demo() -> None:
     results: list[DemoResult] = []
     http = HttpSettings(address="127.0.0.1", port=free_port())
     silent = Console(file=io.StringIO())
