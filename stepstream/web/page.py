@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -96,13 +96,16 @@ class Page:
 
     async def _samples(self) -> AsyncGenerator[bytes, None]:
         sampler = self._sampler
-        yield _event("history", {"samples": list(sampler.history), "state": sampler.state})
+        history = list(sampler.history)
+        yield _event("history", {"samples": history, "state": sampler.state})
+        last = history[-1] if history else None
         while not self._is_closing:
-            try:
+            # A sample may be taken just when this gives up: what counts is whether there is one.
+            with suppress(TimeoutError):
                 await asyncio.wait_for(sampler.taken.wait(), CLOSE_CHECK_S)
-            except TimeoutError:
-                continue
-            yield _event("sample", {"sample": sampler.history[-1], "state": sampler.state})
+            if sampler.history and sampler.history[-1] is not last:
+                last = sampler.history[-1]
+                yield _event("sample", {"sample": last, "state": sampler.state})
 
     async def _signal(self, watch: Watch) -> AsyncGenerator[bytes, None]:
         quiet_s = ALIVE_INTERVAL_S

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema
 import numpy as np
 import pytest
 from confluent_kafka import KafkaError
+from starlette.requests import Request
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
@@ -21,6 +23,8 @@ from stepstream.streaming.partitioning import partition_of
 from stepstream.web import detection
 from stepstream.web import server as server_module
 from stepstream.web.app import make_app
+from stepstream.web.page import Page
+from stepstream.web.sampling import Sampler
 from stepstream.web.server import MAX_HEADER_BYTES, Server
 from tests.builders import FIELDS, encode, reading
 from tests.conftest import ROOT
@@ -38,6 +42,8 @@ from tests.web.builders import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.responses import StreamingResponse
 
     from stepstream.streaming.consumer import Consumer
 
@@ -330,3 +336,21 @@ def test_a_taken_default_port_only_warns_or_is_replaced(
             assert third.port not in {None, first.port}
             assert request(third, "/livez").status == 200
     assert "port is taken" in caplog.text
+
+
+def test_a_sample_taken_just_when_a_stream_gives_up_waiting_is_sent(consumer: Consumer) -> None:
+    sampler = Sampler(settings(), consumer)
+    page = Page(consumer, sampler)
+
+    async def read() -> list[bytes]:
+        # Each sample sets an event that the stream no longer waits for.
+        response = await page.samples(Request({"type": "http"}))
+        stream = aiter(cast("StreamingResponse", response).body_iterator)
+        given = [await anext(stream)]
+        for _ in range(2):
+            sampler.take()
+            given.append(await asyncio.wait_for(anext(stream), 10))
+        page.close()
+        return [bytes(event).split(b"\n")[0] for event in given if not isinstance(event, str)]
+
+    assert asyncio.run(read()) == [b"event: history", b"event: sample", b"event: sample"]
