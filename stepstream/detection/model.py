@@ -78,7 +78,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     settling
         Samples after an end that must not exceed it before it counts, at most ``hop``.
     shortest_step, longest_step
-        Bounds on the time from a step's start to its end.
+        Bounds on the time from a step's start to its end, as the most probable samples have it.
     training
         How the model was made, for people.
     """
