@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 DEADLINE_S = 60.0
+MARKING_S = 2.0
 NOT_YET = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.NOT_COORDINATOR,
@@ -185,13 +187,15 @@ class TopicSet:
         assert producer.flush(DEADLINE_S) == 0
         assert not failures, failures[:3]
 
-    def end_offsets(self, topic: str) -> dict[int, int]:
+    def end_offsets(self, topic: str, isolation: str = "read_committed") -> dict[int, int]:
+        """Ends of the partitions; of what is committed, that is before open transactions."""
         return self._ask(
             f"end of {topic}",
             lambda consumer: {
                 p: consumer.get_watermark_offsets(TopicPartition(topic, p), DEADLINE_S)[1]
                 for p in range(self.partitions)
             },
+            isolation,
         )
 
     def committed(self) -> dict[int, int]:
@@ -200,9 +204,9 @@ class TopicSet:
         found = self._ask("committed offsets", lambda c: c.committed(asked, DEADLINE_S))
         return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
 
-    def _ask(self, what: str, ask: Callable[[Consumer], T]) -> T:
+    def _ask(self, what: str, ask: Callable[[Consumer], T], isolation: str = "read_committed") -> T:
         """An answer from a broker that may not know its topics or groups yet, or again."""
-        consumer = Consumer({**self._client, "group.id": self.group})
+        consumer = Consumer({**self._client, "group.id": self.group, "isolation.level": isolation})
 
         def answer() -> tuple[T] | None:
             try:
@@ -228,7 +232,17 @@ class TopicSet:
         wait_until(f"{self.readings} committed up to {ends}", consumed, deadline_s)
 
     def read(self, topic: str) -> list[Message]:
-        """All committed messages that are in a topic now, partition by partition."""
+        """All committed messages that are in a topic now, partition by partition.
+
+        The broker answers a commit before it has marked it in every partition. That is waited
+        for, but not for a transaction that somebody left open.
+        """
+        with suppress(AssertionError):
+            wait_until(
+                f"commits marked in {topic}",
+                lambda: self.end_offsets(topic) == self.end_offsets(topic, "read_uncommitted"),
+                MARKING_S,
+            )
         consumer = Consumer(
             {
                 **self._client,
