@@ -5,33 +5,21 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
-from prometheus_client.registry import Collector
-
 from stepstream import __version__
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
+from stepstream.memory_limit import memory_limit_bytes
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.totals import STAGES, Histogram
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric as Family
-
     from stepstream.streaming.client_statistics import ClientStatistics
     from stepstream.streaming.consumer import Consumer
 
-__all__ = ["METRICS", "PROCESS_METRICS", "Metric", "make_registry", "memory_limit_bytes"]
+__all__ = ["METRICS", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
 
 Labelled: TypeAlias = Mapping[tuple[str, ...], float]
 Labels: TypeAlias = Mapping[str, str]
@@ -39,13 +27,6 @@ Reader: TypeAlias = "Callable[[Consumer], Labelled]"
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 
 REBALANCES = ("assigned", "revoked", "lost")
-CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-"""Where the kernel says how much memory this container may use: cgroup 2 and 1."""
-UNLIMITED_BYTES = 1 << 50
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -78,7 +59,7 @@ def _by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader
 
 
 def _phases(consumer: Consumer) -> Labelled:
-    counts = Counter(partition.phase for partition in consumer.owned)
+    counts = Counter(partition.phase for partition in consumer.assignment.owned)
     return {(phase.name.lower(),): counts[phase] for phase in Phase if phase is not Phase.RELEASED}
 
 
@@ -86,7 +67,7 @@ def _by_partition(read: Callable[[Partition], float | None]) -> Reader:
     """A value for each partition that has one."""
 
     def read_all(consumer: Consumer) -> Labelled:
-        values = ((partition, read(partition)) for partition in consumer.owned)
+        values = ((partition, read(partition)) for partition in consumer.assignment.owned)
         return {(p.topic, str(p.number)): value for p, value in values if value is not None}
 
     return read_all
@@ -104,20 +85,8 @@ def _lag_s(partition: Partition) -> float | None:
 
 
 def _starting_s(consumer: Consumer) -> float:
-    began_s = [p.assigned_s for p in consumer.owned if p.phase is not Phase.RUNNING]
+    began_s = [p.assigned_s for p in consumer.assignment.owned if p.phase is not Phase.RUNNING]
     return time.monotonic() - min(began_s) if began_s else 0.0
-
-
-def memory_limit_bytes() -> float:
-    """Memory that this container may use; NaN if nothing limits it."""
-    for path in CGROUP_LIMITS:
-        try:
-            limit = int(path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            continue
-        if limit < UNLIMITED_BYTES:
-            return limit
-    return float("nan")
 
 
 def _model(consumer: Consumer) -> Labels:
@@ -145,22 +114,20 @@ METRICS = (
         "stepstream_late_readings_total",
         "counter",
         "Readings dropped because their device was already past them.",
-        lambda consumer: consumer.processor.detector.windows.late_readings,
+        lambda consumer: consumer.processor.counters.late_readings,
     ),
     Metric(
         "stepstream_gaps_total",
         "counter",
         "Breaks in a device's readings: a pause longer than `processing.max_gap_ms`, or a clock "
         "that was set back; a new window starts there.",
-        lambda consumer: max(
-            0, consumer.processor.detector.windows.opened - consumer.processor.devices_added
-        ),
+        lambda consumer: consumer.processor.counters.gaps,
     ),
     Metric(
         "stepstream_windows_opened_total",
         "counter",
         "Windows started: of new devices, of devices that were idle, and after gaps.",
-        lambda consumer: consumer.processor.detector.windows.opened,
+        lambda consumer: consumer.processor.counters.windows_opened,
     ),
     Metric(
         "stepstream_events_total",
@@ -250,20 +217,32 @@ METRICS = (
         "stepstream_outbox_records",
         "gauge",
         "Records that wait to be published.",
-        lambda consumer: consumer.waiting_records,
+        lambda consumer: consumer.commits.records,
+    ),
+    Metric(
+        "stepstream_outbox_bytes",
+        "gauge",
+        "Bytes of these records.",
+        lambda consumer: consumer.commits.size,
+    ),
+    Metric(
+        "stepstream_uncommitted_seconds",
+        "gauge",
+        "Time for which the oldest results have not been committed; below a second at most times.",
+        lambda consumer: consumer.commits.uncommitted_s,
     ),
     Metric(
         "stepstream_reading_paused",
         "gauge",
         "1 while nothing is read because too much waits to be published.",
-        lambda consumer: consumer.is_paused,
+        lambda consumer: consumer.flow.is_backpressured,
     ),
     Metric(
         "stepstream_lag_messages",
         "gauge",
         "Offsets up to the last stable one that were not taken yet; 0 where all that can be read "
         "was taken, also if the partition ends with transaction markers.",
-        _by_partition(lambda partition: partition.lag),
+        _by_partition(lambda partition: partition.lag_messages),
         _PARTITION,
     ),
     Metric(
@@ -279,13 +258,16 @@ METRICS = (
         "gauge",
         "Input partitions that this consumer owns.",
         _phases,
-        {"phase": "`assigned`, `restoring` (the ledger), `replaying` (windows) or `running`"},
+        {
+            "phase": "`assigned`, `restoring` (the ledger), `starting`, `replaying` (windows) or "
+            "`running`"
+        },
     ),
     Metric(
         "stepstream_held_partitions",
         "gauge",
         "Input partitions that are paused because too much of them is set aside.",
-        lambda consumer: sum(partition.is_held for partition in consumer.owned),
+        lambda consumer: sum(partition.is_held for partition in consumer.assignment.owned),
     ),
     Metric(
         "stepstream_rebalances_total",
@@ -316,14 +298,14 @@ METRICS = (
         "stepstream_ledger_devices",
         "gauge",
         "Devices whose steps are counted.",
-        lambda consumer: sum(len(partition.ledger) for partition in consumer.owned),
+        lambda consumer: sum(len(partition.ledger) for partition in consumer.assignment.owned),
     ),
     Metric(
         "stepstream_replay_remaining_messages",
         "gauge",
         "Messages that are still to be read again before partitions run.",
         lambda consumer: sum(
-            max(0, partition.publish_from - partition.next_offset) for partition in consumer.owned
+            max(0, partition.publish_from - partition.next_offset) for partition in consumer.assignment.owned
         ),
     ),
     Metric(
@@ -342,7 +324,7 @@ METRICS = (
         "stepstream_ready",
         "gauge",
         "1 if the consumer is ready, as `/readyz` says.",
-        lambda consumer: consumer.is_ready,
+        lambda consumer: consumer.health.is_ready,
     ),
     Metric(
         "stepstream_last_turn_age_seconds",
@@ -432,43 +414,3 @@ PROCESS_METRICS = {
     "python_info": "The interpreter.",
 }
 """What prometheus-client tells of any process on Linux."""
-
-
-class _ConsumerCollector(Collector):
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-
-    def collect(self) -> Iterator[Family]:
-        """All metrics, as they are now."""
-        for metric in METRICS:
-            yield _family(metric, metric.read(self._consumer))
-
-
-def _family(metric: Metric, value: float | Histogram | Labelled | Labels) -> Family:
-    # Backquotes are for the docs.
-    name, text = metric.name, metric.text.replace("`", "")
-    if isinstance(value, Histogram):
-        sums = list(accumulate(value.counts))
-        bounds = [*map(str, map(float, value.bounds)), "+Inf"]
-        return HistogramMetricFamily(
-            name, text, buckets=list(zip(bounds, sums, strict=True)), sum_value=value.total
-        )
-    if metric.kind == "info":
-        info: Labels = value  # type: ignore[assignment]
-        return InfoMetricFamily(name.removesuffix("_info"), text, dict(info))
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    if not isinstance(value, Mapping):
-        return kind(name, text, value=value)
-    family = kind(name, text, labels=list(metric.labels or {}))
-    for labels, number in value.items():
-        family.add_metric(labels, float(number))
-    return family
-
-
-def make_registry(consumer: Consumer) -> CollectorRegistry:
-    """A registry with a consumer's metrics and those of its process."""
-    registry = CollectorRegistry()
-    registry.register(_ConsumerCollector(consumer))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    return registry

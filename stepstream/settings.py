@@ -238,6 +238,8 @@ class ProcessingSettings(_Group):
     """Most devices with a live window in one partition; further ones go to the dead letters."""
     outbox_max_records: int = Field(100_000, ge=1, json_schema_extra=_unit("records"))
     """Most records that wait to be published before reading is paused."""
+    outbox_max_bytes: int = Field(64 << 20, ge=1 << 20, json_schema_extra=_unit("bytes"))
+    """Most bytes of these records."""
     device_ttl_s: float = Field(2_592_000.0, ge=60, json_schema_extra=_unit("s"))
     """The step count of a device that made no step for this time is forgotten; half as long, and a device that still sends has it written anew."""
     restore_timeout_s: float = Field(120.0, gt=0, json_schema_extra=_unit("s"))

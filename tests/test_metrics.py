@@ -11,13 +11,23 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stepstream.messages import ErrorCode
-from stepstream.metrics import METRICS, PROCESS_METRICS, make_registry
+from stepstream.exposition import make_registry
+from stepstream.inputs import ErrorCode
+from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.metrics_reference import render_reference
-from stepstream.streaming.partitions import Partition, Phase
+from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.partitions import Partition
+from stepstream.streaming.starts import Position, Start
 from stepstream.streaming.totals import MEASURED, Histogram, Times, Totals
 from tests.conftest import ROOT, missing
-from tests.web.builders import TOPIC, consumer_without_broker, own, turning
+from tests.web.builders import (
+    TOPIC,
+    Callbacks,
+    consumer_without_broker,
+    own,
+    settings,
+    turning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +108,7 @@ def test_a_turn_of_the_loop_is_measured_stage_by_stage(consumer: Consumer) -> No
     own(consumer, 0)
     with turning(consumer, devices=2):
         while consumer.totals.inference_s.counts == [0] * len(consumer.totals.inference_s.counts):
-            consumer.ask(lambda: None).result(60)
+            consumer.calls.submit(lambda: None).result(60)
     families = exported(consumer)
     stages = {
         stage: value(families, "stepstream_stage_seconds_total", stage=stage)
@@ -113,9 +123,16 @@ def test_a_turn_of_the_loop_is_measured_stage_by_stage(consumer: Consumer) -> No
     assert value(families, "stepstream_partitions", phase="running") == 1
 
 
-def test_client_statistics_are_summed_over_brokers(consumer: Consumer) -> None:
-    partition = own(consumer, 0)
-    consumer._note_statistics(STATISTICS)
+def test_client_statistics_are_summed_over_brokers() -> None:
+    made_with = settings()
+    callbacks = Callbacks(made_with)
+    with consumer_without_broker(made_with, connections=callbacks) as consumer:
+        partition = own(consumer, 0)
+        callbacks.on_statistics(STATISTICS)
+        check_statistics(consumer, partition)
+
+
+def check_statistics(consumer: Consumer, partition: Partition) -> None:
     families = exported(consumer)
     expected = {
         "connections": 1,
@@ -128,51 +145,50 @@ def test_client_statistics_are_summed_over_brokers(consumer: Consumer) -> None:
     }
     for name, number in expected.items():
         assert value(families, f"stepstream_kafka_{name}", client="consumer") == number
-    assert partition.lag == 12
+    assert partition.lag_messages == 12
     assert value(families, "stepstream_lag_messages", topic=TOPIC, partition="0") == 12
-    consumer._forget([])
-    del consumer.partitions[TOPIC, 0]
+    consumer.assignment.release([partition])
     assert not exported(consumer)["stepstream_lag_messages"].samples
 
 
 def a_partition() -> Partition:
     with consumer_without_broker() as consumer:
         partition = consumer.processor.add_partition(TOPIC, 0)
-    partition.enter(Phase.RESTORING)
+    partition.restore_from(Position(TopicIdentity("id", 4), -1, "", 0, -1, 0))
     return partition
 
 
 def test_lag_is_unknown_as_long_as_the_end_is() -> None:
     partition = a_partition()
-    assert partition.lag is None
+    assert partition.lag_messages is None
     assert partition.lag_ms(5_000) is None
 
 
 def test_lag_is_what_can_be_read_and_was_not_taken() -> None:
     partition = a_partition()
-    partition.begin_at(10, None)
+    partition.start_at(Start(10, None))
     partition.note_end(15, now_ms=5_000)
-    assert (partition.lag, partition.lag_ms(6_000)) == (5, None)
+    assert (partition.lag_messages, partition.lag_ms(6_000)) == (5, None)
     partition.advance(14)
-    partition.stream_ms = 3_000
+    partition.time.ms = 3_000
     assert partition.lag_ms(7_500) == 4_500
 
 
 def test_a_partition_that_ends_with_transaction_markers_is_not_behind() -> None:
     partition = a_partition()
-    partition.begin_at(0, None)
+    partition.start_at(Start(0, None))
     partition.advance(14)
     partition.note_end(15, now_ms=5_000)
-    assert (partition.lag, partition.lag_ms(5_000)) == (1, None)
-    partition.reached_offset = 15
-    assert (partition.lag, partition.lag_ms(9_000_000)) == (0, 0)
+    assert (partition.lag_messages, partition.lag_ms(5_000)) == (1, None)
+    partition.lag.reached_offset = 15
+    assert (partition.lag_messages, partition.lag_ms(9_000_000)) == (0, 0)
 
 
 def test_lag_time_begins_with_the_first_message_after_a_quiet_hour() -> None:
     partition = a_partition()
-    partition.begin_at(0, None)
+    partition.start_at(Start(0, None))
     partition.advance(10)
-    partition.stream_ms = 1_000
+    partition.time.ms = 1_000
     partition.note_end(10, now_ms=3_600_000)
     partition.note_end(12, now_ms=3_600_900)
     assert partition.lag_ms(3_601_000) == 1_000

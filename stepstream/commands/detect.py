@@ -17,7 +17,6 @@ from stepstream.messages import encode_event
 from stepstream.recordings import Recording, read_recording
 from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings
 from stepstream.streaming.counting import count_steps
-from stepstream.streaming.processor import make_rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +49,7 @@ class Detect(CommandSettings):
                     model,
                     np.rint(recording.time_s * 1e6).astype(np.int64),
                     recording.axes.astype(np.float32),
-                    make_rules(self.processing),
+                    Rules.of(self.processing),
                     on_probabilities=lambda _, first, p: given.append((first, p)),  # noqa: B023 - called at once
                     on_progress=lambda rows: progress.advance(task, rows),  # noqa: B023 - the same
                 )

@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import StreamError
 from stepstream.settings import KafkaSettings, ProcessingSettings, Settings, TopicSettings
-from stepstream.simulation.demo import MOCK_PROPERTIES, MockCluster
+from stepstream.simulation.demo import MOCK_PROPERTIES, MockConnections
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.consumer import Consumer
@@ -177,7 +177,7 @@ def _consume(model: Model, bootstrap: str, count: int) -> float:
         processing=ProcessingSettings(guarantee="at_least_once"),
     )
     begin_s = time.process_time()
-    consumer = Consumer(settings, model, MockCluster(settings))
+    consumer = Consumer(settings, model, MockConnections(settings))
     failure: list[BaseException] = []
 
     def run() -> None:

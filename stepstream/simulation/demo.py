@@ -23,6 +23,7 @@ from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.view import DeviceRow, Snapshot, render, render_line
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.cluster import Cluster, TopicIdentity
+from stepstream.streaming.connections import Connections
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.publisher import Publisher
 from stepstream.web.server import Server
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import HttpSettings, ModelSettings
 
-__all__ = ["MOCK_PROPERTIES", "DemoResult", "MockCluster", "Walkers", "run_demo"]
+__all__ = ["MOCK_PROPERTIES", "DemoResult", "MockConnections", "Walkers", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ class MockCluster(Cluster):
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         return {topic: TopicIdentity("", PARTITIONS) for topic in topics}
+
+
+class MockConnections(Connections):
+    """Clients of the mock broker."""
+
+    def cluster(self) -> Cluster:
+        return MockCluster(self._settings)
 
 
 class _Subscriber:
@@ -183,7 +191,9 @@ class _Demo:
         self._stop_sending = Event()
         self._stop = Event()
         self._failure: BaseException | None = None
-        self._consumer = Consumer(self._settings, cluster=MockCluster(self._settings))
+        self._consumer = Consumer(
+            self._settings, connections=MockConnections(self._settings)
+        )
         self._server = Server(self._settings, self._consumer, any_port=True)
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])
@@ -209,7 +219,7 @@ class _Demo:
             self._thread("subscriber", lambda: self._subscriber.run(self._stop)),
         ]
         try:
-            self._wait(lambda: self._consumer.is_ready, START_TIMEOUT_S, "the consumer")
+            self._wait(lambda: self._consumer.health.is_ready, START_TIMEOUT_S, "the consumer")
             self._begin_s = time.monotonic()
             self._last = (self._begin_s, 0)
             sending = self._thread("simulator", self._simulate)

@@ -26,13 +26,15 @@ class Checkpoint:
     stream_ms
         Stream time at the committed offset.
     behind_ms
-        By how much stream time was behind the consumer's clock then. During a replay, the
-        clock is taken to be stream time plus this, so that what was refused as lying in the
-        future is refused again.
+        By how much stream time was behind the consumer's clock then. Earlier releases need it to
+        refuse again, in a replay, what lay in the future.
     topic_id
         Identity of the input topic; empty where the broker gives none.
     partition_count
         Partitions that the input topic had.
+    refused_lead_us
+        The smallest lead of a reading that was refused as lying in the future, see `StreamTime`;
+        0 if none was, None if an earlier release wrote the checkpoint.
     """
 
     replay_offset: int
@@ -41,9 +43,10 @@ class Checkpoint:
     behind_ms: int
     topic_id: str
     partition_count: int
+    refused_lead_us: int | None = None
 
     def encode(self) -> str:
-        """The commit metadata: ASCII, below 150 bytes."""
+        """The commit metadata: ASCII, below 180 bytes."""
         fields = (
             f"{NAME}/{VERSION}",
             self.replay_offset,
@@ -52,6 +55,7 @@ class Checkpoint:
             self.behind_ms,
             self.topic_id,
             self.partition_count,
+            "" if self.refused_lead_us is None else self.refused_lead_us,
         )
         return " ".join(str(field) or "-" for field in fields)
 
@@ -75,7 +79,8 @@ class Checkpoint:
             )
         try:
             replay_offset, replay_ms, stream_ms, behind_ms = map(int, fields[:4])
-            topic_id, partition_count = fields[4:6]
+            topic_id, partition_count, *added = fields[4:]
+            lead = added[0] if added else "-"
             return cls(
                 replay_offset,
                 replay_ms,
@@ -83,6 +88,7 @@ class Checkpoint:
                 behind_ms,
                 "" if topic_id == "-" else topic_id,
                 int(partition_count),
+                int(lead) if lead.isdecimal() else None,
             )
         except ValueError:
             return None

@@ -1,375 +1,267 @@
-"""Publishing sealed results and committing their offsets, under either guarantee."""
+"""When results are committed: the outbox, a thread that publishes, and the schedule."""
 
 from __future__ import annotations
 
 import logging
-import math
-import time
-from threading import Event as Flag
-from typing import TYPE_CHECKING, Any, Protocol
-
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from typing import TYPE_CHECKING
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import explain_denied, explain_kafka_errors
+from stepstream.streaming.committer import COMMITTED, RETRY_S, Outcome
+from stepstream.streaming.outbox import Outbox
+from stepstream.streaming.partitions import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
-    from stepstream.settings import TopicSettings
-    from stepstream.streaming.cluster import Cluster
-    from stepstream.streaming.outbox import Sealed
+    from confluent_kafka import Consumer
 
-    OnDelivery = Callable[[KafkaError | None, object], None]
-    ProducerRecord = tuple[str, dict[str, Any]]
+    from stepstream.settings import ProcessingSettings
+    from stepstream.streaming.committer import Committer
+    from stepstream.streaming.outbox import Results
+    from stepstream.streaming.partitions import Partition
+    from stepstream.streaming.system import System
+    from stepstream.streaming.totals import Totals
 
-__all__ = ["Aborted", "AtLeastOnce", "Committer", "ExactlyOnce"]
+__all__ = ["COMMIT_TIMEOUT_S", "Commits"]
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 0.02
-CALL_S = 5.0
-HANGING_S = 30.0
-"""librdkafka ends all calls that `CALL_S` is given to by then, if it ever does."""
-FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - their public names
+COMMIT_TIMEOUT_S = 30.0
+CHECK_S = 0.005
+"""How often a running commit is looked at while no messages come."""
+UNCOMMITTED_AFTER_S = 30.0
+"""Results that wait longer than this make the consumer unready."""
 
 
-class Aborted(Exception):  # noqa: N818 - an outcome: the results go back into the outbox
-    """Not everything was committed; what is left may be tried again.
+class Commits:
+    """Commits results, one commit at a time, while the loop goes on.
 
-    Parameters
-    ----------
-    reason
-        Why, in words.
-    left
-        What was not committed.
-    """
+    A second thread publishes what a commit drained from the outbox; meanwhile the loop fills the
+    outbox again. Only the loop's thread changes the outbox and the partitions. So a commit that
+    fails touches nothing: its results are put back in front of the newer ones::
 
-    def __init__(self, reason: str, left: Sequence[Sealed]) -> None:
-        super().__init__(reason)
-        self.left = left
-
-
-class Committer(Protocol):
-    """Publishes sealed results together with their offsets."""
-
-    def open(self, timeout_s: float) -> None:
-        """Get ready; to be called once."""
-
-    def commit(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
-        """Publish all that was taken and commit its offsets.
-
-        Parameters
-        ----------
-        taken
-            Sealed results, each partition once.
-        group
-            The consumer's group metadata, read when the partitions' ownership was checked.
-        deadline_s
-            `time.monotonic` time after which a retry that makes no progress is given up.
-
-        Raises
-        ------
-        Aborted
-            Kafka refused for now: the caller checks ownership and tries again.
-        StreamError
-            It can't be tried again.
-        """
-
-    def complete(self, taken: Sequence[Sealed]) -> None:
-        """Do what only the loop's thread may do once `commit` has succeeded; raises the same.
-
-        Called for a new partition's first offset as well, before anything of it is published.
-        """
-
-    def close(self) -> None:
-        """Give up what is being retried, from another thread."""
-
-    @property
-    def is_hanging(self) -> bool:
-        """Whether a call of the Kafka client is far past the time it was given."""
-
-
-class ExactlyOnce:
-    """One transaction for events, dead letters, ledger records and offsets.
+        loop's thread    poll, process | poll, process | poll, process | finish: put back or note
+        outbox           a             | b             | b c           | a b c  or  b c
+        commit's thread      publish a ..................... aborted or committed
 
     Parameters
     ----------
-    make_producer
-        Makes a transactional producer; again after an error that ends one.
-    cluster
-        Says what was committed when an outcome is in doubt.
-    topics
-        Where to write.
-    transactional_id
-        The producer's, for messages.
+    committer
+        How results are published, which depends on the guarantee.
+    kafka
+        The consumer of readings; it says whether it is a member of the group.
+    settings
+        The intervals.
+    totals
+        Where commits are counted.
+    system
+        Clock and threads.
     """
 
     def __init__(
         self,
-        make_producer: Callable[[], Producer],
-        cluster: Cluster,
-        topics: TopicSettings,
-        transactional_id: str,
+        committer: Committer,
+        kafka: Consumer,
+        settings: ProcessingSettings,
+        totals: Totals,
+        system: System,
     ) -> None:
-        self._make_producer = make_producer
-        self._producer = make_producer()
-        self._cluster = cluster
-        self._topics = topics
-        self._transactional_id = transactional_id
-        self._fenced = 0
-        self._closing = Flag()
-        self._call_begin_s = math.inf
-
-    def open(self, timeout_s: float) -> None:
-        """Register the transactional id, which ends what an earlier owner left open."""
-        self._register(time.monotonic() + timeout_s)
-
-    def commit(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
-        """See `Committer.commit`."""
-        try:
-            self._transact(taken, group, deadline_s)
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            denied = explain_denied(cause, self._needed(taken))
-            if cause.fatal() or not (denied or cause.txn_requires_abort()):
-                self._settle(taken, cause)
-            else:
-                self._abort(taken, denied or Aborted(cause.str(), taken), deadline_s)
-        except BufferError as error:
-            self._abort(taken, Aborted(str(error), taken), deadline_s)
-        self._fenced = 0
-
-    def complete(self, taken: Sequence[Sealed]) -> None:
-        """Nothing is left to do."""
-
-    def close(self) -> None:
-        """Give up what is being retried."""
-        self._closing.set()
+        self._committer = committer
+        self._kafka = kafka
+        self._settings = settings
+        self._totals = totals
+        self._system = system
+        self._outbox = Outbox()
+        self._thread = system.executor("commit")
+        self._running: Future[tuple[Outcome, int]] | None = None
+        self._in_flight: list[Results] = []
+        self._in_flight_records = 0
+        self._in_flight_size = 0
+        self._last_begin_s = system.monotonic()
+        self._waiting_since_s: float | None = None
 
     @property
-    def is_hanging(self) -> bool:
-        """See `Committer.is_hanging`."""
-        return time.monotonic() - self._call_begin_s > HANGING_S
+    def records(self) -> int:
+        """Records that wait or are being published; from any thread."""
+        return self._outbox.records + self._in_flight_records
 
-    def _transact(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:
-        producer, offsets = self._producer, _offsets(taken)
-        producer.begin_transaction()
-        _produce(producer, _results(taken, self._topics), deadline_s)
-        _produce(producer, _ledger_records(taken, self._topics), deadline_s)
-        self._retry(
-            lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s), deadline_s
-        )
-        # Once this was asked for, only its own answer says what became of it.
-        self._retry(producer.commit_transaction, None)
+    @property
+    def size(self) -> int:
+        """Bytes of these records; from any thread."""
+        return self._outbox.size + self._in_flight_size
 
-    def _needed(self, taken: Sequence[Sealed]) -> dict[str, str]:
-        read = f"READ on {', '.join(sorted({sealed.partition.topic for sealed in taken}))}"
-        return {
-            "topic": f"{_needed_to_write(self._topics)}, {read}",
-            "group": "READ",
-            "transactional id": f"WRITE on {self._transactional_id}",
-        }
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing waits and nothing runs; as seen from another thread, for a moment."""
+        return self._waiting_since_s is None
 
-    def _register(self, deadline_s: float | None) -> None:
-        try:
-            self._retry(self._producer.init_transactions, deadline_s)
-        except KafkaException as error:
-            denied = explain_denied(error.args[0], self._needed([]))
-            if denied is not None:
-                raise denied from None
-            raise
+    @property
+    def uncommitted_s(self) -> float:
+        """Time for which the oldest results have not been committed; from any thread."""
+        since_s = self._waiting_since_s
+        return 0.0 if since_s is None else max(0.0, self._system.monotonic() - since_s)
 
-    def _abort(self, taken: Sequence[Sealed], outcome: Exception, deadline_s: float) -> None:
-        try:
-            self._retry(self._producer.abort_transaction, deadline_s)
-        except KafkaException as error:
-            # What this finds committed must not be sent again.
-            self._settle(taken, error.args[0])
-        else:
-            raise outcome
+    @property
+    def has_open_call(self) -> bool:
+        """Whether the thread is still in a call of the Kafka client; it can't be ended."""
+        running = self._running
+        return running is not None and not running.done()
 
-    def _settle(self, taken: Sequence[Sealed], cause: KafkaError) -> None:
-        """Find out, after a fatal error, what was committed; raise `Aborted` with the rest.
+    def add(self, results: Iterable[Results]) -> None:
+        """Have results committed when it is time."""
+        self._outbox.add(results)
+        self._note_waiting()
+
+    def drop(self, partitions: Iterable[Partition]) -> None:
+        """Forget results of partitions that are released."""
+        self._outbox.drop(partitions)
+        self._note_waiting()
+
+    def wait_s(self, longest_s: float) -> float:
+        """Time until there is something to do here."""
+        if self._outbox.is_empty:
+            return longest_s
+        least_s = 0.0 if self._running is None else CHECK_S
+        return min(longest_s, max(least_s, self._due_s() - self._system.monotonic()))
+
+    def turn(self) -> None:
+        """Note a commit that has ended, and begin one if it is due.
 
         Raises
         ------
         StreamError
-            The transactional id was taken over twice without a commit between, or no new
-            producer can be had.
+            Another attempt can't help.
         """
-        if cause.code() in FENCED:
-            self._fenced += 1
-            if self._fenced > 1:
-                raise StreamError(
-                    f"another process took over the transactional id {self._transactional_id}; "
-                    "each consumer needs its own (kafka.transactional_id)"
-                ) from None
-        logger.warning("the outcome of a commit is in doubt: %s", cause.str())
-        self._producer.purge()
-        with explain_kafka_errors("transactions can't go on"):
-            self._producer = self._make_producer()
-            self._register(None)
-        left = {(sealed.partition.topic, sealed.partition.number): sealed for sealed in taken}
-        while self._drop_committed(left):
-            if self._closing.wait(RETRY_S):
-                break
-        if left:
-            raise Aborted(cause.str(), list(left.values())) from None
-
-    def _drop_committed(self, left: dict[tuple[str, int], Sealed]) -> bool:
-        """Take away what turns out to be committed; whether some are still in doubt."""
-        try:
-            committed = self._cluster.committed_offsets(left)
-        except KafkaException as error:
-            logger.warning("committed offsets can't be read: %s", error.args[0].str())
-            return True
-        unstable = left.keys() - committed.keys()
-        for name, position in committed.items():
-            if position.offset >= left[name].next_offset:
-                del left[name]
-        return bool(unstable)
-
-    def _retry(self, call: Callable[[float], object], deadline_s: float | None) -> None:
-        """Repeat a call that Kafka says can be repeated; it goes on where it was."""
-        while True:
-            left_s = CALL_S if deadline_s is None else deadline_s - time.monotonic()
-            try:
-                self._call(call, min(CALL_S, max(0.1, left_s)))
-            except KafkaException as error:
-                late = deadline_s is not None and time.monotonic() >= deadline_s
-                if not error.args[0].retriable() or late:
-                    raise
-                if self._closing.wait(RETRY_S):
-                    raise Aborted("closing", []) from None
-            else:
+        if self._running is not None:
+            if not self._running.done():
+                if self._committer.is_hanging:
+                    raise StreamError("a commit hangs in the Kafka client; a restart loses nothing")
                 return
+            self._finish(None)
+        due = not self._outbox.is_empty and self._system.monotonic() >= self._due_s()
+        if due and self._kafka.memberid():
+            self._begin(COMMIT_TIMEOUT_S)
 
-    def _call(self, call: Callable[[float], object], timeout_s: float) -> None:
-        self._call_begin_s = time.monotonic()
-        try:
-            call(timeout_s)
-        finally:
-            self._call_begin_s = math.inf
+    def _due_s(self) -> float:
+        settings = self._settings
+        interval_ms = settings.commit_interval_ms
+        if self._outbox.records:
+            interval_ms = min(interval_ms, settings.output_interval_ms)
+        return self._last_begin_s + interval_ms / 1000
 
+    def commit_offsets(self, results: Results) -> bool:
+        """Commit a partition's first offset before anything of it is published; whether it is.
 
-class AtLeastOnce:
-    """Events and dead letters, then the ledger, then the offsets.
-
-    After a failure some events and dead letters come twice, under the same ``event_id``.
-    """
-
-    def __init__(self, producer: Producer, consumer: Consumer, topics: TopicSettings) -> None:
-        self._producer = producer
-        self._consumer = consumer
-        self._topics = topics
-
-    def open(self, timeout_s: float) -> None:
-        """Nothing is to be prepared."""
-
-    def commit(self, taken: Sequence[Sealed], group: Any, deadline_s: float) -> None:  # noqa: ARG002 - the consumer knows its group
-        """See `Committer.commit`."""
-        failures: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _message: object) -> None:
-            if error is not None:
-                failures.append(error)
-
-        # The ledger must not know of a step that may not be published, nor the offsets.
-        for records in (_results(taken, self._topics), _ledger_records(taken, self._topics)):
-            try:
-                _produce(self._producer, records, deadline_s, delivered)
-            except BufferError as error:
-                raise Aborted(str(error), taken) from None
-            except KafkaException as error:
-                failures.append(error.args[0])
-            left = self._producer.flush(max(0.1, deadline_s - time.monotonic()))
-            if failures or left:
-                raise self._failed(failures, left, taken)
-        for sealed in taken:
-            # They are published; only the offsets are left to be tried again.
-            sealed.events, sealed.dead_letters, sealed.state = [], [], {}
-
-    def _failed(self, failures: list[KafkaError], left: int, taken: Sequence[Sealed]) -> Exception:
-        needed = {"topic": _needed_to_write(self._topics)}
-        denied = [error for error in (explain_denied(f, needed) for f in failures) if error]
-        if denied:
-            return denied[0]
-        reason = failures[0].str() if failures else f"{left} records not acknowledged"
-        return Aborted(reason, taken)
-
-    def complete(self, taken: Sequence[Sealed]) -> None:
-        """Commit the offsets: a call from another thread can wait for ever behind a poll."""
-        if not taken:
-            return
-        try:
-            self._consumer.commit(offsets=_offsets(taken), asynchronous=False)
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            topics = sorted({sealed.partition.topic for sealed in taken})
-            needed = {"topic": f"READ on {', '.join(topics)}", "group": "READ"}
-            denied = explain_denied(cause, needed)
-            if denied is not None:
-                raise denied from None
-            if cause.fatal():
-                raise StreamError(f"commit failed: {cause.str()}") from None
-            raise Aborted(cause.str(), taken) from None
-
-    def close(self) -> None:
-        """Nothing is retried."""
-
-    @property
-    def is_hanging(self) -> bool:
-        """All calls keep their time."""
+        Under at-least-once, records are published before offsets are committed. Without this, a
+        crash between the two would leave counted steps in the ledger, but no committed offset.
+        """
+        outcome = self._committer.commit_offsets([results])
+        if outcome is COMMITTED:
+            self.add([results])
+            return True
+        logger.warning("%r can't start yet: %s", results.partition, outcome.reason)
         return False
 
+    def commit_all(self, timeout_s: float) -> bool:
+        """One attempt to commit all that waits; whether everything is committed.
 
-def _needed_to_write(topics: TopicSettings) -> str:
-    return f"WRITE on {topics.events}, {topics.dead_letters}, {topics.state}"
+        It takes no longer than the timeout, and half a second for the calls that it waits for.
+        """
+        deadline_s = self._system.monotonic() + timeout_s
+        self._finish(timeout_s)
+        if self._running is not None:
+            return False
+        if self._outbox.is_empty:
+            return True
+        left_s = deadline_s - self._system.monotonic()
+        if left_s <= 0 or not self._kafka.memberid():
+            return False
+        self._begin(left_s)
+        return self._finish(left_s + 0.5)
 
+    def commit_last(self, timeout_s: float, poll: Callable[[float], object]) -> None:
+        """Commit all that waits before the consumer leaves its group.
 
-def _offsets(taken: Sequence[Sealed]) -> list[TopicPartition]:
-    return [
-        TopicPartition(
-            sealed.partition.topic,
-            sealed.partition.number,
-            sealed.next_offset,
-            sealed.metadata,
+        Parameters
+        ----------
+        timeout_s
+            Time for it.
+        poll
+            Called between attempts: a rebalance may stand in the way, and goes on in polls only.
+
+        Raises
+        ------
+        StreamError
+            The time is over.
+        """
+        deadline_s = self._system.monotonic() + timeout_s
+        while not self.commit_all(max(0.1, deadline_s - self._system.monotonic())):
+            if self._system.monotonic() > deadline_s:
+                raise StreamError("results were not committed in time; they will be computed again")
+            poll(RETRY_S)
+
+    def close(self) -> None:
+        """End what is being tried again; nothing more is committed."""
+        self._committer.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, timeout_s: float) -> None:
+        self._in_flight_records, self._in_flight_size = self._outbox.records, self._outbox.size
+        self._in_flight = self._outbox.drain()
+        self._last_begin_s = self._system.monotonic()
+        self._running = self._thread.submit(
+            self._publish,
+            self._in_flight,
+            self._kafka.consumer_group_metadata(),
+            self._last_begin_s + timeout_s,
         )
-        for sealed in taken
-    ]
 
+    def _publish(
+        self, results: list[Results], group: object, deadline_s: float
+    ) -> tuple[Outcome, int]:
+        """What the second thread does; the outcome, and when it came, microseconds."""
+        begin_s = self._system.monotonic()
+        try:
+            return self._committer.publish(results, group, deadline_s), self._system.now_us()
+        finally:
+            self._totals.commit_s.add(self._system.monotonic() - begin_s)
 
-def _results(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[ProducerRecord]:
-    for sealed in taken:
-        for key, value in sealed.events:
-            yield topics.events, {"key": key, "value": value}
-        for letter in sealed.dead_letters:
-            record = {"key": letter.key, "value": letter.value, "headers": letter.headers}
-            yield topics.dead_letters, record
+    def _finish(self, timeout_s: float | None) -> bool:
+        """Wait for the running commit; whether everything in it is committed."""
+        if self._running is None:
+            return True
+        try:
+            outcome, published_us = self._running.result(timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            if self._running.done():
+                self._running = None
+        # Under a new membership, Kafka would accept offsets of partitions that were lost.
+        owned = self._owned(self._in_flight)
+        if outcome is COMMITTED:
+            outcome = self._committer.commit_offsets(owned)
+        self._in_flight, self._in_flight_records, self._in_flight_size = [], 0, 0
+        if outcome is COMMITTED:
+            for one in owned:
+                one.partition.note_committed(one.next_offset)
+                one.times.measure(self._totals, published_us / 1e6)
+            self._totals.commits += 1
+            self._waiting_since_s = None
+        else:
+            logger.warning("commit aborted, to be repeated: %s", outcome.reason)
+            self._totals.aborts += 1
+            self._outbox.put_back(self._owned(outcome.left))
+        self._note_waiting()
+        return outcome is COMMITTED
 
+    @staticmethod
+    def _owned(results: Iterable[Results]) -> list[Results]:
+        return [one for one in results if one.partition.phase is not Phase.RELEASED]
 
-def _ledger_records(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[ProducerRecord]:
-    for sealed in taken:
-        for key, value in sealed.state.items():
-            yield topics.state, {"key": key, "value": value, "partition": sealed.partition.number}
-
-
-def _produce(
-    producer: Producer,
-    records: Iterable[ProducerRecord],
-    deadline_s: float,
-    on_delivery: OnDelivery | None = None,
-) -> None:
-    """Hand records over, waiting for room in the client's queue until the deadline."""
-    for topic, record in records:
-        while True:
-            try:
-                producer.produce(topic, on_delivery=on_delivery, **record)
-            except BufferError:
-                if time.monotonic() >= deadline_s:
-                    raise
-                producer.poll(RETRY_S)
-            else:
-                break
-    producer.poll(0)
+    def _note_waiting(self) -> None:
+        if self._outbox.is_empty and self._running is None:
+            self._waiting_since_s = None
+        elif self._waiting_since_s is None:
+            self._waiting_since_s = self._system.monotonic()

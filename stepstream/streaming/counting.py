@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.messages import Event
-from stepstream.streaming.processor import make_ledger
+from stepstream.outputs import Event
+from stepstream.streaming.ledger import Ledger
 
 if TYPE_CHECKING:
     from stepstream.detection import Model, Steps
@@ -20,7 +20,7 @@ def count_steps(
     device_id: str, steps: Steps, model: Model, settings: ProcessingSettings
 ) -> tuple[Steps, list[Event]]:
     """Those of one device's steps that count, by the rules of the stream, and their events."""
-    ledger = make_ledger(model, settings)
+    ledger = Ledger.of(model.metadata, settings)
     counts = [
         ledger.count(device_id, offset, [end_us])[0]
         for offset, end_us in zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True)

@@ -12,6 +12,9 @@ from stepstream.errors import StreamError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from stepstream.detection import ModelMetadata
+    from stepstream.settings import ProcessingSettings
+
 __all__ = ["Entry", "Ledger", "LedgerRecord"]
 
 VERSION = 1
@@ -109,6 +112,23 @@ class Ledger:
         self._key_prefix = _encode([group, topic])[:-1] + b","
         self._next_look_ms = 0
         self._look: Iterator[str] = iter(())
+
+    @classmethod
+    def of(
+        cls,
+        metadata: ModelMetadata,
+        settings: ProcessingSettings,
+        group: str = "",
+        topic: str = "",
+    ) -> Ledger:
+        """An empty ledger for the steps that a model finds."""
+        return cls(
+            group,
+            topic,
+            metadata.label,
+            refractory_us=metadata.refractory * metadata.period_us,
+            max_lateness_us=round(settings.max_lateness_s * 1e6),
+        )
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -32,6 +32,8 @@ class DeadLetterLimit:
         self._recent = np.empty(0, np.bool_)
         self._streak = 0
         self._count = 0
+        self.is_warned = False
+        """Whether somebody was told that a limit is exceeded."""
 
     def note(self, messages: int, rejected: Iterable[int]) -> None:
         """Take notice of messages, and of the indices of those that were set aside."""

@@ -1,7 +1,8 @@
-"""Results that wait to be committed, with the offsets they belong to."""
+"""What the partitions' messages gave, and where it waits until it is committed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,119 +11,124 @@ from stepstream.streaming.totals import Times
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepstream.messages import DeadLetter
+    from stepstream.outputs import OutputRecord
     from stepstream.streaming.partitions import Partition
-    from stepstream.streaming.processor import Outputs
 
-__all__ = ["Outbox", "Sealed", "seal"]
+__all__ = ["Outbox", "Results"]
 
 
 @dataclass(slots=True)
-class Sealed:
-    """What one partition's finished polls gave, up to an offset.
+class Results:
+    """What messages of one partition gave, up to an offset.
 
     Attributes
     ----------
     partition
-        The partition under the assignment that it was computed for.
+        The partition, under the assignment for which this was computed.
     next_offset
-        The offset to commit: everything below it is in here or was committed before.
+        The offset to commit: results of all messages below it are in here or were committed.
     metadata
         What to commit with it, see `Checkpoint`.
-    events
-        Key and value of each event.
-    dead_letters
-        Messages to be set aside.
-    state
-        Key and value of each ledger record, the last one of each device.
+    records
+        What is published first: events and dead letters.
+    latest
+        What is published after these, the last record of each key: the ledger.
     times
-        When some of the messages came about, to see how long they took.
+        When some of the messages were sent and received, to measure how long they take.
+    messages, readings, replayed, events, dead_letters
+        How many there were: messages and their valid readings (without those that were replayed),
+        messages that only rebuilt windows, events, and dead letters by error code.
     """
 
     partition: Partition
-    next_offset: int
+    next_offset: int = 0
     metadata: str = ""
-    events: list[tuple[bytes, bytes]] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    state: dict[bytes, bytes | None] = field(default_factory=dict)
+    records: list[OutputRecord] = field(default_factory=list)
+    latest: dict[bytes, OutputRecord] = field(default_factory=dict)
     times: Times = field(default_factory=Times)
+    messages: int = 0
+    readings: int = 0
+    replayed: int = 0
+    events: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
 
-    def __len__(self) -> int:
-        return len(self.events) + len(self.dead_letters) + len(self.state)
+    @property
+    def record_count(self) -> int:
+        """Records to be published."""
+        return len(self.records) + len(self.latest)
 
-    def follow(self, later: Sealed) -> None:
-        """Take in what ``later`` holds, which was sealed after this."""
+    @property
+    def size(self) -> int:
+        """Bytes of these records."""
+        return sum(r.size for r in self.records) + sum(r.size for r in self.latest.values())
+
+    def merge(self, later: Results) -> None:
+        """Add what ``later`` holds, which belongs to messages after these.
+
+        Raises
+        ------
+        RuntimeError
+            It belongs to earlier messages.
+        """
         if later.next_offset < self.next_offset:
             raise RuntimeError(f"{self.partition!r}: offsets would go back")
-        self.events += later.events
-        self.dead_letters += later.dead_letters
-        self.state.update(later.state)
+        self.records += later.records
+        self.latest.update(later.latest)
         self.times.add(later.times)
         self.metadata = later.metadata
         self.next_offset = later.next_offset
 
 
-def seal(results: Iterable[tuple[Partition, Outputs]]) -> list[Sealed]:
-    """What a poll gave, in the form in which it is committed."""
-    return [
-        Sealed(
-            partition,
-            outputs.next_offset,
-            outputs.metadata,
-            outputs.events,
-            outputs.dead_letters,
-            outputs.state,
-            outputs.times,
-        )
-        for partition, outputs in results
-    ]
-
-
 class Outbox:
-    """Sealed results, merged for each partition, until a commit takes them.
+    """Results that wait to be committed, merged for each partition.
 
-    An abort loses nothing and rolls nothing back: what a commit took is put back, in front of
-    what was sealed meanwhile.
+    An abort loses nothing and undoes nothing: the results of an aborted commit are put back, in
+    front of those that were added meanwhile.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Partition, Sealed] = {}
-
-    def __len__(self) -> int:
-        """Records that wait to be produced."""
-        return sum(map(len, self._waiting.values()))
+        self._waiting: dict[Partition, Results] = {}
+        self.records = 0
+        """Records that wait; like `size`, any thread may read it."""
+        self.size = 0
+        """Their bytes."""
 
     @property
     def is_empty(self) -> bool:
         """Whether not even an offset waits."""
         return not self._waiting
 
-    def seal(self, results: Iterable[tuple[Partition, Outputs]]) -> None:
+    def add(self, results: Iterable[Results]) -> None:
         """Add what a poll gave."""
-        for sealed in seal(results):
-            self._add(sealed)
+        for one in results:
+            self._count(one.record_count, one.size)
+            waiting = self._waiting.get(one.partition)
+            if waiting is None:
+                self._waiting[one.partition] = one
+                continue
+            replaced = [waiting.latest[key] for key in one.latest.keys() & waiting.latest.keys()]
+            waiting.merge(one)
+            self._count(-len(replaced), -sum(record.size for record in replaced))
 
-    def take(self) -> list[Sealed]:
-        """Everything that waits, to be committed at once."""
-        taken = list(self._waiting.values())
+    def drain(self) -> list[Results]:
+        """Remove and return everything that waits."""
+        drained = list(self._waiting.values())
         self._waiting = {}
-        return taken
+        self.records = self.size = 0
+        return drained
 
-    def put_back(self, taken: Iterable[Sealed]) -> None:
+    def put_back(self, results: Iterable[Results]) -> None:
         """Return what could not be committed."""
-        newer = self._waiting
-        self._waiting = {}
-        for sealed in taken:
-            self._add(sealed)
-        for sealed in newer.values():
-            self._add(sealed)
+        newer = self.drain()
+        self.add([*results, *newer])
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """Forget what waits for partitions that are no longer owned."""
+        """Forget what waits for partitions that are released."""
         for partition in partitions:
-            self._waiting.pop(partition, None)
+            dropped = self._waiting.pop(partition, None)
+            if dropped is not None:
+                self._count(-dropped.record_count, -dropped.size)
 
-    def _add(self, sealed: Sealed) -> None:
-        waiting = self._waiting.setdefault(sealed.partition, sealed)
-        if waiting is not sealed:
-            waiting.follow(sealed)
+    def _count(self, records: int, size: int) -> None:
+        self.records += records
+        self.size += size

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.stream_time import StreamTime
 
 if TYPE_CHECKING:
     from stepstream.streaming.cluster import TopicIdentity
     from stepstream.streaming.ledger import Ledger
     from stepstream.streaming.limits import DeadLetterLimit
+    from stepstream.streaming.starts import Position, Start
 
-__all__ = ["Partition", "Phase"]
+__all__ = ["Lag", "Partition", "PauseReason", "Phase"]
 
 
 class Phase(Enum):
@@ -20,35 +23,87 @@ class Phase(Enum):
 
     ::
 
-        ASSIGNED ──> RESTORING ──> REPLAYING ──> RUNNING
-            │            │             │            │
-            └────────────┴─────────────┴────────────┴──> RELEASED
+        ASSIGNED ──> RESTORING ──> STARTING ──> REPLAYING ──> RUNNING
+            │            │            │  └──────────┼──────────^ │
+            └────────────┴────────────┴─────────────┴────────────┴──> RELEASED
 
     """
 
     ASSIGNED = auto()
-    """Ours since the last rebalance, paused; its committed offset is being asked for."""
+    """Ours since the last rebalance; its committed offset is being looked up."""
     RESTORING = auto()
-    """Its ledger is being read."""
+    """Its position is known; its ledger is being read."""
+    STARTING = auto()
+    """Its start is known; the client has to seek there."""
     REPLAYING = auto()
-    """Messages below the committed offset rebuild its windows; nothing of them is published."""
+    """Messages below the committed offset rebuild its windows; nothing is published."""
     RUNNING = auto()
-    """Its messages are processed and the results published."""
+    """Its messages are processed and the results are published."""
     RELEASED = auto()
-    """Revoked or lost: whatever is left of it is not published."""
+    """Revoked or lost; whatever is left of it is not published."""
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether nothing of it is consumed yet."""
+        return self in _PREPARING
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether its messages are consumed, to be replayed or processed."""
+        return self in _CONSUMING
 
 
+_PREPARING = {Phase.ASSIGNED, Phase.RESTORING, Phase.STARTING}
+_CONSUMING = {Phase.REPLAYING, Phase.RUNNING}
 _NEXT = {
     Phase.ASSIGNED: {Phase.RESTORING, Phase.RELEASED},
-    Phase.RESTORING: {Phase.REPLAYING, Phase.RUNNING, Phase.RELEASED},
+    Phase.RESTORING: {Phase.STARTING, Phase.RELEASED},
+    Phase.STARTING: {Phase.REPLAYING, Phase.RUNNING, Phase.RELEASED},
     Phase.REPLAYING: {Phase.RUNNING, Phase.RELEASED},
     Phase.RUNNING: {Phase.RELEASED},
     Phase.RELEASED: set[Phase](),
 }
 
 
+class PauseReason(Enum):
+    """Why nothing is fetched of a partition."""
+
+    PREPARING = auto()
+    """It has not started yet."""
+    BACKPRESSURE = auto()
+    """The outbox is full."""
+    HELD = auto()
+    """Too many of its messages are dead letters."""
+
+
+@dataclass(slots=True)
+class Lag:
+    """How far a partition's messages are processed, beside where they end.
+
+    Attributes
+    ----------
+    end_offset
+        Where what can be read ends, when last heard of; -1 as long as it isn't known.
+    reached_offset
+        Nothing is left to read below this. Transaction markers and aborted messages take offsets
+        and never arrive: the client passes over them and says so at the end of the partition.
+    caught_up_ms
+        When nothing was left last, milliseconds since the epoch.
+    """
+
+    end_offset: int = -1
+    reached_offset: int = 0
+    caught_up_ms: int = 0
+
+    def messages(self, next_offset: int) -> int | None:
+        """Offsets from ``next_offset`` on; None as long as the end isn't known."""
+        if self.end_offset < 0:
+            return None
+        return max(0, self.end_offset - max(next_offset, self.reached_offset))
+
+
 class Partition:
-    """One input partition under one assignment; a later assignment makes another.
+    """One input partition under one assignment; the next assignment makes another.
 
     Parameters
     ----------
@@ -58,48 +113,38 @@ class Partition:
         Step counts of its devices.
     limit
         Watches its dead letters.
+    max_ahead_us
+        See `StreamTime`.
     """
 
-    def __init__(self, topic: str, number: int, ledger: Ledger, limit: DeadLetterLimit) -> None:
+    def __init__(
+        self, topic: str, number: int, ledger: Ledger, limit: DeadLetterLimit, max_ahead_us: int
+    ) -> None:
         self.topic = topic
         self.number = number
         self.ledger = ledger
         self.limit = limit
-        self.is_held = False
-        """Whether nothing more is taken, because too much of it was set aside."""
-        self.is_warned = False
-        """Whether it was said that too much of it is set aside."""
         self.phase = Phase.ASSIGNED
-        self.topic_id = ""
-        self.partition_count = 0
+        self.pause_reasons: set[PauseReason] = set()
+        """Only `FlowControl` changes them."""
+        self.assigned_s = 0.0
+        """When it was assigned, by the monotonic clock."""
+        self.position: Position | None = None
+        """What Kafka says of it; from `Phase.RESTORING` on."""
+        self.start: Start | None = None
+        """Where it starts; from `Phase.STARTING` on."""
         self.committed_offset = 0
-        """Messages below this were published before; at the start, and with each commit."""
+        """Messages below this were published: at the start, and by each commit."""
         self.publish_from = 0
         """Committed offset at the start: results of messages below it are not published."""
         self.next_offset = 0
-        """Offset of the next message to take; messages below it were taken before."""
-        self.stream_ms = 0
-        """Stream time: the running maximum of the records' times, milliseconds."""
-        self.replay_stream_ms = 0
-        """Stream time at the end of the replay, which nothing in it goes beyond."""
-        self.replay_behind_ms = 0
-        """How far stream time was behind the clock at the end of the replay."""
-        self.replay_point = (0, 0)
-        """Oldest offset that a window needs, and stream time there, when last computed."""
-        self.taken_since = 0
-        """Readings taken since then, or messages without any."""
-        self.next_sweep_ms = 0
-        """Stream time from which idle devices are looked for again."""
-        self.end_offset = -1
-        """Where what can be read ends, when last heard of."""
-        self.reached_offset = 0
-        """All that can be read below this was taken, even where no message comes of it."""
-        self.caught_up_ms = 0
-        """When nothing was left to take, milliseconds since the epoch."""
-        self.assigned_s = 0.0
-        """When it was assigned, by a clock of the process."""
+        """Offset of the next message; those below it were processed or replayed."""
+        self.time = StreamTime(max_ahead_us)
+        self.lag = Lag()
         self.slots: dict[bytes, int] = {}
-        """Slots of the devices with a window, by message key."""
+        """Slots of the devices with a window, by message key; only `Devices` changes them."""
+        self.replay_from = (0, 0)
+        """Replay offset, and stream time there, when last computed."""
 
     def __repr__(self) -> str:
         return f"{self.topic}-{self.number}"
@@ -116,43 +161,76 @@ class Partition:
             raise RuntimeError(f"{self!r} can't go from {self.phase} to {phase}")
         self.phase = phase
 
-    def identify(self, topic: TopicIdentity, end_offset: int) -> None:
-        """Note which topic this is a partition of, and where it ends at the start."""
-        self.topic_id = self.ledger.topic_id = topic.topic_id
-        self.partition_count = topic.partition_count
-        self.ledger.end_offset = end_offset
+    def restore_from(self, position: Position) -> None:
+        """Enter `Phase.RESTORING`: what Kafka says of the partition is known."""
+        self.enter(Phase.RESTORING)
+        self.position = position
+        self.ledger.topic_id = position.topic.topic_id
+        self.ledger.end_offset = position.end_offset
+        self.lag.end_offset = position.end_offset
+        self.lag.reached_offset = max(position.committed_offset, position.first_offset)
 
-    def begin_at(self, committed_offset: int, checkpoint: Checkpoint | None) -> None:
-        """Set where reading begins, and with which stream time.
+    def start_at(self, start: Start) -> None:
+        """Enter `Phase.STARTING`: the first offset to read is known."""
+        self.enter(Phase.STARTING)
+        self.start = start
+        self.publish_from = self.committed_offset = self.next_offset = start.offset
+        if start.checkpoint is not None:
+            self.next_offset = min(start.checkpoint.replay_offset, start.offset)
+            self.time.begin_at(start.checkpoint)
+        self.replay_from = (self.next_offset, self.time.ms)
 
-        Parameters
-        ----------
-        committed_offset
-            Results of messages below it were published.
-        checkpoint
-            What was committed with it; without, there is nothing to be rebuilt.
+    @property
+    def must_commit_start(self) -> bool:
+        """Whether the start is to be committed at once, so that the group remembers it.
+
+        Never while a replay comes first: it begins below the committed offset, which must not go
+        back.
         """
-        self.publish_from = self.committed_offset = self.next_offset = committed_offset
-        if checkpoint is not None:
-            self.next_offset = min(checkpoint.replay_offset, committed_offset)
-            self.stream_ms = checkpoint.replay_ms
-            self.replay_stream_ms = checkpoint.stream_ms
-            self.replay_behind_ms = checkpoint.behind_ms
-        self.replay_point = (self.next_offset, self.stream_ms)
+        position, start = self.position, self.start
+        if position is None or start is None or self.is_replaying:
+            return False
+        return (
+            start.offset != position.committed_offset
+            or start.checkpoint is None
+            or start.checkpoint.partition_count != position.topic.partition_count
+        )
+
+    @property
+    def topic_identity(self) -> TopicIdentity | None:
+        """The topic's id and partition count; None as long as they aren't known."""
+        return self.position and self.position.topic
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is consumed because too many messages are dead letters."""
+        return PauseReason.HELD in self.pause_reasons
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next message is one whose results were published before."""
+        """Whether the results of the next message were published before."""
         return self.next_offset < self.publish_from
 
     def advance(self, next_offset: int) -> None:
-        """Note that all messages below ``next_offset`` were taken."""
+        """Note that all messages below ``next_offset`` are processed.
+
+        Raises
+        ------
+        RuntimeError
+            The offset would go back.
+        """
         if next_offset < self.next_offset:
             raise RuntimeError(f"{self!r} would go back from {self.next_offset} to {next_offset}")
         self.next_offset = next_offset
 
-    def committed(self, next_offset: int) -> None:
-        """Note that everything below ``next_offset`` is committed."""
+    def note_committed(self, next_offset: int) -> None:
+        """Note that everything below ``next_offset`` is committed.
+
+        Raises
+        ------
+        RuntimeError
+            The offset would go back.
+        """
         if next_offset < self.committed_offset:
             raise RuntimeError(
                 f"{self!r}: committed {next_offset} after {self.committed_offset} was"
@@ -161,37 +239,33 @@ class Partition:
 
     def note_end(self, end_offset: int, now_ms: int) -> None:
         """Note where what can be read ends."""
-        self.end_offset = end_offset
-        if self.lag == 0:
-            self.caught_up_ms = now_ms
+        self.lag.end_offset = end_offset
+        if self.lag_messages == 0:
+            self.lag.caught_up_ms = now_ms
 
     @property
-    def lag(self) -> int | None:
-        """Offsets that are left to take; None as long as the end isn't known.
-
-        Transaction markers and aborted messages take offsets and never arrive: what the client
-        has passed over at the partition's end counts as taken.
-        """
-        if self.end_offset < 0:
-            return None
-        taken = max(self.next_offset, self.publish_from, self.reached_offset)
-        return max(0, self.end_offset - taken)
+    def lag_messages(self) -> int | None:
+        """Offsets that are left to process; None as long as the end isn't known."""
+        return self.lag.messages(max(self.next_offset, self.publish_from))
 
     def lag_ms(self, now_ms: int) -> int | None:
-        """How long ago all that could be read was taken; None as long as that isn't known."""
-        if not self.lag:
-            return self.lag
-        since_ms = max(self.stream_ms, self.replay_stream_ms, self.caught_up_ms)
+        """How long ago all that could be read was processed; None as long as that isn't known."""
+        messages = self.lag_messages
+        if not messages:
+            return messages
+        since_ms = max(self.time.ms, self.time.replay_end_ms, self.lag.caught_up_ms)
         return max(0, now_ms - since_ms) if since_ms else None
 
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """What to commit with the next offset."""
-        offset, offset_ms = self.replay_point
+        offset, offset_ms = self.replay_from
+        identity = self.topic_identity
         return Checkpoint(
             offset,
             offset_ms,
-            self.stream_ms,
-            now_ms - self.stream_ms,
-            self.topic_id,
-            self.partition_count,
+            self.time.ms,
+            now_ms - self.time.ms,
+            identity.topic_id if identity else "",
+            identity.partition_count if identity else 0,
+            self.time.refused_lead_us(offset),
         )

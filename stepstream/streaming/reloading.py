@@ -10,6 +10,8 @@ from stepstream.detection import Model, default_model_path, self_test
 from stepstream.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepstream.settings import ModelSettings
 
 __all__ = ["ModelFile"]
@@ -26,9 +28,14 @@ class ModelFile:
     ----------
     settings
         Path and threads.
+    monotonic
+        The clock, seconds.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(
+        self, settings: ModelSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic = monotonic
         self._path = settings.path or default_model_path()
         self._threads = settings.threads
         self._signature = self._read_signature()
@@ -48,7 +55,7 @@ class ModelFile:
 
         A file that can't be used is reported and left alone until it changes again.
         """
-        now_s = time.monotonic()
+        now_s = self._monotonic()
         if now_s < self._next_look_s and not self._is_asked:
             return None
         self._next_look_s = now_s + LOOK_INTERVAL_S

@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepstream.streaming.outbox import Results
+
     from numpy.typing import NDArray
 
 __all__ = ["STAGES", "Histogram", "Times", "Totals"]
@@ -87,7 +89,7 @@ class Totals:
     replayed
         Messages that were read again to rebuild windows; not among the others.
     events, dead_letters
-        Records that were sealed for publication; the latter by error code.
+        Records that were made to be published; the latter by error code.
     polls, processing_s
         Polls that brought messages, and the seconds it took to process them.
     stage_s
@@ -127,6 +129,18 @@ class Totals:
     broker_latency_s: Histogram = field(default_factory=_latencies)
     rebalances: Counter[str] = field(default_factory=Counter)
     start_s: Histogram = field(default_factory=_starts)
+
+    def note_poll(self, results: Sequence[Results], took_s: float) -> None:
+        """Count what the messages of a poll gave, and the time that this took."""
+        self.polls += 1
+        self.processing_s += took_s
+        self.batch_messages.add(sum(one.messages + one.replayed for one in results))
+        for one in results:
+            self.messages += one.messages
+            self.readings += one.readings
+            self.replayed += one.replayed
+            self.events += one.events
+            self.dead_letters.update(one.dead_letters)
 
 
 class Times:

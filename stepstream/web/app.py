@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from stepstream.metrics import make_registry
+from stepstream.exposition import make_registry
 from stepstream.web.access import Access
 from stepstream.web.answers import refuse
 from stepstream.web.detection import Detection
@@ -132,15 +132,16 @@ class App:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            if self._consumer.is_paused or any(p.is_held for p in self._consumer.owned):
-                await asyncio.to_thread(self._consumer.refresh_ends)
+            assignment = self._consumer.assignment
+            if any(partition.pause_reasons for partition in assignment.owned):
+                await asyncio.to_thread(assignment.refresh_ends)
 
     async def _live(self, _request: Request) -> Response:
-        is_live = self._consumer.is_live
+        is_live = self._consumer.health.is_live
         return PlainTextResponse("live\n" if is_live else "not live\n", 200 if is_live else 503)
 
     async def _ready(self, _request: Request) -> Response:
-        obstacles = self._consumer.obstacles
+        obstacles = self._consumer.health.obstacles
         if not obstacles:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {'; '.join(obstacles)}\n", 503)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepstream.detection import Model, default_model_path, detect_series
+from stepstream.detection import Model, Rules, default_model_path, detect_series
 from stepstream.messages import (
     MAX_DEVICE_ID_BYTES,
     MAX_READINGS,
@@ -19,7 +19,6 @@ from stepstream.messages import (
     ReadingsDecoder,
 )
 from stepstream.streaming.counting import count_steps
-from stepstream.streaming.processor import make_rules
 from stepstream.web.answers import answer, refuse
 from stepstream.web.bodies import TooLarge, read_body
 
@@ -120,7 +119,7 @@ class Detection:
         if self._model is None:
             self._model = Model(settings.model.path or default_model_path())
         steps = detect_series(
-            self._model, decoded.time_us, decoded.axes, make_rules(settings.processing)
+            self._model, decoded.time_us, decoded.axes, Rules.of(settings.processing)
         )
         _, events = count_steps(device_id, steps, self._model, settings.processing)
         return Found(device_id, self._model.metadata.label, len(decoded.time_us), events)

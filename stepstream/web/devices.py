@@ -8,9 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepstream.detection.windows import NO_TIME
-from stepstream.messages import MAX_DEVICE_ID_BYTES
+from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.streaming.partitioning import partition_of
-from stepstream.streaming.partitions import Phase
 from stepstream.web.answers import answer, refuse
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ __all__ = ["Devices", "ask"]
 ASK_TIMEOUT_S = 2.0
 COUNTS_VALID_S = 60.0
 MAX_LISTED = 100
-NOT_THERE_YET = {Phase.ASSIGNED, Phase.RESTORING}
-"""Phases in which the ledger isn't complete."""
 T = TypeVar("T")
 
 
@@ -42,7 +39,7 @@ async def ask(consumer: Consumer, question: Callable[[], T]) -> T:
         The loop is too busy, or it isn't running.
     """
     async with asyncio.timeout(ASK_TIMEOUT_S):
-        return await asyncio.wrap_future(consumer.ask(question))
+        return await asyncio.wrap_future(consumer.calls.submit(question))
 
 
 class Devices:
@@ -82,7 +79,7 @@ class Devices:
     def _find(
         self, topics: tuple[str, ...], key: bytes, device_id: str
     ) -> dict[str, object] | None:
-        for partition in self._consumer.owned:
+        for partition in self._consumer.assignment.owned:
             if partition.topic in topics and (
                 key in partition.slots or partition.ledger.get(device_id)
             ):
@@ -116,7 +113,7 @@ class Devices:
 
     async def _name_owner(self, topics: tuple[str, ...], key: bytes) -> Response:
         """Why nothing is known of a device: it belongs elsewhere, or never delivered anything."""
-        owned = {(p.topic, p.number): p.phase for p in self._consumer.owned}
+        owned = {(p.topic, p.number): p.phase for p in self._consumer.assignment.owned}
         places = []
         for topic in topics:
             count = await asyncio.to_thread(self._partition_count, topic)
@@ -125,7 +122,7 @@ class Devices:
             places.append((topic, partition_of(key, count)))
         named = [{"topic": topic, "partition": number} for topic, number in places]
         words = ", ".join(f"partition {number} of {topic}" for topic, number in places)
-        if any(owned.get(place) in NOT_THERE_YET for place in places):
+        if any((phase := owned.get(place)) and phase.is_preparing for place in places):
             return _busy(f"the device belongs to {words}, which is being prepared")
         if any(place not in owned for place in places):
             return refuse(
@@ -140,7 +137,7 @@ class Devices:
         """Partitions of a topic, as remembered for a while; 0 if they can't be had."""
         count, valid_until_s = self._counts.get(topic, (0, 0.0))
         if time.monotonic() > valid_until_s:
-            count = self._consumer.partition_count(topic)
+            count = self._consumer.assignment.partition_count(topic)
             if count:
                 self._counts[topic] = count, time.monotonic() + COUNTS_VALID_S
         return count
@@ -156,7 +153,7 @@ class Devices:
                     "topic": partition.topic,
                     "partition": partition.number,
                 }
-                for partition in self._consumer.owned
+                for partition in self._consumer.assignment.owned
                 for key in partition.slots
                 if key.startswith(prefix)
             )

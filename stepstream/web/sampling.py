@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stepstream import __version__
-from stepstream.metrics import memory_limit_bytes
+from stepstream.memory_limit import memory_limit_bytes
 
 if TYPE_CHECKING:
     from stepstream.settings import Settings
@@ -120,7 +120,7 @@ class Sampler:
         inference, inference_p95 = self._inference.read(0.95)
         _, broker_p50, broker_p95 = self._broker.read(0.5, 0.95)
         _, reading_p50, reading_p95 = self._reading.read(0.5, 0.95)
-        partitions = [self._partition(partition) for partition in self._consumer.owned]
+        partitions = [self._partition(partition) for partition in self._consumer.assignment.owned]
         self.history.append(
             {
                 "time": time.time(),
@@ -136,7 +136,7 @@ class Sampler:
                 "lag_s": max((partition["lag_s"] or 0 for partition in partitions), default=0),
                 "memory": _resident_bytes(),
                 "devices": self._consumer.processor.detector.device_count,
-                "outbox": self._consumer.waiting_records,
+                "outbox": self._consumer.commits.records,
             }
         )
         self.state = self._state(partitions)
@@ -149,7 +149,7 @@ class Sampler:
             "events": totals.events,
             "messages": totals.messages,
             "dead_letters": totals.dead_letters.total(),
-            "late": self._consumer.processor.detector.windows.late_readings,
+            "late": self._consumer.processor.counters.late_readings,
             "busy": totals.processing_s,
             "cpu": usage.ru_utime + usage.ru_stime,
         }
@@ -160,7 +160,7 @@ class Sampler:
         commit, commit_p95 = self._commits.read(0.95)
         limit = self._memory_limit
         return {
-            "obstacles": consumer.obstacles,
+            "obstacles": consumer.health.obstacles,
             "version": __version__,
             "model": consumer.model.metadata.label,
             "group": settings.kafka.group_id,
@@ -185,7 +185,7 @@ class Sampler:
             "topic": partition.topic,
             "partition": partition.number,
             "state": "held" if partition.is_held else partition.phase.name.lower(),
-            "lag": partition.lag,
+            "lag": partition.lag_messages,
             "lag_s": None if lag_ms is None else lag_ms / 1000,
             "offset": partition.next_offset,
             "committed": partition.committed_offset,

@@ -1,7 +1,7 @@
 """``stepstream run`` with something that goes wrong in it, as two environment variables say.
 
 ``FAULT_POINT``
-    ``<before or after>:<Consumer or Producer>.<method>:<nth call>:<what>``, where *what* is
+    ``<before or after>:<class>.<method>:<nth call>:<what>``, a key of `POINTS`, where *what* is
 
     - ``kill`` or ``stop``: the process sends itself SIGKILL or SIGSTOP,
     - ``sleep``: it waits for longer than a transaction may take,
@@ -21,7 +21,6 @@
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json
 import os
 import signal
@@ -33,10 +32,21 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from stepstream import cli
-from stepstream.streaming import commits, consumer, ledger, outbox, restoring
+from stepstream.streaming import assignment, connections, exactly_once, ledger_reader
+from stepstream.streaming.assignment import Assignment
+from stepstream.streaming.at_least_once import AtLeastOnce
+from stepstream.streaming.committer import COMMITTED
+from stepstream.streaming.commits import Commits
+from stepstream.streaming.consumer import Consumer
+from stepstream.streaming.exactly_once import ExactlyOnce
+from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.ledger_reader import LedgerReader, Scan
+from stepstream.streaming.outbox import Outbox
+from stepstream.streaming.partitions import Partition, Phase
+from stepstream.streaming.processor import Processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,30 +54,6 @@ if TYPE_CHECKING:
 SLEEP_S = 4.0
 HANGING_S = 8.0
 FULL_TIMES = 200
-
-CONSUMER_METHODS = {
-    "_poll": 200,
-    "_prepare_assigned": 100,
-    "_note_positions": 3,
-    "_plan": 4,
-    "_begin": 4,
-    "_process": 200,
-    "_begin_commit": 60,
-    "_commit": 60,
-    "_finish_commit": 200,
-    "_on_assign": 2,
-    "_on_revoke": 1,
-    "_forget": 1,
-}
-PRODUCER_METHODS = {
-    "init_transactions": 1,
-    "begin_transaction": 60,
-    "produce": 1_000,
-    "send_offsets_to_transaction": 60,
-    "commit_transaction": 60,
-    "abort_transaction": 1,
-}
-"""Methods at which something can go wrong, and how many calls a short life sees at least."""
 
 TROUBLES: dict[str, Callable[[], object]] = {
     # To this thread: a signal to the process may reach another one, while this one goes on.
@@ -80,6 +66,41 @@ TROUBLES: dict[str, Callable[[], object]] = {
 
 class _Producer(confluent_kafka.Producer):
     """A producer whose methods can be replaced, which those of the real one can't."""
+
+
+OWNERS: dict[str, tuple[type, ...]] = {
+    "Assignment": (Assignment,),
+    "Commits": (Commits,),
+    "Committer": (ExactlyOnce, AtLeastOnce),
+    "Consumer": (Consumer,),
+    "LedgerReader": (LedgerReader,),
+    "Partition": (Partition,),
+    "Processor": (Processor,),
+    "Producer": (_Producer,),
+}
+POINTS = {
+    "Assignment.assign": 2,
+    "Assignment.prepare": 100,
+    "Assignment.revoke": 1,
+    "Commits.add": 60,
+    "Commits.commit_all": 1,
+    "Commits.turn": 200,
+    "Committer.commit_offsets": 60,
+    "Committer.publish": 60,
+    "Consumer.poll": 200,
+    "LedgerReader.turn": 10,
+    "Partition.note_committed": 60,
+    "Partition.restore_from": 3,
+    "Partition.start_at": 4,
+    "Processor.process": 200,
+    "Producer.init_transactions": 1,
+    "Producer.begin_transaction": 60,
+    "Producer.produce": 1_000,
+    "Producer.send_offsets_to_transaction": 60,
+    "Producer.commit_transaction": 60,
+    "Producer.abort_transaction": 1,
+}
+"""Methods at which something can go wrong, and how many calls a short life sees at least."""
 
 
 def _replace(owner: object, name: str, new: object) -> None:
@@ -103,8 +124,6 @@ def set_trap(point: str) -> None:
     """Wait for a call at which something goes wrong."""
     moment, method, nth, what = point.split(":")
     kind, name = method.split(".")
-    owner = {"Consumer": consumer.Consumer, "Producer": _Producer}[kind]
-    honest = getattr(owner, name)
     calls = count(1)
 
     def trouble() -> None:
@@ -120,80 +139,89 @@ def set_trap(point: str) -> None:
         else:
             _raise(what)
 
-    def trapped(*args: Any, **kwargs: Any) -> Any:
-        if moment == "before":
-            trouble()
-        result = honest(*args, **kwargs)
-        if moment == "after":
-            trouble()
-        return result
+    def trap(honest: Callable[..., Any]) -> Callable[..., Any]:
+        def trapped(*args: Any, **kwargs: Any) -> Any:
+            if moment == "before":
+                trouble()
+            result = honest(*args, **kwargs)
+            if moment == "after":
+                trouble()
+            return result
 
-    _replace(owner, name, trapped)
+        return trapped
+
+    for owner in OWNERS[kind]:
+        _replace(owner, name, trap(getattr(owner, name)))
 
 
 def _replay_nothing() -> None:
-    honest = restoring.plan_start
+    honest = assignment.plan_start
 
-    def plan(*args: Any) -> restoring.Start:
+    def plan(*args: Any) -> Any:
         start = honest(*args)
         if start.checkpoint is None:
             return start
         return replace(start, checkpoint=replace(start.checkpoint, replay_offset=start.offset))
 
-    _replace(consumer, "plan_start", plan)
+    _replace(assignment, "plan_start", plan)
 
 
 def _forget_the_ledger() -> None:
-    _replace(ledger.Ledger, "restore", lambda *_: None)
+    _replace(Ledger, "restore", lambda *_: None)
 
 
 def _offsets_first() -> None:
-    honest = commits.ExactlyOnce._transact
+    honest = ExactlyOnce.publish
 
-    def transact(self: Any, taken: Any, group: Any, deadline_s: float) -> None:
-        offsets_only = [replace(s, events=[], dead_letters=[], state={}) for s in taken]
-        honest(self, offsets_only, group, deadline_s)
+    def publish(self: Any, results: Any, group: Any, deadline_s: float) -> Any:
+        offsets_only = [replace(one, records=[], latest={}) for one in results]
+        outcome = honest(self, offsets_only, group, deadline_s)
+        if outcome is not COMMITTED:
+            return replace(outcome, left=results)
         time.sleep(0.05)
-        honest(self, taken, group, deadline_s)
+        return honest(self, results, group, deadline_s)
 
-    _replace(commits.ExactlyOnce, "_transact", transact)
+    _replace(ExactlyOnce, "publish", publish)
 
 
 def _drop_what_was_aborted() -> None:
-    _replace(outbox.Outbox, "put_back", lambda *_: None)
+    _replace(Outbox, "put_back", lambda *_: None)
 
 
 def _ignore_revocation() -> None:
-    def on_revoke(self: Any, _consumer: Any, revoked: Any) -> None:
-        self._kafka.incremental_unassign(revoked)
+    honest = Partition.enter
 
-    _replace(consumer.Consumer, "_on_revoke", on_revoke)
-    _replace(consumer.Consumer, "_on_lost", on_revoke)
+    def enter(self: Any, phase: Phase) -> None:
+        if phase is not Phase.RELEASED:
+            honest(self, phase)
+
+    _replace(Partition, "enter", enter)
+    _replace(Commits, "drop", lambda *_: None)
+    _replace(Commits, "commit_all", lambda *_: True)
 
 
 def _drop_the_generation() -> None:
-    honest = consumer.Consumer._begin_commit
+    honest = ExactlyOnce.publish
 
-    def begin_commit(self: Any, timeout_s: float) -> None:
+    def publish(self: Any, results: Any, _group: Any, deadline_s: float) -> Any:
         stranger = confluent_kafka.Consumer(
-            {"bootstrap.servers": "127.0.0.1:1", "group.id": self._settings.kafka.group_id}
+            {
+                "bootstrap.servers": "127.0.0.1:1",
+                "group.id": os.environ["STEPSTREAM_KAFKA__GROUP_ID"],
+            }
         )
+        return honest(self, results, stranger.consumer_group_metadata(), deadline_s)
 
-        class Kafka:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(real, name)
+    _replace(ExactlyOnce, "publish", publish)
 
-            def consumer_group_metadata(self) -> Any:
-                return stranger.consumer_group_metadata()
 
-        real = self._kafka
-        self._kafka = Kafka()
-        try:
-            honest(self, timeout_s)
-        finally:
-            self._kafka = real
+def _end_ledgers_by_event_only() -> None:
+    def read(self: Scan, message: Any) -> list[Partition]:
+        for job in self.jobs:
+            job.partition.ledger.restore(message.key(), message.value(), message.timestamp()[1])
+        return []
 
-    _replace(consumer.Consumer, "_begin_commit", begin_commit)
+    _replace(ledger_reader.Scan, "read", read)
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {
@@ -203,39 +231,49 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "drop-what-was-aborted": _drop_what_was_aborted,
     "ignore-revocation": _ignore_revocation,
     "drop-the-generation": _drop_the_generation,
+    "end-ledgers-by-event-only": _end_ledgers_by_event_only,
 }
 
 
 def _write_as_later() -> None:
-    honest = ledger.Ledger.record
+    honest = Ledger.record
 
     def record(*args: Any) -> tuple[bytes, bytes]:
         key, value = honest(*args)
         return key, json.dumps({**json.loads(value), "added_later": [1, {"a": None}]}).encode()
 
-    _replace(ledger.Ledger, "record", record)
+    _replace(Ledger, "record", record)
 
 
-def _show_partitions(*_: object) -> None:
+def _note_consumers(made: list[Consumer]) -> None:
+    honest = Consumer.run
+
+    def run(self: Consumer) -> None:
+        made.append(self)
+        honest(self)
+
+    _replace(Consumer, "run", run)
+
+
+def _show(consumers: list[Consumer]) -> None:
     """Where every partition of this process's consumers stands, to standard error."""
-    for owner in [o for o in gc.get_objects() if isinstance(o, consumer.Consumer)]:
-        kafka = owner._kafka
-        waiting = f"{len(owner.outbox)} records wait, empty: {owner.outbox.is_empty}"
-        sys.stderr.write(f"member {kafka.memberid()!r}, {owner._running_commit}, {waiting}\n")
-        for partition in owner.partitions.values():
-            (at,) = kafka.position([TopicPartition(partition.topic, partition.number)])
+    for consumer in consumers:
+        sys.stderr.write(f"{consumer.health}\n{consumer.commits.records} records wait\n")
+        for partition in consumer.assignment.owned:
             sys.stderr.write(
                 f"{partition!r}: {partition.phase}, next {partition.next_offset}, committed "
-                f"{partition.committed_offset}, position {at.offset}, paused {owner._paused}\n"
+                f"{partition.committed_offset}, paused for {partition.pause_reasons}\n"
             )
     sys.stderr.flush()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR2, _show_partitions)
+    consumers: list[Consumer] = []
+    _note_consumers(consumers)
+    signal.signal(signal.SIGUSR2, lambda *_: _show(consumers))
     faulthandler.register(signal.SIGUSR1)
-    _replace(commits, "HANGING_S", HANGING_S)
-    _replace(consumer, "Producer", _Producer)
+    _replace(exactly_once, "HANGING_S", HANGING_S)
+    _replace(connections, "Producer", _Producer)
     if os.environ.get("FAULT_RELEASE"):
         _write_as_later()
     if os.environ.get("FAULT_MUTATION"):

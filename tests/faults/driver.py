@@ -30,7 +30,7 @@ from stepstream.streaming.counting import count_steps
 from stepstream.streaming.processor import make_rules
 from stepstream.streaming.publisher import Publisher
 from tests.conftest import ROOT
-from tests.faults.consumer import CONSUMER_METHODS, PRODUCER_METHODS
+from tests.faults.consumer import POINTS
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Access, Broker, free_port
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
@@ -517,23 +517,24 @@ FAULTS: dict[str, tuple[float, Callable[[Round], None]]] = {
 
 
 def _choose_point(random: Random) -> str:
-    kind = random.choice(["Consumer", "Producer"])
-    methods = CONSUMER_METHODS if kind == "Consumer" else PRODUCER_METHODS
-    method = random.choice([*methods])
     what = random.choice(["kill", "kill", "stop", "sleep", "full", "abort", "fatal"])
-    if what in {"full", "abort", "fatal"}:
-        kind = "Producer"
-        method = {
-            "full": "produce",
-            "abort": random.choice(["send_offsets_to_transaction", "commit_transaction"]),
-            "fatal": random.choice([*PRODUCER_METHODS][1:5]),
-        }[what]
-        methods = PRODUCER_METHODS
-    moment = random.choice(["before", "after"])
-    if what in {"full", "abort"}:
-        # The client doesn't refuse what it has done.
-        moment = "before"
-    return f"{moment}:{kind}.{method}:{random.randint(1, methods[method])}:{what}"
+    method = {
+        "full": "Producer.produce",
+        "abort": random.choice(
+            ["Producer.send_offsets_to_transaction", "Producer.commit_transaction"]
+        ),
+        "fatal": random.choice(
+            [
+                "Producer.begin_transaction",
+                "Producer.produce",
+                "Producer.send_offsets_to_transaction",
+                "Producer.commit_transaction",
+            ]
+        ),
+    }.get(what) or random.choice([*POINTS])
+    # The client doesn't refuse what it has done.
+    moment = "before" if what in {"full", "abort"} else random.choice(["before", "after"])
+    return f"{moment}:{method}:{random.randint(1, POINTS[method])}:{what}"
 
 
 def _difference(expected: list[tuple[Any, ...]], found: list[tuple[Any, ...]]) -> str:

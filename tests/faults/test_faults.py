@@ -43,7 +43,7 @@ def test_a_stuck_loop_is_not_live_and_its_stacks_are_logged(
     port = free_port()
     more = {
         "PYTHONPATH": str(ROOT),
-        "FAULT_POINT": "before:Consumer._process:20:sleep",
+        "FAULT_POINT": "before:Processor.process:20:sleep",
         "STEPSTREAM_PROCESSING__STUCK_AFTER_S": "1",
         "STEPSTREAM_HTTP__PORT": str(port),
     }

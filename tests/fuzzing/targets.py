@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from stepstream.messages import ErrorCode, InvalidMessage, ReadingsDecoder, decode_device_id
-from stepstream.settings import ProcessingSettings
-from stepstream.streaming.processor import Outputs, Processor
+from stepstream.settings import ProcessingSettings, Settings
+from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
 from tests.streaming.records import FakeRecord
-
-if TYPE_CHECKING:
-    from stepstream.streaming.partitions import Partition
 
 NOW_US = 1_700_000_100_000_000
 END = b"\x1e"
@@ -60,13 +56,13 @@ def decode(data: bytes) -> None:
         assert alone.invalid or len(alone.message) or b"[" in (value or b"")
 
 
-_PROCESSOR = Processor(TransparentModel(), ProcessingSettings(), "group")
+_PROCESSOR = Processor(TransparentModel(), Settings())
 
 
 def process(data: bytes) -> None:
     """Everything up to what is published: the same however the messages are cut into polls."""
     records = messages(data)
-    at_once, one_by_one = _take([records]), _take([[record] for record in records])
+    at_once, one_by_one = _process([records]), _process([[record] for record in records])
     assert at_once == one_by_one
     assert _PROCESSOR.detector.device_count == 0
     events, letters = at_once
@@ -76,19 +72,20 @@ def process(data: bytes) -> None:
     assert all(code in set(ErrorCode) for _, code in letters)
 
 
-def _take(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
-    partition: Partition = _PROCESSOR.add_partition("readings", 0)
-    found = Outputs()
+def _process(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+    partition = _PROCESSOR.add_partition("readings", 0)
+    events, letters = [], []
     for poll in polls:
-        ((_, outputs),) = _PROCESSOR.process([(partition, poll)], NOW_US)
-        found.events += outputs.events
-        found.dead_letters += outputs.dead_letters
+        (results,) = _PROCESSOR.process({partition: poll}, NOW_US)
+        for record in results.records:
+            headers = dict(record.headers)
+            if headers:
+                code = headers["stepstream-error"] or b""
+                letters.append((headers["stepstream-offset"] or b"", code.decode()))
+            else:
+                events.append(record.value or b"")
     _PROCESSOR.remove_partition(partition)
-    letters = [
-        (dict(letter.headers)["stepstream-offset"] or b"", str(letter.code))
-        for letter in found.dead_letters
-    ]
-    return sorted(value for _, value in found.events), letters
+    return sorted(events), letters
 
 
 TARGETS = {"decode": decode, "process": process}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.2
 
-_poll = Consumer._poll
+_poll = Consumer.poll
 
 
 def _poll_and_pause(self: Consumer) -> list[Message]:
@@ -24,5 +24,5 @@ def _poll_and_pause(self: Consumer) -> list[Message]:
 
 
 if __name__ == "__main__":
-    Consumer._poll = _poll_and_pause  # type: ignore[method-assign]
+    Consumer.poll = _poll_and_pause  # type: ignore[method-assign]
     program()

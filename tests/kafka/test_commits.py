@@ -9,14 +9,17 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from stepstream.errors import StreamError
-from stepstream.messages import DeadLetter, ErrorCode
+from stepstream.outputs import OutputRecord
+from stepstream.streaming.at_least_once import AtLeastOnce
 from stepstream.streaming.clients import consumer_properties, producer_properties
 from stepstream.streaming.cluster import Cluster, Committed
-from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
+from stepstream.streaming.committer import COMMITTED, Committer, Outcome
+from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
-from stepstream.streaming.outbox import Sealed
+from stepstream.streaming.outbox import Results
 from stepstream.streaming.partitions import Partition
+from stepstream.streaming.system import System
 from tests.kafka.builders import wait_until
 
 if TYPE_CHECKING:
@@ -44,29 +47,24 @@ def committer(settings: Settings, consumer: Consumer) -> Committer:
         return Producer(producer_properties(settings))
 
     if settings.processing.guarantee == "exactly_once":
-        transactional_id = settings.kafka.effective_transactional_id()
-        return ExactlyOnce(make_producer, Cluster(settings), settings.topics, transactional_id)
-    return AtLeastOnce(make_producer(), consumer, settings.topics)
+        return ExactlyOnce(make_producer, Cluster(settings), settings, System())
+    return AtLeastOnce(make_producer(), consumer, settings.topics, System())
 
 
-def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
+def results(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Results:
     ledger = Ledger(topics.group, topics.readings, "model-1", 200_000, 600_000_000)
-    partition = Partition(topics.readings, number, ledger, DeadLetterLimit(10, 0.5, 10))
+    limit = DeadLetterLimit(10, 0.5, 10)
+    partition = Partition(topics.readings, number, ledger, limit, 60_000_000)
+    events = [OutputRecord(topics.events, b"device", value) for value in values]
     headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
-    letter = DeadLetter(b"bad", None, headers, ErrorCode.NULL_VALUE)
-    return Sealed(
-        partition,
-        next_offset,
-        "metadata",
-        [(b"device", value) for value in values],
-        [letter],
-        {b"key": b"%d" % next_offset},
-    )
+    letter = OutputRecord(topics.dead_letters, b"bad", None, headers)
+    state = OutputRecord(topics.state, b"key", b"%d" % next_offset, partition=number)
+    return Results(partition, next_offset, "metadata", [*events, letter], {b"key": state})
 
 
-def commit(made: Committer, group: object, *taken: Sealed) -> None:
-    made.commit(taken, group, time.monotonic() + 20)
-    made.complete(taken)
+def commit(made: Committer, group: object, *given: Results) -> Outcome:
+    outcome = made.publish(given, group, time.monotonic() + 20)
+    return made.commit_offsets(given) if outcome is COMMITTED else outcome
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
@@ -78,10 +76,10 @@ def test_a_commit_publishes_everything_with_its_offsets(topics: TopicSet, guaran
     commit(
         made,
         consumer.consumer_group_metadata(),
-        sealed(topics, 0, 5, b"a", b"b"),
-        sealed(topics, 2, 7, b"c"),
+        results(topics, 0, 5, b"a", b"b"),
+        results(topics, 2, 7, b"c"),
     )
-    commit(made, consumer.consumer_group_metadata(), sealed(topics, 0, 9))
+    commit(made, consumer.consumer_group_metadata(), results(topics, 0, 9))
     assert sorted(m.value() or b"" for m in topics.read(topics.events)) == [b"a", b"b", b"c"]
     letters = topics.read(topics.dead_letters)
     assert [m.value() for m in letters] == [None] * 3
@@ -108,9 +106,8 @@ def test_a_member_that_has_left_can_commit_no_offsets(topics: TopicSet, guarante
         return not topics.describe_group().members
 
     wait_until("an empty group", has_left)
-    taken = [sealed(topics, 0, 5, b"a")]
-    with pytest.raises(Aborted):
-        commit(made, group, *taken)
+    given = [results(topics, 0, 5, b"a")]
+    assert commit(made, group, *given).left
     assert topics.committed() == {}
     if guarantee == "exactly_once":
         assert topics.read(topics.events) == []
@@ -124,10 +121,9 @@ def test_an_abort_leaves_the_producer_ready_for_the_next_transaction(topics: Top
     made.open(20)
     stale = consumer.consumer_group_metadata()
     consumer.close()
-    with pytest.raises(Aborted):
-        commit(made, stale, sealed(topics, 0, 5, b"lost"))
+    assert commit(made, stale, results(topics, 0, 5, b"lost")).left
     again = member(settings)
-    commit(made, again.consumer_group_metadata(), sealed(topics, 0, 5, b"kept"))
+    commit(made, again.consumer_group_metadata(), results(topics, 0, 5, b"kept"))
     assert [m.value() for m in topics.read(topics.events)] == [b"kept"]
     again.close()
 
@@ -139,12 +135,11 @@ def test_a_second_owner_of_the_transactional_id_is_named(topics: TopicSet) -> No
     first.open(20)
     second.open(20)
     group = consumer.consumer_group_metadata()
-    # Once may be a transaction that timed out: it is fenced, finds nothing committed, tries again.
-    with pytest.raises(Aborted) as aborted:
-        commit(first, group, sealed(topics, 0, 5, b"a"))
-    assert [left.next_offset for left in aborted.value.left] == [5]
+    # Once may be chance: the first is fenced, finds nothing committed, and may try again.
+    left = commit(first, group, results(topics, 0, 5, b"a")).left
+    assert [one.next_offset for one in left] == [5]
     committer(settings, consumer).open(20)
     with pytest.raises(StreamError, match=settings.kafka.effective_transactional_id()):
-        commit(first, group, *aborted.value.left)
+        commit(first, group, *left)
     assert topics.read(topics.events) == []
     consumer.close()

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
+from stepstream.streaming.clients import producer_properties
 from stepstream.streaming.cluster import Committed, TopicIdentity
+from stepstream.streaming.connections import Connections
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from stepstream.settings import Settings
     from tests.simulated.world import World
 
 SESSION_S = 0.6
 TRANSACTION_S = 0.8
+STATE = "stepstream-state"
+FOREIGN_PAUSE_S = 0.04
+FETCH_WAIT_S = 0.05
+"""A reader that finds nothing more for so long is told that it has reached the end."""
 NAME = tuple[str, int]
 
 
@@ -52,6 +61,7 @@ class Transaction:
 
     begin_s: float
     state: str = "open"
+    end_s: float = 0.0
     partitions: set[NAME] = field(default_factory=set)
     offsets: dict[NAME, Committed] = field(default_factory=dict)
 
@@ -65,11 +75,17 @@ class Entry:
     headers: dict[str, bytes]
     transaction: Transaction | None
     time_ms: int
+    written_s: float
     is_marker: bool = False
 
     @property
     def is_committed(self) -> bool:
         return self.transaction is None or self.transaction.state == "committed"
+
+    @property
+    def visible_s(self) -> float:
+        """When it became stable, so that it could be read."""
+        return self.transaction.end_s if self.transaction else self.written_s
 
 
 @dataclass(eq=False)
@@ -177,8 +193,9 @@ class Broker:
         if transaction is None:
             return
         transaction.state = state
+        transaction.end_s = now_s = self.world.now_s
         for partition in transaction.partitions:
-            self.write(partition, Entry(None, None, {}, transaction, 0, is_marker=True))
+            self.write(partition, Entry(None, None, {}, transaction, 0, now_s, is_marker=True))
         if state == "committed":
             self.commit(transaction.offsets)
 
@@ -218,9 +235,8 @@ class Broker:
 class Cluster:
     """The questions of `stepstream.streaming.cluster.Cluster`, each with a moment before it."""
 
-    def __init__(self, broker: Broker, partitions: int) -> None:
+    def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._partitions = partitions
 
     def check_access(self) -> list[str]:
         return []
@@ -235,7 +251,8 @@ class Cluster:
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         self._ask()
-        return {topic: TopicIdentity(f"id-of-{topic}", self._partitions) for topic in topics}
+        counts = Counter(topic for topic, _ in self._broker.readings)
+        return {topic: TopicIdentity(f"id-of-{topic}", counts[topic]) for topic in topics}
 
     def committed_offsets(self, names: Iterable[NAME]) -> dict[NAME, Committed]:
         self._ask()
@@ -309,8 +326,8 @@ class Producer:
         if self._broker.goes_wrong("produce: full"):
             raise BufferError("Local: Queue full")
         name = (topic, sum(key or b"") % 2 if partition is None else partition)
-        time_ms = round(self._broker.world.now_s * 1000)
-        entry = Entry(key, value, dict(headers or []), None, time_ms)
+        now_s = self._broker.world.now_s
+        entry = Entry(key, value, dict(headers or []), None, round(now_s * 1000), now_s)
         if self._name is None:
             self._waiting.append((name, entry, on_delivery))
             return
@@ -473,12 +490,19 @@ class Consumer:
 
 
 class StateConsumer:
-    """Reads the state topic, read-committed, with an event at each partition's end."""
+    """Reads the state topic, read-committed, with an event at each partition's end.
+
+    The client fetches in the background: what comes of a long turn may be an end, records that
+    were written after it, and an end again.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._positions: dict[NAME, int] = {}
-        self._ends: dict[NAME, int] = {}
+        self._since_s: dict[NAME, float] = {}
+        """When the last record of each partition came."""
+        self._said: dict[NAME, int] = {}
+        """The end that was said last."""
 
     def list_topics(self, topic: str, timeout: float) -> None:
         """Nothing to look up."""
@@ -486,32 +510,88 @@ class StateConsumer:
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self._positions[tp.topic, tp.partition] = 0
+            self._since_s[tp.topic, tp.partition] = self._broker.world.now_s
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
+            if (tp.topic, tp.partition) not in self._positions:
+                raise error(KafkaError._STATE)
             del self._positions[tp.topic, tp.partition]
-            self._ends.pop((tp.topic, tp.partition), None)
+            self._said.pop((tp.topic, tp.partition), None)
 
     def consume(self, _most: int, timeout_s: float) -> list[Message]:
-        self._broker.world.wait(timeout_s)
+        world = self._broker.world
+        world.wait(timeout_s)
         found: list[Message] = []
         for name, position in list(self._positions.items()):
             end = self._broker.stable_end(name)
-            stop = min(end, position + self._broker.world.random.randint(1, 40))
+            stop = min(end, position + world.random.randint(1, 40))
             log = self._broker.written.get(name, [])
             for offset in range(position, stop):
                 entry = log[offset]
+                found += self._end(name, offset, entry.visible_s)
+                self._since_s[name] = max(self._since_s[name], entry.visible_s)
                 if entry.is_committed and not entry.is_marker:
                     found.append(Message(entry.key, entry.value, offset, entry.time_ms, [], *name))
             self._positions[name] = stop
-            if stop == end and self._ends.get(name) != end:
-                self._ends[name] = end
-                eof = KafkaError(KafkaError._PARTITION_EOF)
-                found.append(Message(None, None, end, 0, [], *name, eof))
+            if stop == end:
+                found += self._end(name, end, world.now_s)
         return found
+
+    def _end(self, name: NAME, offset: int, until_s: float) -> list[Message]:
+        """The end of a partition, if nothing came for so long that the client says so."""
+        if until_s - self._since_s[name] < FETCH_WAIT_S or self._said.get(name) == offset:
+            return []
+        self._said[name] = offset
+        return [Message(None, None, offset, 0, [], *name, KafkaError(KafkaError._PARTITION_EOF))]
 
     def close(self) -> None:
         """It is in no group."""
+
+
+class Clients(Connections):
+    """Clients of the simulated broker."""
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        super().__init__(settings)
+        self._broker = broker
+
+    def consumer(self, *_: object) -> Any:
+        return Consumer(self._broker)
+
+    def state_consumer(self) -> Any:
+        return StateConsumer(self._broker)
+
+    def producer(self, _: object) -> Any:
+        return Producer(self._broker, producer_properties(self._settings))
+
+    def cluster(self) -> Any:
+        return Cluster(self._broker)
+
+
+class ForeignWriter:
+    """Another group on the same state topic, that commits all the time."""
+
+    def __init__(self, broker: Broker, partitions: int) -> None:
+        self._broker = broker
+        self._partitions = partitions
+
+    def run(self) -> None:
+        """Write until the process is killed."""
+        world = self._broker.world
+        self._broker.register("foreign")
+        for n in count():
+            transaction = self._broker.transaction("foreign")
+            for number in range(self._partitions):
+                name = (STATE, number)
+                key = json.dumps(["other-group", "sensor-readings", f"device-{n % 5}"]).encode()
+                transaction.partitions.add(name)
+                now_s = world.now_s
+                entry = Entry(key, b"{}", {}, transaction, round(now_s * 1000), now_s)
+                self._broker.write(name, entry)
+            world.wait(world.random.uniform(0, 0.02))
+            self._broker.end("foreign", "committed")
+            world.wait(world.random.uniform(0, FOREIGN_PAUSE_S))
 
 
 def positions(offsets: list[TopicPartition]) -> dict[NAME, Committed]:

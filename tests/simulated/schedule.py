@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import Any
 
-from stepstream.settings import KafkaSettings, ProcessingSettings, Settings
-from stepstream.streaming import commits, consumer, restoring
+from stepstream.settings import KafkaSettings, ProcessingSettings, Settings, TopicSettings
+from stepstream.streaming.consumer import Consumer
 from tests.detection.builders import TransparentModel
 from tests.detection.streams import Stream
 from tests.simulated import kafka
-from tests.simulated.world import Executor, Flag, Process, World
-from tests.streaming.test_recovery import Kafka, by_device, messages, run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.simulated.world import Process, World
+from tests.streaming.test_recovery import Kafka, by_device, messages, run, uploading
 
 MODEL = TransparentModel()
-TOPIC = "sensor-readings"
-PARTITIONS = 2
+PARTITIONS = {"sensor-readings": 2, "other-readings": 1}
+"""Two topics of readings, whose partitions of one number share a partition of the state topic."""
 LOGS = 16
 """Inputs there are; making one, and finding its steps, takes longer than a schedule."""
 SPEED = 10.0
@@ -43,55 +38,65 @@ class Input:
 
     Attributes
     ----------
+    processing
+        Settings of all consumers.
     log
         Messages; their arrival counts from 0.
     events
         The events of each device, with ids.
     rubbish
-        Partition and offset of the messages that are invalid.
+        Topic, partition and offset of the messages that are invalid.
     """
 
+    processing: dict[str, Any]
     log: dict[kafka.NAME, list[kafka.Message]]
     events: dict[str, list[dict[str, Any]]]
-    rubbish: set[tuple[int, int]]
+    rubbish: set[tuple[str, int, int]]
 
 
 @lru_cache(LOGS)
 def make_input(seed: int) -> Input:
     """Random devices in each partition, with some messages that are invalid."""
     random = Random(seed)  # noqa: S311 - it hides nothing
+    processing = {
+        "idle_timeout_s": random.choice([5.0, 10.0, 10.0, 60.0]),
+        "max_lateness_s": random.choice([60.0, 600.0]),
+    }
+    upload_ms = random.choice([0, 0, 3_000, 15_000])
     kinds = ["walk", "walk", "walk", "gap", "late", "back", "quiet"]
     log: dict[kafka.NAME, list[kafka.Message]] = {}
     events: list[dict[str, Any]] = []
-    rubbish: set[tuple[int, int]] = set()
-    for number in range(PARTITIONS):
+    rubbish: set[tuple[str, int, int]] = set()
+    for topic, number in [(t, n) for t, count in PARTITIONS.items() for n in range(count)]:
         devices = [
             [("walk", 60), *((random.choice(kinds), random.randint(1, 60)) for _ in range(3))]
             for _ in range(random.randint(1, 2))
         ]
-        stream = messages(Stream(random.randrange(2**32), devices, in_step=True))
-        first_ms, name = stream[0].time_ms, f"-{number}".encode()
-        part = log[TOPIC, number] = [
+        stream = uploading(
+            messages(Stream(random.randrange(2**32), devices, in_step=True)), upload_ms
+        )
+        first_ms, name = stream[0].time_ms, f"-{topic}-{number}".encode()
+        part = log[topic, number] = [
             kafka.Message(
                 (r.message_key or b"") + name,
                 b"{" if random.random() < RUBBISH else r.message_value,
                 r.message_offset,
                 r.time_ms,
                 [],
-                TOPIC,
+                topic,
                 number,
                 None,
                 (r.time_ms - first_ms) / 1000 / SPEED,
             )
             for r in stream
         ]
-        alone = run(Kafka(part), 0, crashes=False)
+        alone = run(Kafka(part, processing=ProcessingSettings(**processing)), 0, crashes=False)
         events += [
-            {**event, "event_id": event["event_id"].replace("readings-0", f"{TOPIC}-{number}")}
+            {**event, "event_id": event["event_id"].replace("readings-0", f"{topic}-{number}", 1)}
             for event in alone.events
         ]
-        rubbish |= {(number, offset) for offset in alone.dead_letters}
-    return Input(log, by_device(events), rubbish)
+        rubbish |= {(topic, number, offset) for offset in alone.dead_letters}
+    return Input(processing, log, by_device(events), rubbish)
 
 
 class Schedule:
@@ -113,58 +118,34 @@ class Schedule:
         latest_ms = max(part[-1].time_ms for part in log.values())
         self.world = World(self._random, latest_ms / 1000 + 60)
         self.broker = kafka.Broker(self.world, log)
-        self._cluster: Any = kafka.Cluster(self.broker, PARTITIONS)
-        self._processes: list[tuple[Process, list[consumer.Consumer]]] = []
+        self._processes: list[tuple[Process, list[Consumer]]] = []
+        if self._random.random() < 0.5:
+            foreign = kafka.ForeignWriter(self.broker, max(PARTITIONS.values()))
+            self.world.spawn(Process("foreign"), foreign.run)
         self._names = 0
         self.injected: Counter[str] = Counter()
         self.wrong: list[str] = []
 
     def run(self) -> None:
         """Play it to its end; `wrong` says what must not be."""
-        with self._instead_of_kafka():
-            begin_s = self.world.now_s
-            last_s = begin_s + max(part[-1].arrival_s for part in self._input.log.values())
-            self._start()
-            self._start()
-            while self.world.now_s < last_s or self.broker.trouble:
-                self.broker.trouble = 0.004 if self.world.now_s < last_s else 0.0
-                self._disturb()
-                self._step()
-            while not self._is_committed():
-                self._step()
-                if self.world.now_s - last_s > LONGEST_S:
-                    self.wrong.append(f"not all committed after {LONGEST_S:.0f} s")
-                    break
-            self._end()
-            self.injected.update(self.broker.went_wrong)
-            self.injected["seconds"] += round(self.world.now_s - begin_s)
-            if not self.wrong:
-                self._compare()
-
-    @contextmanager
-    def _instead_of_kafka(self) -> Iterator[None]:
-        world, broker = self.world, self.broker
-
-        def make_consumer(properties: dict[str, Any], **_: object) -> Any:
-            state = "stats_cb" not in properties
-            return kafka.StateConsumer(broker) if state else kafka.Consumer(broker)
-
-        def make_producer(properties: dict[str, Any], **_: object) -> Any:
-            return kafka.Producer(broker, properties)
-
-        with (
-            patch.multiple(
-                consumer,
-                time=world,
-                KafkaConsumer=make_consumer,
-                Producer=make_producer,
-                ThreadPoolExecutor=lambda *_: Executor(world, world.process),
-                Watchdog=lambda *_: nullcontext(),
-            ),
-            patch.multiple(commits, time=world, Flag=lambda: Flag(world)),
-            patch.multiple(restoring, time=world),
-        ):
-            yield
+        begin_s = self.world.now_s
+        last_s = begin_s + max(part[-1].arrival_s for part in self._input.log.values())
+        self._start()
+        self._start()
+        while self.world.now_s < last_s or self.broker.trouble:
+            self.broker.trouble = 0.004 if self.world.now_s < last_s else 0.0
+            self._disturb()
+            self._step()
+        while not self._is_committed():
+            self._step()
+            if self.world.now_s - last_s > LONGEST_S:
+                self.wrong.append(f"not all committed after {LONGEST_S:.0f} s")
+                break
+        self._end()
+        self.injected.update(self.broker.went_wrong)
+        self.injected["seconds"] += round(self.world.now_s - begin_s)
+        if not self.wrong:
+            self._compare()
 
     def _step(self) -> None:
         self.broker.expire()
@@ -185,16 +166,20 @@ class Schedule:
         taken_over = self._random.random() < 0.5
         settings = Settings(
             kafka=KafkaSettings(transactional_id=slot if taken_over else process.name),
+            topics=TopicSettings(readings=tuple(PARTITIONS)),
             processing=ProcessingSettings(
                 guarantee=self._guarantee,
                 commit_interval_ms=self._random.choice([20, 500]),
                 outbox_max_records=self._random.choice([5, 1000]),
+                poll_max_messages=self._random.choice([3, 30, 8_000]),
+                **self._input.processing,
             ),
         )
-        made: list[consumer.Consumer] = []
+        made: list[Consumer] = []
 
         def work() -> None:
-            made.append(consumer.Consumer(settings, MODEL, self._cluster))
+            clients = kafka.Clients(self.broker, settings)
+            made.append(Consumer(settings, MODEL, clients, self.world))
             made[0].run()
 
         self._processes.append((process, made))
@@ -231,7 +216,7 @@ class Schedule:
             for running in made:
                 running.stop()
         end_s = self.world.now_s + LONGEST_S
-        while self.world.tasks:
+        while any(task.process.name != "foreign" for task in self.world.tasks):
             self.broker.expire()
             self.world.step()
             if self.world.now_s > end_s:
@@ -244,7 +229,11 @@ class Schedule:
     def _compare(self) -> None:
         events = [json.loads(entry.value or b"") for entry in self.broker.read("step-events")]
         letters = [
-            (int(entry.headers["stepstream-partition"]), int(entry.headers["stepstream-offset"]))
+            (
+                entry.headers["stepstream-topic"].decode(),
+                int(entry.headers["stepstream-partition"]),
+                int(entry.headers["stepstream-offset"]),
+            )
             for entry in self.broker.read("sensor-readings.dlq")
         ]
         if self._guarantee == "at_least_once":

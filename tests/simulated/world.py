@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+from stepstream.streaming.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,10 +76,10 @@ class Task:
         self._turn.acquire()
 
 
-class World:
+class World(System):
     """Schedules tasks and keeps the time, which only passes when nobody can go on, or by steps.
 
-    It stands in for the ``time`` module as well.
+    It is the consumers' clock and makes their threads.
 
     Parameters
     ----------
@@ -104,11 +107,24 @@ class World:
     def monotonic(self) -> float:
         return self.now_s
 
-    def time_ns(self) -> int:
-        return round(self.now_s * 1e9)
+    def now_us(self) -> int:
+        return round(self.now_s * 1e6)
 
     def sleep(self, seconds: float) -> None:
         self.wait(seconds)
+
+    def executor(self, name: str) -> Executor:  # noqa: ARG002 - its tasks are told by their process
+        return Executor(self, self.process)
+
+    def event(self) -> Flag:
+        return Flag(self)
+
+    def watchdog(
+        self,
+        is_live: Callable[[], bool],  # noqa: ARG002 - a loop that is stuck shows in the schedule
+        interval_s: float,  # noqa: ARG002
+    ) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def spawn(self, process: Process, work: Callable[[], object]) -> None:
         self.tasks.append(Task(self, process, work))
@@ -179,7 +195,7 @@ class Executor:
         self._world = world
         self._process = process
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> SimulatedFuture:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any) -> SimulatedFuture:
         future = SimulatedFuture()
         future.world = self._world
 
@@ -192,7 +208,7 @@ class Executor:
         self._world.spawn(self._process, run)
         return future
 
-    def shutdown(self, **_: object) -> None:
+    def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
         """Its tasks end with the process."""
 
 
@@ -206,6 +222,6 @@ class Flag:
     def set(self) -> None:
         self._is_set = True
 
-    def wait(self, seconds: float) -> bool:
-        self._world.wait(seconds, lambda: self._is_set)
+    def wait(self, timeout: float) -> bool:
+        self._world.wait(timeout, lambda: self._is_set)
         return self._is_set

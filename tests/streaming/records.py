@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stepstream.streaming.system import System
+
 TIME_MS = 1_700_000_000_000
 NOW_US = (TIME_MS + 3_600_000) * 1000
 
@@ -32,3 +34,19 @@ class FakeRecord:
 
     def headers(self) -> list[tuple[str, bytes | None]]:
         return self.message_headers
+
+
+class Clock(System):
+    """A clock that a test sets by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def now_us(self) -> int:
+        return round(self.now_s * 1e6)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds

@@ -1,71 +1,115 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
-from stepstream.streaming.outbox import Outbox
+from stepstream.outputs import OutputRecord
+from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.outbox import Outbox, Results
 from stepstream.streaming.partitions import Partition, Phase
-from stepstream.streaming.processor import Outputs
+from stepstream.streaming.starts import Position, Start
 
 
 def partition(number: int = 0) -> Partition:
     ledger = Ledger("group", "readings", "model-1", 200_000, 600_000_000)
-    return Partition("readings", number, ledger, DeadLetterLimit(10, 0.5, 10))
+    return Partition("readings", number, ledger, DeadLetterLimit(10, 0.5, 10), 60_000_000)
 
 
-def outputs(next_offset: int, *events: bytes) -> Outputs:
-    return Outputs(events=[(b"device", event) for event in events], next_offset=next_offset)
+def results(made: Partition, next_offset: int, *events: bytes, count: bytes = b"") -> Results:
+    records = [OutputRecord("step-events", b"device", event) for event in events]
+    latest = {b"device": OutputRecord("state", b"device", count)} if count else {}
+    return Results(made, next_offset, records=records, latest=latest)
+
+
+def values(found: Results) -> list[bytes | None]:
+    return [record.value for record in found.records]
 
 
 def test_polls_of_a_partition_merge_into_one_commit() -> None:
     outbox, mine = Outbox(), partition()
-    outbox.seal([(mine, outputs(10, b"a"))])
-    outbox.seal([(mine, outputs(20, b"b", b"c"))])
-    assert len(outbox) == 3
-    (sealed,) = outbox.take()
-    assert sealed.next_offset == 20
-    assert [value for _, value in sealed.events] == [b"a", b"b", b"c"]
+    outbox.add([results(mine, 10, b"a")])
+    outbox.add([results(mine, 20, b"b", b"c")])
+    assert outbox.records == 3
+    (merged,) = outbox.drain()
+    assert merged.next_offset == 20
+    assert values(merged) == [b"a", b"b", b"c"]
     assert outbox.is_empty
 
 
 def test_what_an_abort_puts_back_comes_before_what_was_sealed_meanwhile() -> None:
     outbox, mine, other = Outbox(), partition(0), partition(1)
-    outbox.seal([(mine, outputs(10, b"a"))])
-    taken = outbox.take()
-    outbox.seal([(mine, outputs(20, b"b")), (other, outputs(5, b"x"))])
-    outbox.put_back(taken)
-    again = {sealed.partition: sealed for sealed in outbox.take()}
-    assert [value for _, value in again[mine].events] == [b"a", b"b"]
+    outbox.add([results(mine, 10, b"a")])
+    drained = outbox.drain()
+    outbox.add([results(mine, 20, b"b"), results(other, 5, b"x")])
+    outbox.put_back(drained)
+    again = {one.partition: one for one in outbox.drain()}
+    assert values(again[mine]) == [b"a", b"b"]
     assert again[mine].next_offset == 20
     assert again[other].next_offset == 5
 
 
 def test_a_revoked_partition_is_dropped_and_its_next_assignment_is_another() -> None:
     outbox, old, new = Outbox(), partition(0), partition(0)
-    outbox.seal([(old, outputs(10, b"a"))])
+    outbox.add([results(old, 10, b"a")])
     outbox.drop([old])
     assert outbox.is_empty
-    outbox.seal([(new, outputs(4, b"b"))])
-    assert [sealed.next_offset for sealed in outbox.take()] == [4]
+    outbox.add([results(new, 4, b"b")])
+    assert [one.next_offset for one in outbox.drain()] == [4]
 
 
 def test_offsets_that_would_go_back_are_refused() -> None:
     outbox, mine = Outbox(), partition()
-    outbox.seal([(mine, outputs(10))])
+    outbox.add([results(mine, 10)])
     with pytest.raises(RuntimeError, match="go back"):
-        outbox.seal([(mine, outputs(9))])
+        outbox.add([results(mine, 9)])
 
 
 def test_a_partition_goes_its_way_once_and_never_back() -> None:
     mine = partition()
     with pytest.raises(RuntimeError, match="can't go"):
         mine.enter(Phase.RUNNING)
-    mine.enter(Phase.RESTORING)
+    mine.restore_from(Position(TopicIdentity("id", 1), -1, "", 0, 9, 0))
+    mine.start_at(Start(0, None))
     mine.enter(Phase.RUNNING)
-    mine.committed(7)
+    mine.note_committed(7)
     with pytest.raises(RuntimeError, match="committed 6 after 7"):
-        mine.committed(6)
+        mine.note_committed(6)
     mine.advance(5)
     with pytest.raises(RuntimeError, match="go back"):
         mine.advance(4)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "drain", "put back", "drop"]),
+            st.integers(0, 1),
+            st.lists(st.binary(max_size=9), max_size=3),
+            st.binary(max_size=9),
+        ),
+        max_size=20,
+    )
+)
+def test_records_and_bytes_are_those_of_what_waits(
+    actions: list[tuple[str, int, list[bytes], bytes]],
+) -> None:
+    outbox, partitions = Outbox(), [partition(0), partition(1)]
+    drained: list[Results] = []
+    for n, (action, number, events, count) in enumerate(actions):
+        if action == "add":
+            outbox.add([results(partitions[number], n, *events, count=count)])
+        elif action == "drain" and not drained:
+            drained = outbox.drain()
+        elif action == "put back":
+            outbox.put_back(drained)
+            drained = []
+        elif action == "drop":
+            outbox.drop([partitions[number]])
+            drained = [one for one in drained if one.partition is not partitions[number]]
+    counted = outbox.records, outbox.size
+    waiting = outbox.drain()
+    assert counted == (sum(o.record_count for o in waiting), sum(o.size for o in waiting))
+    assert (outbox.records, outbox.size) == (0, 0)

@@ -1,42 +1,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, cast
 
 from confluent_kafka import KafkaError
 
-from stepstream.settings import Settings
-from stepstream.streaming.consumer import Consumer
+from stepstream.streaming.polls import group_by_partition, split_errors
 
 
 @dataclass
 class Polled:
     number: int
     failure: KafkaError | None = None
+    name: str = "readings"
 
     def error(self) -> KafkaError | None:
         return self.failure
 
     def topic(self) -> str:
-        return "readings"
+        return self.name
 
     def partition(self) -> int:
         return self.number
 
 
-def test_errors_among_messages_are_dealt_with_and_the_messages_kept() -> None:
+def test_errors_among_messages_are_told_apart_and_the_messages_kept() -> None:
     failure = KafkaError(KafkaError._TRANSPORT)
     polled = [Polled(1), Polled(2, failure), Polled(1), Polled(2)]
-    seen: list[Any] = []
-    loop = SimpleNamespace(
-        _on_message_error=lambda _message, error: seen.append(error), _settings=Settings()
-    )
-    found = Consumer._by_partition(cast("Consumer", loop), cast("Any", polled))
-    assert seen == [failure]
-    assert {name: len(messages) for name, messages in found.items()} == {
-        ("readings", 1): 2,
-        ("readings", 2): 1,
+    messages, errors = split_errors(cast("Any", polled))
+    assert messages == [polled[0], polled[2], polled[3]]
+    assert errors == [(polled[1], failure)]
+    assert split_errors(cast("Any", polled[:1])) == (polled[:1], [])
+    assert split_errors([]) == ([], [])
+
+
+def test_messages_of_a_partition_stay_in_order_whatever_lies_between() -> None:
+    polled = [Polled(1), Polled(1, name="more"), Polled(1), Polled(2), Polled(1)]
+    grouped = group_by_partition(cast("Any", polled), ["readings", "more"])
+    assert grouped == {
+        ("readings", 1): [polled[0], polled[2], polled[4]],
+        ("more", 1): [polled[1]],
+        ("readings", 2): [polled[3]],
     }
-    only = cast("Any", [Polled(1, failure)])
-    assert not Consumer._by_partition(cast("Consumer", loop), only)
+    assert not group_by_partition([], ["readings"])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepstream.settings import ProcessingSettings
-from stepstream.streaming.processor import Outputs, Processor
+from stepstream.settings import ProcessingSettings, Settings
+from stepstream.streaming.outbox import Results
+from stepstream.streaming.processor import Processor
 from tests.builders import encode, reading
 from tests.detection.builders import TransparentModel
 from tests.detection.builders import walk as walk_readings
@@ -19,11 +20,12 @@ from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from stepstream.outputs import OutputRecord
     from stepstream.streaming.partitions import Partition
 
 
 def processor(**changes: Any) -> tuple[Processor, Partition]:
-    made = Processor(TransparentModel(), ProcessingSettings(**changes), "group")
+    made = Processor(TransparentModel(), Settings(processing=ProcessingSettings(**changes)))
     return made, made.add_partition("readings", 3)
 
 
@@ -61,44 +63,56 @@ def walk_in_one_message(device: str, steps: int, offset: int) -> FakeRecord:
     return FakeRecord(device.encode(), encode(columns), offset)
 
 
-def take(made: Processor, partition: Partition, records: Iterable[FakeRecord]) -> Outputs:
-    ((_, outputs),) = made.process([(partition, list(records))], NOW_US)
-    return outputs
+def take(made: Processor, partition: Partition, records: Iterable[FakeRecord]) -> Results:
+    (results,) = made.process({partition: list(records)}, NOW_US)
+    return results
 
 
-def decoded(outputs: Outputs) -> list[dict[str, Any]]:
-    return [json.loads(value) for _, value in outputs.events]
+def records_of(results: Results, topic: str) -> list[OutputRecord]:
+    return [record for record in results.records if record.topic == topic]
+
+
+def events(results: Results) -> list[bytes]:
+    return [record.value or b"" for record in records_of(results, "step-events")]
+
+
+def dead_letters(results: Results) -> list[OutputRecord]:
+    return records_of(results, "sensor-readings.dlq")
+
+
+def decoded(results: Results) -> list[dict[str, Any]]:
+    return [json.loads(value) for value in events(results)]
 
 
 def test_all_steps_of_long_messages_are_counted_whoever_shares_the_poll() -> None:
     made, partition = processor()
     devices = ["a", "b", "c"]
     records = [walk_in_one_message(device, 5, n) for n, device in enumerate(devices)]
-    events = decoded(take(made, partition, records))
-    counts = {d: [e["step_count"] for e in events if e["device_id"] == d] for d in devices}
+    found = decoded(take(made, partition, records))
+    counts = {d: [e["step_count"] for e in found if e["device_id"] == d] for d in devices}
     assert counts == {device: [1, 2, 3, 4, 5] for device in devices}
-    assert len({event["event_id"] for event in events}) == 15
+    assert len({event["event_id"] for event in found}) == 15
 
 
 def test_events_carry_count_times_and_the_offset_of_the_completing_reading() -> None:
     made, partition = processor()
     records = walk("phone", 5)
-    outputs = take(made, partition, records)
+    results = take(made, partition, records)
     _, truth = walk_readings(5)
-    events = decoded(outputs)
-    assert [event["step_count"] for event in events] == [1, 2, 3, 4, 5]
-    assert [(event["started_at"], event["ended_at"]) for event in events] == [
+    found = decoded(results)
+    assert [event["step_count"] for event in found] == [1, 2, 3, 4, 5]
+    assert [(event["started_at"], event["ended_at"]) for event in found] == [
         (start / 1e6, end / 1e6) for start, end in truth
     ]
-    for event in events:
+    for event in found:
         topic, number, offset, nth = event["event_id"].rsplit("-", 3)
         assert (topic, number, nth) == ("readings", "3", "0")
         completing = json.loads(records[int(offset)].value() or b"")["timestamp"]
         assert 0.3 <= completing - event["ended_at"] <= 0.5
-    assert {event["model"] for event in events} == {"transparent-1"}
-    assert [key for key, _ in outputs.events] == [b"phone"] * 5
-    assert outputs.next_offset == len(records)
-    assert outputs.readings == len(records)
+    assert {event["model"] for event in found} == {"transparent-1"}
+    assert [record.key for record in records_of(results, "step-events")] == [b"phone"] * 5
+    assert results.next_offset == len(records)
+    assert results.readings == len(records)
 
 
 @settings(max_examples=30)
@@ -111,13 +125,13 @@ def test_any_cut_into_polls_gives_the_same_events(cuts: list[int]) -> None:
         )
     ]
     whole, partition = processor()
-    expected = sorted(take(whole, partition, records).events)
+    expected = sorted(events(take(whole, partition, records)))
     made, partition = processor()
     bounds = sorted({0, len(records), *(c for c in cuts if c < len(records))})
     found = [
         event
         for begin, end in pairwise(bounds)
-        for event in take(made, partition, records[begin:end]).events
+        for event in events(take(made, partition, records[begin:end]))
     ]
     assert sorted(found) == expected
     assert len(expected) == 8
@@ -128,16 +142,16 @@ def test_messages_below_the_next_offset_are_passed_over() -> None:
     records = walk("phone", 5)
     first = take(made, partition, records)
     again = take(made, partition, records)
-    assert len(first.events) == 5
-    assert not again.events
+    assert len(events(first)) == 5
+    assert not events(again)
     assert again.next_offset == first.next_offset
 
 
 def test_a_broken_message_is_set_aside_and_moves_offset_and_stream_time() -> None:
     made, partition = processor()
     broken = FakeRecord(b"phone", b"{", 7, TIME_MS + 5, [("trace", b"1")])
-    outputs = take(made, partition, [broken])
-    (letter,) = outputs.dead_letters
+    results = take(made, partition, [broken])
+    (letter,) = dead_letters(results)
     assert (letter.key, letter.value) == (b"phone", b"{")
     assert dict(letter.headers) == {
         "trace": b"1",
@@ -148,8 +162,8 @@ def test_a_broken_message_is_set_aside_and_moves_offset_and_stream_time() -> Non
         "stepstream-offset": b"7",
         "stepstream-timestamp": str(TIME_MS + 5).encode(),
     }
-    assert outputs.next_offset == 8
-    assert partition.stream_ms == TIME_MS + 5
+    assert results.next_offset == 8
+    assert partition.time.ms == TIME_MS + 5
     assert not partition.slots
 
 
@@ -158,22 +172,24 @@ def test_a_record_time_far_ahead_of_the_clock_does_not_move_stream_time() -> Non
     far = NOW_US // 1000 + 61_000
     take(made, partition, [FakeRecord(b"a", encode(reading()), 0, TIME_MS)])
     take(made, partition, [FakeRecord(b"a", encode(reading()), 1, far)])
-    assert partition.stream_ms == TIME_MS
+    assert partition.time.ms == TIME_MS
 
 
 def test_readings_without_a_time_take_that_of_their_record() -> None:
     made, partition = processor()
     untimed = encode(reading(timestamp=None))
     take(made, partition, [FakeRecord(b"a", untimed, 0, TIME_MS)])
-    assert made.detector.windows.last_us[partition.slots[b"a"]] == TIME_MS * 1000
+    window = made.detector.window(partition.slots[b"a"])
+    assert window is not None
+    assert window.last_reading_us == TIME_MS * 1000
 
 
 def test_devices_beyond_the_limit_are_dead_letters_until_idle_ones_leave() -> None:
     made, partition = processor(max_devices=2)
     keys = [b"a", b"b", b"c"]
     records = [FakeRecord(key, encode(reading()), n) for n, key in enumerate(keys)]
-    outputs = take(made, partition, records)
-    assert [dict(d.headers)["stepstream-error"] for d in outputs.dead_letters] == [b"device-limit"]
+    results = take(made, partition, records)
+    assert [dict(d.headers)["stepstream-error"] for d in dead_letters(results)] == [b"device-limit"]
     assert set(partition.slots) == {b"a", b"b"}
     late = FakeRecord(b"c", encode(reading()), 3, TIME_MS + 11_000)
     assert not take(made, partition, [late]).dead_letters
@@ -184,7 +200,7 @@ def test_an_idle_device_gives_its_window_back_but_keeps_its_count() -> None:
     made, partition = processor()
     take(made, partition, walk("phone", 3))
     assert made.detector.device_count == 1
-    offset, later = partition.next_offset, partition.stream_ms + 11_000
+    offset, later = partition.next_offset, partition.time.ms + 11_000
     take(made, partition, [FakeRecord(b"other", encode(reading()), offset, later)])
     assert set(partition.slots) == {b"other"}
     entry = partition.ledger.get("phone")
@@ -202,9 +218,8 @@ def test_a_removed_partition_frees_its_devices() -> None:
 def test_partitions_share_a_poll_and_keep_their_devices_apart() -> None:
     made, first = processor()
     second = made.add_partition("readings", 4)
-    results = dict(made.process([(first, walk("phone", 2)), (second, walk("phone", 3))], NOW_US))
-    assert len(results[first].events) == 2
-    assert len(results[second].events) == 3
+    results = made.process({first: walk("phone", 2), second: walk("phone", 3)}, NOW_US)
+    assert [(one.partition, len(events(one))) for one in results] == [(first, 2), (second, 3)]
 
 
 @pytest.mark.parametrize("size", [2, 50, 700])
@@ -228,6 +243,6 @@ def test_batched_readings_give_the_same_steps_as_single_ones(size: int) -> None:
         }
         records.append(FakeRecord(b"phone", encode(value), n, readings[begin].stream_ms))
     made, partition = processor()
-    events = decoded(take(made, partition, records))
-    assert [{k: v for k, v in event.items() if k != "event_id"} for event in events] == expected
-    assert len({event["event_id"] for event in events}) == 5
+    found = decoded(take(made, partition, records))
+    assert [{k: v for k, v in event.items() if k != "event_id"} for event in found] == expected
+    assert len({event["event_id"] for event in found}) == 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from dataclasses import replace
-from itertools import cycle, groupby, pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, cycle, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,12 +13,12 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepstream.settings import ProcessingSettings
+from stepstream.settings import ProcessingSettings, Settings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
-from stepstream.streaming.partitions import Phase
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.starts import Position, Start
 from tests.builders import encode
 from tests.detection.builders import TransparentModel
 from tests.detection.streams import Stream, streams
@@ -37,6 +37,7 @@ STRICTER = TransparentModel(
     )
 )
 TOPIC = TopicIdentity("topic-id", 4)
+DEFAULTS = ProcessingSettings()
 NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
@@ -56,12 +57,28 @@ def messages(stream: Stream) -> list[FakeRecord]:
 
 
 class Kafka:
-    """What outlives a consumer: the input, and all that was committed."""
+    """What outlives a consumer: the input, and all that was committed.
 
-    def __init__(self, log: Sequence[FakeRecord], behind_ms: int = 0) -> None:
+    Parameters
+    ----------
+    log
+        The messages.
+    arrival_ms
+        When each of them arrives, by the consumer's clock; by default as their records say.
+    processing
+        The consumers' settings.
+    """
+
+    def __init__(
+        self,
+        log: Sequence[FakeRecord],
+        arrival_ms: Sequence[int] = (),
+        processing: ProcessingSettings = DEFAULTS,
+    ) -> None:
         self.log = log
+        self.arrival_ms = arrival_ms or [record.time_ms for record in log]
+        self.settings = Settings(processing=processing)
         self.offsets = [record.offset() for record in log]
-        self.behind_ms = behind_ms
         self.offset = 0
         self.metadata = ""
         self.state: list[tuple[bytes, bytes | None]] = []
@@ -75,41 +92,46 @@ class Consumer:
 
     def __init__(self, kafka: Kafka, model: Model = MODEL) -> None:
         self.kafka = kafka
-        self.processor = Processor(model, ProcessingSettings(), "group")
+        self.processor = Processor(model, kafka.settings)
         self.partition = self.processor.add_partition("readings", 0)
-        self.partition.enter(Phase.RESTORING)
-        self.partition.identify(TOPIC, kafka.log[-1].offset() + 1)
+        end_offset = kafka.log[-1].offset() + 1
+        self.partition.restore_from(
+            Position(TOPIC, kafka.offset, kafka.metadata, 0, end_offset, len(kafka.state))
+        )
         for key, value in kafka.state:
             self.partition.ledger.restore(key, value, 0)
-        self.partition.begin_at(kafka.offset, Checkpoint.decode(kafka.metadata))
+        self.partition.start_at(Start(kafka.offset, Checkpoint.decode(kafka.metadata)))
         self.outbox = Outbox()
 
     def poll(self, size: int) -> bool:
-        """Take the next messages, at the time when the last of them arrives."""
-        log = self.kafka.log
-        begin = bisect_left(self.kafka.offsets, self.partition.next_offset)
-        records = log[begin : begin + size]
-        if not records:
+        """Process the next messages, when the last of them has arrived."""
+        kafka = self.kafka
+        begin = bisect_left(kafka.offsets, self.partition.next_offset)
+        if begin == len(kafka.log):
             return False
-        now_ms = max(record.time_ms for record in log[: begin + size]) + self.kafka.behind_ms
-        results = self.processor.process([(self.partition, records)], now_ms * 1000)
-        for _, outputs in results:
-            self.kafka.replayed += outputs.replayed
-        if not self.partition.is_replaying:
-            self.outbox.seal(results)
+        self.process(kafka.log[begin : begin + size], max(kafka.arrival_ms[: begin + size]))
         return True
 
+    def process(self, messages: Sequence[FakeRecord], now_ms: int) -> None:
+        """Process messages at a time by the clock."""
+        results = self.processor.process({self.partition: messages}, now_ms * 1000)
+        self.kafka.replayed += sum(one.replayed for one in results)
+        if not self.partition.is_replaying:
+            self.outbox.add(results)
+
     def commit(self) -> None:
-        for sealed in self.outbox.take():
-            self.partition.committed(sealed.next_offset)
-            kafka = self.kafka
-            kafka.events += [json.loads(value) for _, value in sealed.events]
-            kafka.state += sealed.state.items()
-            kafka.dead_letters += [
-                int(dict(letter.headers)["stepstream-offset"] or b"")
-                for letter in sealed.dead_letters
-            ]
-            kafka.offset, kafka.metadata = sealed.next_offset, sealed.metadata
+        kafka = self.kafka
+        topics = kafka.settings.topics
+        for results in self.outbox.drain():
+            self.partition.note_committed(results.next_offset)
+            for record in results.records:
+                if record.topic == topics.events:
+                    kafka.events.append(json.loads(record.value or b""))
+                else:
+                    headers = dict(record.headers)
+                    kafka.dead_letters.append(int(headers["stepstream-offset"] or b""))
+            kafka.state += [(key, record.value) for key, record in results.latest.items()]
+            kafka.offset, kafka.metadata = results.next_offset, results.metadata
 
 
 def by_device(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -119,12 +141,19 @@ def by_device(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-def run(kafka: Kafka, seed: int, *, crashes: bool, models: Sequence[Model] = (MODEL,)) -> Kafka:
-    """Take the whole log; each life of the consumer has the next of the models."""
+def run(
+    kafka: Kafka,
+    seed: int,
+    *,
+    crashes: bool,
+    models: Sequence[Model] = (MODEL,),
+    most: int = 40,
+) -> Kafka:
+    """Process the whole log; each life of the consumer has the next of the models."""
     random = np.random.default_rng(seed)
     lives = cycle(models)
     consumer = Consumer(kafka, next(lives))
-    while consumer.poll(int(random.integers(1, 40))):
+    while consumer.poll(int(random.integers(1, most))):
         if random.random() < 0.4:
             consumer.commit()
         if crashes and random.random() < 0.08:
@@ -188,7 +217,7 @@ def glitching(stream: Stream, seed: int) -> list[FakeRecord]:
 @example(Stream(5913, [[("walk", 45)]], in_step=True), 7329085)
 @settings(max_examples=40, deadline=None)
 def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, seed: int) -> None:
-    # Messages one by one, so that each is judged by the clock at its own arrival.
+    # Messages one by one, so that each is checked by the clock at its own arrival.
     log = glitching(stream, seed)
     arrival_ms = list(np.maximum.accumulate([record.time_ms for record in messages(stream)]))
 
@@ -201,10 +230,8 @@ def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, 
             at = max(at, begin)
             # What wasn't committed is as if it came now; a replay has to do without its time.
             replays = consumer.partition.is_replaying
-            now_us = int(arrival_ms[at if replays else begin]) * 1000
-            results = consumer.processor.process([(consumer.partition, [log[begin]])], now_us)
-            if not consumer.partition.is_replaying:
-                consumer.outbox.seal(results)
+            now_ms = int(arrival_ms[at if replays else begin])
+            consumer.process([log[begin]], now_ms)
             if begin == at:
                 at += 1
             if random.random() < 0.3:
@@ -215,6 +242,86 @@ def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, 
         return kafka
 
     expected, crashed = life(0), life(4)
+    assert by_device(crashed.events) == by_device(expected.events)
+    assert crashed.dead_letters == expected.dead_letters
+
+
+def uploading(log: Sequence[FakeRecord], interval_ms: int) -> list[FakeRecord]:
+    """The log of devices that gather their readings and upload them together."""
+    waiting: dict[bytes | None, list[FakeRecord]] = {}
+    last = {record.message_key: n for n, record in enumerate(log)}
+    uploaded = []
+    for n, record in enumerate(log):
+        gathered = waiting.setdefault(record.message_key, [])
+        gathered.append(record)
+        is_due = record.time_ms - gathered[0].time_ms >= interval_ms
+        if is_due or n == last[record.message_key]:
+            values = [json.loads(one.message_value or b"") for one in gathered]
+            columns = {name: [x for value in values for x in value[name]] for name in values[0]}
+            uploaded.append(replace(record, message_value=encode(columns)))
+            waiting[record.message_key] = []
+    return uploaded
+
+
+def ahead(log: Sequence[FakeRecord], by_ms: int, *, records_too: bool) -> list[FakeRecord]:
+    """The log of devices of which every second has a clock that is ahead."""
+    keys = sorted({record.message_key or b"" for record in log})[::2]
+    moved = []
+    for record in log:
+        if record.message_key in keys:
+            content = json.loads(record.message_value or b"")
+            content["timestamp"] = [t + by_ms / 1000 for t in content["timestamp"]]
+            time_ms = record.time_ms + (by_ms if records_too else 0)
+            record = replace(record, message_value=encode(content), time_ms=time_ms)  # noqa: PLW2901
+        moved.append(record)
+    return moved
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What differs between places where stepstream runs."""
+
+    idle_timeout_s: float
+    max_lateness_s: float
+    upload_ms: int
+    ahead_ms: int
+    records_too: bool
+    most: int
+    """Messages of a poll."""
+
+    def kafka(self, stream: Stream) -> Kafka:
+        log = uploading(messages(stream), self.upload_ms)
+        processing = ProcessingSettings(
+            idle_timeout_s=self.idle_timeout_s, max_lateness_s=self.max_lateness_s
+        )
+        arrival_ms = list(accumulate((record.time_ms for record in log), max))
+        moved = ahead(log, self.ahead_ms, records_too=self.records_too)
+        return Kafka(moved, arrival_ms, processing)
+
+
+DEPLOYMENTS = st.builds(
+    Deployment,
+    idle_timeout_s=st.sampled_from([5.0, 10.0, 45.0, 120.0]),
+    max_lateness_s=st.sampled_from([30.0, 600.0]),
+    upload_ms=st.sampled_from([0, 2_000, 15_000]),
+    ahead_ms=st.sampled_from([0, 30_000, 57_000]),
+    records_too=st.booleans(),
+    most=st.sampled_from([40, 400, 4_000]),
+)
+
+
+@given(streams(in_step=True), DEPLOYMENTS, st.integers(0, 2**32 - 1))
+@example(
+    Stream(7, [[("walk", 130)] * 6, [("walk", 130)] * 6], in_step=True),
+    Deployment(120.0, 600.0, 15_000, 57_000, records_too=False, most=4_000),
+    3,
+)
+@settings(max_examples=100, deadline=None)
+def test_crashes_lose_and_repeat_nothing_wherever_it_runs(
+    stream: Stream, deployment: Deployment, seed: int
+) -> None:
+    expected = run(deployment.kafka(stream), seed, crashes=False, most=deployment.most)
+    crashed = run(deployment.kafka(stream), seed, crashes=True, most=deployment.most)
     assert by_device(crashed.events) == by_device(expected.events)
     assert crashed.dead_letters == expected.dead_letters
 

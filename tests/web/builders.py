@@ -14,17 +14,21 @@ from stepstream.settings import HttpSettings, KafkaSettings, Settings
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.connections import Connections
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.partitions import Phase
+from stepstream.streaming.starts import Position, Start
+from stepstream.streaming.system import System
 from tests.detection.builders import TransparentModel
 from tests.kafka.broker import free_port
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from email.message import Message as MessageHeaders
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer as KafkaConsumer
+    from confluent_kafka import KafkaError, Message
 
     from stepstream.detection import Model
     from stepstream.streaming.partitions import Partition
@@ -68,14 +72,38 @@ def settings(**changes: Any) -> Settings:
     )
 
 
+class Callbacks(Connections):
+    """Real clients, whose callbacks a test can call."""
+
+    on_error: Callable[[KafkaError], None]
+    on_statistics: Callable[[str], None]
+
+    def consumer(
+        self, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None]
+    ) -> KafkaConsumer:
+        self.on_error, self.on_statistics = on_error, on_statistics
+        return super().consumer(on_error, on_statistics)
+
+
+class Clock(System):
+    """A clock that can be put forward."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
 def own(consumer: Consumer, number: int) -> Partition:
     """Make a partition of the readings topic the consumer's own, running."""
-    partition = consumer.processor.add_partition(TOPIC, number)
-    partition.enter(Phase.RESTORING)
-    partition.identify(TopicIdentity("id", PARTITIONS), 0)
+    consumer.assignment.add([(TOPIC, number)])
+    partition = consumer.assignment.get(TOPIC, number)
+    assert partition is not None
+    partition.restore_from(Position(TopicIdentity("id", PARTITIONS), -1, "", 0, 0, 0))
+    partition.start_at(Start(0, None))
     partition.enter(Phase.RUNNING)
+    consumer.flow.start(partition)
     partition.note_end(0, 0)
-    consumer.partitions[TOPIC, number] = partition
     return partition
 
 
@@ -102,11 +130,11 @@ def turning(consumer: Consumer, devices: int = 0) -> Iterator[None]:
             offset += 1
         return cast("list[Message]", polled)
 
-    consumer._poll = poll  # type: ignore[method-assign]
+    consumer.poll = poll  # type: ignore[method-assign]
 
     def turn() -> None:
         while not stop.is_set():
-            consumer._turn()
+            consumer.turn()
 
     thread = Thread(target=turn)
     thread.start()
@@ -119,9 +147,13 @@ def turning(consumer: Consumer, devices: int = 0) -> Iterator[None]:
 
 @contextmanager
 def consumer_without_broker(
-    made_with: Settings | None = None, model: Model | None = None
+    made_with: Settings | None = None,
+    model: Model | None = None,
+    connections: Connections | None = None,
+    system: System | None = None,
 ) -> Iterator[Consumer]:
-    consumer = Consumer(made_with or settings(), model or TransparentModel())
+    made_with = made_with or settings()
+    consumer = Consumer(made_with, model or TransparentModel(), connections, system)
     try:
         yield consumer
     finally:

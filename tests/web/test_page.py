@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.web.server import Server
 from tests.conftest import missing
 from tests.kafka.builders import wait_until
@@ -67,7 +67,7 @@ def consumer() -> Iterator[Consumer]:
     with consumer_without_broker(model=Model(default_model_path())) as made:
         for number in range(3):
             own(made, number)
-        made._has_joined = True
+        made.assignment.is_member = True
         with turning(made, devices=4):
             wait_until("a step", lambda: made.totals.events)
             yield made

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.settings import HttpSettings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.partitioning import partition_of
@@ -33,6 +33,8 @@ from tests.web.builders import (
     PARTITIONS,
     TOPIC,
     Answer,
+    Callbacks,
+    Clock,
     consumer_without_broker,
     own,
     request,
@@ -83,8 +85,8 @@ def test_a_consumer_that_has_not_joined_is_live_and_says_why_it_is_not_ready() -
         assert request(server, "/livez")[::2] == (200, b"live\n")
         answer = request(server, "/readyz")
         assert answer.status == 503
-        assert b"not a member of the group yet" in answer.body
-        idle._has_joined = True
+        assert b"not a member of the group" in answer.body
+        idle.assignment.is_member = True
         assert request(server, "/readyz")[::2] == (200, b"ready\n")
         idle.statistics["consumer"].update('{"brokers": {"a": {"state": "DOWN"}}}')
         assert b"no connection to a broker" in request(server, "/readyz").body
@@ -92,12 +94,16 @@ def test_a_consumer_that_has_not_joined_is_live_and_says_why_it_is_not_ready() -
 
 def test_a_stuck_loop_and_a_fatal_client_error_end_liveness() -> None:
     made_with = settings()
-    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
-        idle._last_turn_s -= 3_600
+    callbacks, clock = Callbacks(made_with), Clock()
+    with (
+        consumer_without_broker(made_with, connections=callbacks, system=clock) as idle,
+        Server(made_with, idle) as server,
+    ):
+        clock.ahead_s = 3_600.0
         assert request(server, "/livez").status == 503
-        idle._last_turn_s = time.monotonic()
+        clock.ahead_s = 0.0
         assert request(server, "/livez").status == 200
-        idle._note_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
+        callbacks.on_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
         assert request(server, "/livez").status == 503
 
 

@@ -1,0 +1,60 @@
+"""The Kafka clients of a consumer, so that a test can bring its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, Producer
+
+from stepstream.streaming.clients import (
+    consumer_properties,
+    producer_properties,
+    state_consumer_properties,
+)
+from stepstream.streaming.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
+
+    from stepstream.settings import Settings
+
+__all__ = ["Connections"]
+
+logger = logging.getLogger("stepstream.streaming.consumer")
+
+
+class Connections:
+    """Makes Kafka clients from the settings.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def consumer(
+        self, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None]
+    ) -> Consumer:
+        """The consumer of readings; it calls back while it is polled."""
+        properties = consumer_properties(self._settings)
+        callbacks = {"error_cb": on_error, "stats_cb": on_statistics}
+        return Consumer({**properties, **callbacks}, logger=logger)
+
+    def state_consumer(self) -> Consumer:
+        """The consumer of the state topic; it is in no group."""
+        return Consumer(state_consumer_properties(self._settings), logger=logger)
+
+    def producer(self, on_statistics: Callable[[str], None]) -> Producer:
+        """The producer of records; it calls back while it is polled."""
+        properties = producer_properties(self._settings)
+        return Producer({**properties, "stats_cb": on_statistics}, logger=logger)
+
+    def cluster(self) -> Cluster:
+        """What answers questions about topics and offsets."""
+        return Cluster(self._settings)

@@ -1,0 +1,63 @@
+"""The messages of a poll, by partition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise, repeat
+from operator import is_not
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepstream.detection.rows import first_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from confluent_kafka import KafkaError, Message
+
+__all__ = ["group_by_partition", "split_errors"]
+
+
+def split_errors(
+    messages: list[Message],
+) -> tuple[list[Message], list[tuple[Message, KafkaError]]]:
+    """Messages, and errors that the client hands over among them."""
+    if not messages:
+        return messages, []
+    errors = list(map(type(messages[0]).error, messages))
+    # By identity: the client's errors leave an exception behind when they are compared with None.
+    if not any(map(is_not, errors, repeat(None))):
+        return messages, []
+    pairs = list(zip(messages, errors, strict=True))
+    return (
+        [message for message, error in pairs if error is None],
+        [(message, error) for message, error in pairs if error is not None],
+    )
+
+
+def group_by_partition(
+    messages: Sequence[Message], topics: Sequence[str]
+) -> dict[tuple[Any, Any], list[Message]]:
+    """Messages of each topic and partition, in their order.
+
+    Parameters
+    ----------
+    messages
+        Without errors, all of the given topics.
+    topics
+        Names of the topics.
+    """
+    grouped: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
+    if not messages:
+        return grouped
+    # Messages of a partition come in long runs, so only the ends of runs are looked at one by one.
+    kind = type(messages[0])
+    place = np.fromiter(map(kind.partition, messages), np.intp, len(messages))
+    if len(topics) > 1:
+        topic = np.fromiter(map(topics.index, map(kind.topic, messages)), np.intp, len(messages))
+        place = place * len(topics) + topic
+    for begin, end in pairwise([*first_rows(place).tolist(), len(messages)]):
+        name = messages[begin].topic(), messages[begin].partition()
+        grouped[name] += messages[begin:end]
+    return grouped

@@ -1,0 +1,186 @@
+"""Where a partition starts after it was assigned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stepstream.errors import StreamError
+from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.cluster import NO_OFFSET, TopicIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepstream.settings import AbnormalStart, Settings
+    from stepstream.streaming.cluster import Cluster
+    from stepstream.streaming.partitions import Partition
+
+__all__ = ["Position", "Start", "look_up", "plan_start"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """What Kafka says of an input partition.
+
+    Attributes
+    ----------
+    topic
+        Identity of its topic.
+    committed_offset, metadata
+        What the group has committed; -1 and empty if nothing.
+    first_offset, end_offset
+        First offset that can be read, and the one behind the last.
+    state_end
+        End of its partition of the state topic, read after the committed offset.
+    """
+
+    topic: TopicIdentity
+    committed_offset: int
+    metadata: str
+    first_offset: int
+    end_offset: int
+    state_end: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a partition starts.
+
+    Attributes
+    ----------
+    offset
+        Results of messages below it are published.
+    checkpoint
+        How windows are rebuilt, if there is anything to rebuild.
+    warnings
+        What is out of the ordinary and accepted, in words.
+    """
+
+    offset: int
+    checkpoint: Checkpoint | None
+    warnings: tuple[str, ...] = ()
+
+
+def look_up(
+    cluster: Cluster, state_topic: str, partitions: Sequence[Partition]
+) -> dict[Partition, Position]:
+    """Ask Kafka about partitions; those whose committed offset may still change are left out.
+
+    The end of the state partition is asked for only after the committed offset is known to be
+    stable: whatever was committed with that offset lies below this end.
+    """
+    topics = cluster.identify_topics({partition.topic for partition in partitions})
+    names = {(partition.topic, partition.number): partition for partition in partitions}
+    committed = cluster.committed_offsets(names)
+    stable = [name for name in names if name in committed]
+    if not stable:
+        return {}
+    first = cluster.offsets(stable, at_end=False)
+    end = cluster.offsets(stable, at_end=True)
+    state_end = cluster.offsets({(state_topic, number) for _, number in stable}, at_end=True)
+    return {
+        names[name]: Position(
+            topics[name[0]],
+            committed[name].offset,
+            committed[name].metadata,
+            first[name],
+            end[name],
+            state_end[state_topic, name[1]],
+        )
+        for name in stable
+    }
+
+
+def plan_start(name: str, position: Position, ledger_size: int, settings: Settings) -> Start:
+    """Decide where a partition starts.
+
+    Parameters
+    ----------
+    name
+        The partition, for messages.
+    position
+        What Kafka says of it.
+    ledger_size
+        Devices whose steps were counted before.
+    settings
+        All settings.
+
+    Raises
+    ------
+    StreamError
+        The start is abnormal, and no setting accepts it.
+    """
+    check = _Check(name, settings.processing.accept)
+    first, end = position.first_offset, position.end_offset
+    committed = position.committed_offset
+    if committed == NO_OFFSET:
+        if ledger_size:
+            check.abnormal(
+                "missing-offset",
+                f"the steps of {ledger_size} devices are counted, but the group has no offset here",
+                f"read from the {settings.kafka.start_at} offset, counts go on",
+            )
+        beginning = first if settings.kafka.start_at == "earliest" else end
+        return check.start(beginning, None)
+    checkpoint = Checkpoint.decode(position.metadata)
+    if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
+        return check.start(first, None)
+    if committed < first:
+        check.abnormal(
+            "lost-readings",
+            f"readings from {committed} to {first} were deleted unread",
+            "read from the topic's start",
+        )
+        return check.start(first, None)
+    if committed > end:
+        check.abnormal(
+            "offset-beyond-end",
+            f"{committed} is committed, the topic ends at {end}",
+            "read from its end",
+        )
+        return check.start(end, None)
+    if checkpoint is not None and checkpoint.replay_offset < first:
+        check.warn("readings to rebuild windows from were deleted, some windows start anew")
+        checkpoint = replace(checkpoint, replay_offset=first)
+    return check.start(committed, checkpoint)
+
+
+class _Check:
+    """Refuses abnormal starts that no setting accepts, and collects warnings of the others."""
+
+    def __init__(self, name: str, accepted: Sequence[AbnormalStart]) -> None:
+        self._name = name
+        self._accepted = accepted
+        self._warnings: list[str] = []
+
+    def abnormal(self, kind: AbnormalStart, what: str, consequence: str) -> None:
+        if kind not in self._accepted:
+            raise StreamError(
+                f"{self._name}: {what}. To go on ({consequence}), add {kind} to "
+                "processing.accept; to count again from scratch, use a new group"
+            )
+        self.warn(f"{what}; accepted: {consequence}")
+
+    def warn(self, what: str) -> None:
+        self._warnings.append(f"{self._name}: {what}")
+
+    def is_same_topic(self, checkpoint: Checkpoint, topic: TopicIdentity) -> bool:
+        if checkpoint.topic_id and topic.topic_id and checkpoint.topic_id != topic.topic_id:
+            self.abnormal(
+                "recreated-topic",
+                "the topic is not the one that was read before, it was created anew",
+                "read it from its start, counts go on",
+            )
+            return False
+        if checkpoint.partition_count != topic.partition_count:
+            self.abnormal(
+                "changed-partitions",
+                f"the topic had {checkpoint.partition_count} partitions and has "
+                f"{topic.partition_count}: devices have moved",
+                "devices that moved are counted from 1",
+            )
+        return True
+
+    def start(self, offset: int, checkpoint: Checkpoint | None) -> Start:
+        return Start(offset, checkpoint, tuple(self._warnings))

@@ -1,0 +1,124 @@
+"""Stream time of a partition, and which readings lie in the future."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.streaming.checkpoints import Checkpoint
+
+__all__ = ["StreamTime"]
+
+MAX_RECORD_AHEAD_MS = 60_000
+"""A record time further ahead of the clock than this doesn't move stream time."""
+NO_LIMIT_US = np.iinfo(np.int64).max
+
+
+class StreamTime:
+    """Stream time of one partition, and the limit that it sets to the readings' times.
+
+    A reading too far ahead of the consumer's clock is refused. A replay has to refuse the same
+    readings, at another time by the clock. So the *lead* of a refused reading is remembered: its
+    time minus the stream time at its message, which is the same whenever the message is read. The
+    smallest lead goes into the checkpoint, and a replay refuses readings with that lead or a larger
+    one, and no others::
+
+        lead          0 s ............ 57 s ....... 61 s ...... 90 s
+        live          accepted         accepted     refused     refused
+        checkpoint                                  61 s
+        replay        accepted         accepted     refused     refused
+
+    Parameters
+    ----------
+    max_ahead_us
+        A reading further ahead of the clock than this is refused, microseconds.
+    """
+
+    def __init__(self, max_ahead_us: int) -> None:
+        self.ms = 0
+        """The running maximum of the records' times, milliseconds since the epoch."""
+        self.replay_end_ms = 0
+        """Stream time at the end of the replay, which nothing in it goes beyond."""
+        self._max_ahead_us = max_ahead_us
+        self._checkpoint: Checkpoint | None = None
+        self._refused_lead_us = 0
+        self._refused_offset = -1
+
+    def begin_at(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, whose replay comes first."""
+        self.ms = checkpoint.replay_ms
+        self.replay_end_ms = checkpoint.stream_ms
+        self._checkpoint = checkpoint
+
+    def advance(
+        self, record_ms: NDArray[np.int64], now_us: int, *, is_replaying: bool
+    ) -> NDArray[np.int64]:
+        """Move on by messages of which all or none are replayed.
+
+        Parameters
+        ----------
+        record_ms : (n,) int64
+            Times of their records, milliseconds since the epoch.
+        now_us
+            The clock, microseconds since the epoch.
+        is_replaying
+            Whether they are replayed.
+
+        Returns
+        -------
+        (n,) int64
+            Stream time at each message.
+        """
+        latest_ms = self.replay_end_ms if is_replaying else now_us // 1000 + MAX_RECORD_AHEAD_MS
+        times = np.where(record_ms > latest_ms, 0, record_ms)
+        times[0] = max(int(times[0]), self.ms)
+        np.maximum.accumulate(times, out=times)
+        self.ms = int(times[-1])
+        return times
+
+    def latest_us(
+        self, stream_ms: NDArray[np.int64], now_us: int, *, is_replaying: bool
+    ) -> int | NDArray[np.float64]:
+        """Latest time that a reading of each message may have; or one number for all of them.
+
+        Parameters
+        ----------
+        stream_ms : (n,) int64
+            Stream time at each message, as `advance` gave it.
+        now_us, is_replaying
+            See `advance`.
+        """
+        if not is_replaying or self._checkpoint is None:
+            return now_us + self._max_ahead_us
+        lead_us = self._checkpoint.refused_lead_us
+        if lead_us is None:
+            # An earlier release wrote the checkpoint: it says only how far stream time was behind
+            # the clock when it was written.
+            lead_us = self._checkpoint.behind_ms * 1000 + self._max_ahead_us + 1
+        elif lead_us == 0:
+            return NO_LIMIT_US
+        latest: NDArray[np.float64] = stream_ms * 1e3 + (lead_us - 0.5)
+        return latest
+
+    def note_refused(self, offset: int, lead_us: int) -> None:
+        """Remember that a reading was refused as lying in the future.
+
+        Parameters
+        ----------
+        offset
+            Offset of its message.
+        lead_us
+            By how much it was ahead of stream time, microseconds.
+        """
+        self._refused_offset = max(self._refused_offset, offset)
+        self._refused_lead_us = min(self._refused_lead_us or lead_us, lead_us)
+
+    def refused_lead_us(self, replay_offset: int) -> int:
+        """The smallest lead that was refused at or behind an offset; 0 if none was."""
+        if self._refused_offset < replay_offset:
+            self._refused_lead_us = 0
+        return self._refused_lead_us
