@@ -19,17 +19,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, coverage, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, unit, coverage, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
 
 test: $(ALL) ## all tests, two files at a time
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+unit: $(ALL) ## tests that need no broker, browser or other server: under a minute
+	$(BIN)/pytest -q -n 2 -m "not kafka and not wheel and not image and not slow" $(ARGS)
+
+docs: $(ALL) ## write the references of settings and metrics
+	$(BIN)/python -m stepstream.settings_reference > docs/settings.md
+	$(BIN)/python -m stepstream.metrics_reference > docs/metrics.md
 
 coverage: $(ALL) ## the same, and which lines they don't reach; what runs in processes of its own isn't seen
 	$(BIN)/pytest -q --cov $(ARGS)

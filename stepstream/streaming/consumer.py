@@ -121,6 +121,7 @@ class Consumer:
         self._is_stopping = False
         self._is_behind = False
         """Whether the last poll was as large as a poll may be: more waits, no need to linger."""
+        self._has_member_id = True
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
         self._last_turn_s = self._system.monotonic()
@@ -145,7 +146,7 @@ class Consumer:
             fatal_error=self._fatal_error,
             turn_age_s=self.last_turn_age_s,
             stuck_after_s=self._settings.processing.stuck_after_s,
-            is_member=self.assignment.is_member,
+            is_member=self.assignment.is_member and self._has_member_id,
             is_connected=statistics.connections > 0 or not statistics.has_come,
             preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
             held=sum(partition.is_held for partition in owned),
@@ -350,6 +351,8 @@ class Consumer:
     def _note_statistics(self, text: str) -> None:
         self.statistics["consumer"].update(text)
         self.assignment.note_ends(self.statistics["consumer"])
+        # A member without partitions has none to lose when the group drops it.
+        self._has_member_id = bool(self._kafka.memberid())
 
     def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, made safe for the client.

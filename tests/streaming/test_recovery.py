@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +20,14 @@ from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.starts import Position, Start
+from stepstream.streaming.stream_time import StreamTime
 from tests.builders import encode
 from tests.detection.builders import TransparentModel
 from tests.detection.streams import Stream, streams
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepstream.detection import Model
 
@@ -363,3 +365,33 @@ def test_messages_delivered_again_change_no_event(stream: Stream, seed: int) -> 
         return by_device(bare)
 
     assert steps(repeated) == steps(expected)
+
+
+def _check_replays_by_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def latest_us(self: Any, stream_ms: Any, now_us: int, *, is_replaying: bool) -> Any:
+        honest = honest_latest_us(self, stream_ms, now_us, is_replaying=is_replaying)
+        return int(stream_ms[0]) * 1000 + 60_000_000 if is_replaying else honest
+
+    honest_latest_us = StreamTime.latest_us
+    monkeypatch.setattr(StreamTime, "latest_us", latest_us)
+
+
+def _check_replays_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StreamTime, "note_refused", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "driver"),
+    [
+        (_check_replays_by_one_clock, test_crashes_lose_and_repeat_nothing_wherever_it_runs),
+        (_check_replays_not_at_all, test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too),
+    ],
+)
+def test_each_mistake_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: Callable[[pytest.MonkeyPatch], None],
+    driver: Callable[[], None],
+) -> None:
+    mistake(monkeypatch)
+    with pytest.raises((AssertionError, BaseExceptionGroup)):
+        driver()
