@@ -325,7 +325,7 @@ class AtLeastOnce:
 
 
 def _needed_to_write(topics: TopicSettings) -> str:
-    return f"WRITE on {topics.events}, {topics.dead_letters}, {topics.state}"
+    return f"WRITE on {', '.join(topics.written)}"
 
 
 def _offsets(taken: Sequence[Sealed]) -> list[TopicPartition]:
