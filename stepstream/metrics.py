@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from stepstream import __version__
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.totals import STAGES, Histogram
 

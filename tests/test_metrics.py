@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.metrics import METRICS, PROCESS_METRICS, make_registry
 from stepstream.metrics_reference import render_reference
 from stepstream.streaming.partitions import Partition, Phase

@@ -345,8 +345,8 @@ def _results(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[Produce
         for key, value in sealed.events:
             yield topics.events, {"key": key, "value": value}
         for letter in sealed.dead_letters:
-            record = {"key": letter.key, "value": letter.value, "headers": letter.headers}
-            yield topics.dead_letters, record
+            headers = list(letter.headers)
+            yield letter.topic, {"key": letter.key, "value": letter.value, "headers": headers}
 
 
 def _ledger_records(taken: Iterable[Sealed], topics: TopicSettings) -> Iterator[ProducerRecord]:

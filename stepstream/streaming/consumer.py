@@ -99,7 +99,7 @@ class Consumer:
         self.model = model or self._model_file.load()
         self.totals = Totals()
         self.processor = Processor(
-            self.model, settings.processing, settings.kafka.group_id, self.totals
+            self.model, settings.processing, settings.kafka.group_id, self.totals, settings.topics
         )
         self.statistics = {"consumer": ClientStatistics(), "producer": ClientStatistics()}
         self.watchers: tuple[Watcher, ...] = ()
@@ -496,7 +496,7 @@ class Consumer:
                 totals.readings += outputs.readings
                 totals.replayed += outputs.replayed
                 totals.events += len(outputs.events)
-                totals.dead_letters.update(letter.code for letter in outputs.dead_letters)
+                totals.dead_letters.update(outputs.codes)
             for partition, outputs in results:
                 if outputs.dead_letters and partition.limit.exceeded:
                     self._limit(partition)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.messages import Event
+from stepstream.outputs import Event
 from stepstream.streaming.processor import make_ledger
 
 if TYPE_CHECKING:

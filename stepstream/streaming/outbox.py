@@ -10,7 +10,7 @@ from stepstream.streaming.totals import Times
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepstream.messages import DeadLetter
+    from stepstream.outputs import OutputRecord
     from stepstream.streaming.partitions import Partition
     from stepstream.streaming.processor import Outputs
 
@@ -43,7 +43,7 @@ class Sealed:
     next_offset: int
     metadata: str = ""
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[OutputRecord] = field(default_factory=list)
     state: dict[bytes, bytes | None] = field(default_factory=dict)
     times: Times = field(default_factory=Times)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby, repeat
 from operator import itemgetter
@@ -12,17 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stepstream.detection import Detector, Model, Readings, Rules, Steps
-from stepstream.messages import (
-    DeadLetter,
+from stepstream.inputs import (
     ErrorCode,
-    Event,
     InvalidMessage,
-    ReadingsDecoder,
+    Messages,
     decode_device_id,
-    encode_event,
-    event_id,
-    make_dead_letter,
+    make_format,
 )
+from stepstream.outputs import Event, OutputRecord, encode_event, event_id, make_dead_letter
+from stepstream.settings import TopicSettings
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.partitions import Partition
@@ -66,8 +65,8 @@ class Outputs:
     ----------
     events
         Key and value of each event.
-    dead_letters
-        Messages to be set aside.
+    dead_letters, codes
+        Messages to be set aside, and how many for which reason.
     state
         Key and value of each ledger record; None is a tombstone.
     next_offset
@@ -83,7 +82,8 @@ class Outputs:
     """
 
     events: list[tuple[bytes, bytes]] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[OutputRecord] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
     state: dict[bytes, bytes | None] = field(default_factory=dict)
     next_offset: int = 0
     metadata: str = ""
@@ -129,6 +129,8 @@ class Processor:
         The consumer group, for which steps are counted.
     totals
         Where the time that each stage takes is added up.
+    topics
+        Where dead letters go.
     """
 
     def __init__(
@@ -137,12 +139,15 @@ class Processor:
         settings: ProcessingSettings,
         group: str,
         totals: Totals | None = None,
+        topics: TopicSettings | None = None,
     ) -> None:
         self._totals = totals or Totals()
+        self._dead_letter_topic = (topics or TopicSettings()).dead_letters
         self._model = model
         self._group = group
         self._settings = settings
-        self._decoder = ReadingsDecoder(settings)
+        self._format = make_format(settings)
+        self._max_ahead_us = round(settings.max_ahead_s * 1e6)
         self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
         self._device_ttl_ms = round(settings.device_ttl_s * 1000)
         self.detector = self._make_detector()
@@ -276,7 +281,8 @@ class Processor:
             self._sweep(partition, int(stream_ms[0]))
 
         slots, ids, invalid = self._identify(partition, keys)
-        decoded = self._decoder.decode(values, ids, record_ms, now_us)
+        messages = Messages(values, ids, record_ms, now_us + self._max_ahead_us)
+        decoded = self._format.decode(messages)
         invalid = {**decoded.invalid, **invalid}
         if UNKNOWN in slots:
             self._open_slots(partition, keys, ids, slots, invalid)
@@ -284,6 +290,7 @@ class Processor:
         partition.taken_since += max(count, len(message))
         if invalid:
             if not replays:
+                outputs.codes.update(error.code for error in invalid.values())
                 outputs.dead_letters += [
                     self._set_aside(partition, records[row], invalid[row])
                     for row in sorted(invalid)
@@ -360,8 +367,9 @@ class Processor:
             self._partitions[slot] = partition
         return slot
 
-    @staticmethod
-    def _set_aside(partition: Partition, record: Record, error: InvalidMessage) -> DeadLetter:
+    def _set_aside(
+        self, partition: Partition, record: Record, error: InvalidMessage
+    ) -> OutputRecord:
         headers = record.headers() or []
         return make_dead_letter(
             record.key(),
@@ -372,6 +380,7 @@ class Processor:
             offset=record.offset(),
             timestamp_ms=record.timestamp()[1],
             error=error,
+            dead_letter_topic=self._dead_letter_topic,
         )
 
     def _sweep(self, partition: Partition, stream_ms: int) -> None:

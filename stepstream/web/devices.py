@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepstream.detection.windows import NO_TIME
-from stepstream.messages import MAX_DEVICE_ID_BYTES
+from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.streaming.partitioning import partition_of
 from stepstream.streaming.partitions import Phase
 from stepstream.web.answers import answer, refuse

@@ -7,7 +7,16 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stepstream.messages import ErrorCode, InvalidMessage, ReadingsDecoder, decode_device_id
+import numpy as np
+
+from stepstream.inputs import (
+    Decoded,
+    ErrorCode,
+    InvalidMessage,
+    Messages,
+    decode_device_id,
+    make_format,
+)
 from stepstream.settings import ProcessingSettings
 from stepstream.streaming.processor import Outputs, Processor
 from tests.detection.builders import TransparentModel
@@ -20,6 +29,7 @@ NOW_US = 1_700_000_100_000_000
 END = b"\x1e"
 """Between messages; the first byte of each says which device it is from, and when."""
 MOST_MESSAGES = 8
+MOST_AHEAD_US = 60_000_000
 KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257]
 
 
@@ -34,7 +44,13 @@ def messages(data: bytes) -> list[FakeRecord]:
     return records
 
 
-_DECODER = ReadingsDecoder(ProcessingSettings())
+_FORMAT = make_format(ProcessingSettings())
+
+
+def _decode(values: list[bytes | None], device_ids: list[str], record_ms: list[int]) -> Decoded:
+    """Decode messages, each by a clock that its record's time depends on."""
+    times = np.array(record_ms, np.int64)
+    return _FORMAT.decode(Messages(values, device_ids, times, times * 1000 + MOST_AHEAD_US))
 
 
 def decode(data: bytes) -> None:
@@ -46,16 +62,17 @@ def decode(data: bytes) -> None:
             ids.append(decode_device_id(record.key()))
             values.append(record.value())
     times = [record.time_ms for record in records][: len(values)]
-    together = _DECODER.decode(values, ids, times, NOW_US)
+    together = _decode(values, ids, times)
     assert together.axes.shape == (len(together.message), 6)
     assert not set(together.message.tolist()) & together.invalid.keys()
     for row, (value, device_id, time_ms) in enumerate(zip(values, ids, times, strict=True)):
-        alone = _DECODER.decode([value], [device_id], [time_ms], NOW_US)
+        alone = _decode([value], [device_id], [time_ms])
         assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
         mine = together.message == row
         assert alone.time_us.tolist() == together.time_us[mine].tolist()
         assert alone.axes.tolist() == together.axes[mine].tolist()
-        assert all(0 <= time_us <= NOW_US + 60_000_000 for time_us in alone.time_us.tolist())
+        latest_us = time_ms * 1000 + MOST_AHEAD_US
+        assert all(0 <= time_us <= latest_us for time_us in alone.time_us.tolist())
         assert all(math.isfinite(value) for row in alone.axes.tolist() for value in row)
         assert alone.invalid or len(alone.message) or b"[" in (value or b"")
 
@@ -85,8 +102,8 @@ def _take(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[bytes,
         found.dead_letters += outputs.dead_letters
     _PROCESSOR.remove_partition(partition)
     letters = [
-        (dict(letter.headers)["stepstream-offset"] or b"", str(letter.code))
-        for letter in found.dead_letters
+        (added["stepstream-offset"] or b"", (added["stepstream-error"] or b"").decode())
+        for added in (dict(letter.headers) for letter in found.dead_letters)
     ]
     return sorted(value for _, value in found.events), letters
 

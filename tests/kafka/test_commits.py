@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from stepstream.errors import StreamError
-from stepstream.messages import DeadLetter, ErrorCode
+from stepstream.outputs import OutputRecord
 from stepstream.streaming.clients import consumer_properties, producer_properties
 from stepstream.streaming.cluster import Cluster, Committed
 from stepstream.streaming.commits import Aborted, AtLeastOnce, Committer, ExactlyOnce
@@ -52,8 +52,8 @@ def committer(settings: Settings, consumer: Consumer) -> Committer:
 def sealed(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> Sealed:
     ledger = Ledger(topics.group, topics.readings, "model-1", 200_000, 600_000_000)
     partition = Partition(topics.readings, number, ledger, DeadLetterLimit(10, 0.5, 10))
-    headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
-    letter = DeadLetter(b"bad", None, headers, ErrorCode.NULL_VALUE)
+    headers = (("stepstream-error", b"null-value"),)
+    letter = OutputRecord(topics.dead_letters, b"bad", None, headers)
     return Sealed(
         partition,
         next_offset,

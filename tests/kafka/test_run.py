@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.builders import encode, reading

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.web.server import Server
 from tests.conftest import missing
 from tests.kafka.builders import wait_until

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.settings import HttpSettings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.partitioning import partition_of
