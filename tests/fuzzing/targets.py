@@ -30,7 +30,7 @@ END = b"\x1e"
 """Between messages; the first byte of each says which device it is from, and when."""
 MOST_MESSAGES = 8
 MOST_AHEAD_US = 60_000_000
-KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257]
+KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257, b'"a"']
 
 
 def messages(data: bytes) -> list[FakeRecord]:
@@ -40,7 +40,7 @@ def messages(data: bytes) -> list[FakeRecord]:
         head = part[0] if part else 0
         time_ms = NOW_US // 1000 + (head >> 3) * 3_000 - 30_000
         value = None if part[1:] == b"null" else part[1:]
-        records.append(FakeRecord(KEYS[head & 7] if head & 7 < 7 else b"a", value, offset, time_ms))
+        records.append(FakeRecord(KEYS[head & 7], value, offset, time_ms))
     return records
 
 
