@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 __all__ = ["ErrorCode", "InvalidMessage"]
 
@@ -47,3 +48,8 @@ class InvalidMessage(Exception):  # noqa: N818 - a finding about data, not an er
         self.code = code
         self.detail = detail
         self.time_us = time_us
+
+    def without_traceback(self) -> Self:
+        """The same error, without the traceback, which keeps alive what was being decoded."""
+        self.__traceback__ = self.__context__ = None
+        return self

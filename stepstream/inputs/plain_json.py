@@ -122,7 +122,7 @@ class PlainJson:
                 batches.append(batch)
                 batch_rows.append(row)
             except InvalidMessage as error:
-                invalid[row] = error
+                invalid[row] = error.without_traceback()
         message, columns = np.array(rows, np.intp), _single_columns(readings)
         if batches:
             return _merge(message, columns, np.array(batch_rows, np.intp), batches)

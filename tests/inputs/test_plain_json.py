@@ -163,6 +163,14 @@ def test_one_invalid_reading_makes_its_whole_message_invalid_and_no_other() -> N
     assert decoded.invalid[1].code == ErrorCode.OUT_OF_RANGE
 
 
+def test_errors_keep_nothing_alive_that_was_decoded() -> None:
+    for error in decode(
+        encode(reading()), b"{", None, encode(batch(2, gyro_x=[]))
+    ).invalid.values():
+        assert error.__traceback__ is None
+        assert error.__context__ is None
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
