@@ -1,10 +1,19 @@
-"""Events: a record for each step that counts."""
+"""Events: a record for each counted step."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-__all__ = ["Event", "encode_event", "event_id"]
+from stepstream.outputs.records import OutputRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepstream.outputs.steps import CountedStep
+
+__all__ = ["Event", "StepEvents", "encode_event", "event_id"]
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -67,3 +76,37 @@ encode_event = msgspec.json.Encoder().encode
 def event_id(topic: str, partition: int, offset: int, number: int) -> str:
     """Name of the ``number``-th step that the message at ``offset`` completed."""
     return f"{topic}-{partition}-{offset}-{number}"
+
+
+class StepEvents:
+    """An event for each step, under the key of the message that completed it.
+
+    Parameters
+    ----------
+    topic
+        Where they are published.
+    model_label
+        Name and version of the model.
+    """
+
+    def __init__(self, topic: str, model_label: str) -> None:
+        self.topic = topic
+        self._model_label = model_label
+
+    def records(self, steps: Sequence[CountedStep]) -> list[OutputRecord]:
+        """See `Output.records`."""
+        return [OutputRecord(self.topic, step.key, self._encode(step)) for step in steps]
+
+    def _encode(self, step: CountedStep) -> bytes:
+        return encode_event(
+            Event.of(
+                step.device_id,
+                step.step_count,
+                step.start_us,
+                step.end_us,
+                step.start_probability,
+                step.end_probability,
+                self._model_label,
+                event_id(step.topic, step.partition, step.offset, step.number),
+            )
+        )
