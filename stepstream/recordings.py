@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepstream.errors import RecordingError
-from stepstream.messages import ACCELEROMETER, GYROSCOPE, MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+from stepstream.inputs import ACCELEROMETER, GYROSCOPE, MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -212,6 +212,11 @@ class TopicSettings(_Group):
             raise ValueError(f"topic {twice[0]} is used for two things")
         return self
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """All topics that the consumer writes to."""
+        return (self.events, self.dead_letters, self.state)
+
 
 class ProcessingSettings(_Group):
     """How readings are taken and when results are published."""

@@ -10,12 +10,15 @@ import numpy as np
 
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.model import write_metadata
+from stepstream.inputs import Decoded, Messages, make_format
+from stepstream.settings import ProcessingSettings
 from stepstream.training.data import load_people
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 FIELDS = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -35,9 +38,34 @@ def reading(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def batch(size: int, **changes: Any) -> dict[str, Any]:
+    """A valid batch; a field set to None is left out."""
+    fields: dict[str, Any] = {
+        "timestamp": [1_700_000_000 + i / 80 for i in range(size)],
+        **{name: [float(i)] * size for i, name in enumerate(FIELDS)},
+        **changes,
+    }
+    return {name: field for name, field in fields.items() if field is not None}
+
+
 def encode(fields: Any) -> bytes:
     """JSON as Python's own library writes it, NaN included."""
     return json.dumps(fields).encode()
+
+
+def decode(
+    values: Sequence[bytes | None],
+    device_ids: str | Sequence[str] = "phone",
+    *,
+    record_ms: ArrayLike = 0,
+    latest_us: NDArray[np.float64] | NDArray[np.int64] | int = 1_800_000_000_000_000,
+    **settings: Any,
+) -> Decoded:
+    """Decode messages, of one device or of several."""
+    ids = [device_ids] * len(values) if isinstance(device_ids, str) else device_ids
+    times = np.broadcast_to(np.asarray(record_ms, np.int64), len(values))
+    messages = Messages(values, ids, times, latest_us)
+    return make_format(ProcessingSettings(**settings)).decode(messages)
 
 
 def messages(time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1) -> list[bytes]:

@@ -98,6 +98,11 @@ def test_one_topic_cannot_serve_two_purposes() -> None:
         TopicSettings(readings=("step-events",))
 
 
+def test_the_topics_that_are_written_are_all_but_the_readings() -> None:
+    topics = TopicSettings(readings=("a", "b"), events="e", state="s", dead_letters="d")
+    assert topics.written == ("e", "d", "s")
+
+
 def test_the_environment_names_of_deployments_exist() -> None:
     kafka = ["BOOTSTRAP_SERVERS", "GROUP_ID", "TRANSACTIONAL_ID", "PROPERTIES"]
     topics = ["READINGS", "EVENTS", "STATE", "DEAD_LETTERS"]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stepstream.detection import Model, Steps, default_model_path, detect_series
-from stepstream.messages import encode_event
+from stepstream.outputs import encode_event
 from stepstream.recordings import Recording, read_recording
 from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings
 from stepstream.streaming.counting import count_steps

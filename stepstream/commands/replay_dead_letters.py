@@ -11,8 +11,8 @@ from pydantic_settings import NoDecode
 from rich.console import Console
 from rich.progress import Progress
 
+from stepstream.inputs import ErrorCode
 from stepstream.logs import configure_logging
-from stepstream.messages import ErrorCode
 from stepstream.settings import (
     CommandSettings,
     KafkaSettings,

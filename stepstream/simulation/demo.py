@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from rich.live import Live
 
 from stepstream.errors import StreamError
-from stepstream.messages import Event as StepEvent
+from stepstream.outputs import Event as StepEvent
 from stepstream.settings import KafkaSettings, ProcessingSettings, Settings, TopicSettings
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send

@@ -137,7 +137,7 @@ def produce(
         if record.partition is not None:
             more["partition"] = record.partition
         if record.headers:
-            more["headers"] = record.headers
+            more["headers"] = list(record.headers)
         while True:
             try:
                 producer.produce(

@@ -225,13 +225,15 @@ class Processor:
     ) -> OutputRecord:
         headers = message.headers() or []
         return make_dead_letter(
-            self._settings.topics.dead_letters,
             message.key(),
             message.value(),
-            list(headers.items()) if isinstance(headers, dict) else headers,
-            source=(partition.topic, partition.number, message.offset()),
+            headers.items() if isinstance(headers, dict) else headers,
+            topic=partition.topic,
+            partition=partition.number,
+            offset=message.offset(),
             timestamp_ms=message.timestamp()[1],
             error=error,
+            dead_letter_topic=self._settings.topics.dead_letters,
         )
 
     def _count(self, steps: Steps, results: Mapping[Partition, Results], now_ms: int) -> None:

@@ -143,8 +143,7 @@ def check_rights(admin: AdminClient, topics: TopicSettings) -> list[str]:
     write, configs = AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS
     needed = {
         **dict.fromkeys(topics.readings, (read, configs)),
-        topics.events: (write, configs),
-        topics.dead_letters: (write, configs),
+        **dict.fromkeys(topics.written, (write, configs)),
         topics.state: (read, write, configs),
     }
     futures = admin.describe_topics(

@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from stepstream.detection import Model, Rules, default_model_path, detect_series
-from stepstream.messages import (
+from stepstream.inputs import (
     MAX_DEVICE_ID_BYTES,
     MAX_READINGS,
     ErrorCode,
-    Event,
     InvalidMessage,
-    ReadingsDecoder,
+    Messages,
+    make_format,
 )
 from stepstream.streaming.counting import count_steps
 from stepstream.web.answers import answer, refuse
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from stepstream.outputs import Event
     from stepstream.settings import Settings
 
 __all__ = ["MAX_BODY_BYTES", "Detection"]
@@ -78,7 +80,8 @@ class Detection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._decoder = ReadingsDecoder(settings.processing)
+        self._format = make_format(settings.processing)
+        self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._model: Model | None = None
         self._worker = ThreadPoolExecutor(1, "detect")
         self._waiting = 0
@@ -110,8 +113,14 @@ class Detection:
         messages = _messages(body)
         device_id = _device_id(messages[0])
         now_us = time.time_ns() // 1000
-        ids = [device_id] * len(messages)
-        decoded = self._decoder.decode(messages, ids, [now_us // 1000] * len(messages), now_us)
+        decoded = self._format.decode(
+            Messages(
+                messages,
+                [device_id] * len(messages),
+                np.full(len(messages), now_us // 1000, np.int64),
+                now_us + self._max_ahead_us,
+            )
+        )
         for row, error in sorted(decoded.invalid.items()):
             where = f"message {row}: " if len(messages) > 1 else ""
             raise InvalidMessage(error.code, where + error.detail)
@@ -145,7 +154,7 @@ def _device_id(message: bytes) -> str:
     try:
         device_id = _decode_name(message).device_id or UNNAMED
     except msgspec.DecodeError:
-        # The decoder of readings says what is wrong.
+        # The format says what is wrong.
         return UNNAMED
     if len(device_id.encode()) > MAX_DEVICE_ID_BYTES:
         raise InvalidMessage(ErrorCode.INVALID_DEVICE_ID, f"over {MAX_DEVICE_ID_BYTES} bytes")

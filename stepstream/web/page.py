@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from stepstream.messages import MAX_DEVICE_ID_BYTES
+from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.web.answers import refuse
 from stepstream.web.watching import Watch
 

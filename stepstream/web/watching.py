@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from stepstream.detection.windows import NO_TIME
-from stepstream.messages import Event
+from stepstream.outputs import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

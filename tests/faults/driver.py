@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from stepstream.detection import Model, default_model_path, detect_series
-from stepstream.messages import encode_event
+from stepstream.outputs import encode_event
 from stepstream.recordings import read_recording
 from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, Message, Player, messages

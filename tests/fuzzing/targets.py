@@ -6,7 +6,16 @@ import json
 import math
 from contextlib import suppress
 
-from stepstream.messages import ErrorCode, InvalidMessage, ReadingsDecoder, decode_device_id
+import numpy as np
+
+from stepstream.inputs import (
+    Decoded,
+    ErrorCode,
+    InvalidMessage,
+    Messages,
+    decode_device_id,
+    make_format,
+)
 from stepstream.settings import ProcessingSettings, Settings
 from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
@@ -16,7 +25,8 @@ NOW_US = 1_700_000_100_000_000
 END = b"\x1e"
 """Between messages; the first byte of each says which device it is from, and when."""
 MOST_MESSAGES = 8
-KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257]
+MOST_AHEAD_US = 60_000_000
+KEYS = [b"a", b"b", "ä".encode(), b"\xff", b"", None, b"x" * 257, b'"a"']
 
 
 def messages(data: bytes) -> list[FakeRecord]:
@@ -26,11 +36,17 @@ def messages(data: bytes) -> list[FakeRecord]:
         head = part[0] if part else 0
         time_ms = NOW_US // 1000 + (head >> 3) * 3_000 - 30_000
         value = None if part[1:] == b"null" else part[1:]
-        records.append(FakeRecord(KEYS[head & 7] if head & 7 < 7 else b"a", value, offset, time_ms))
+        records.append(FakeRecord(KEYS[head & 7], value, offset, time_ms))
     return records
 
 
-_DECODER = ReadingsDecoder(ProcessingSettings())
+_FORMAT = make_format(ProcessingSettings())
+
+
+def _decode(values: list[bytes | None], device_ids: list[str], record_ms: list[int]) -> Decoded:
+    """Decode messages, each by a clock that its record's time depends on."""
+    times = np.array(record_ms, np.int64)
+    return _FORMAT.decode(Messages(values, device_ids, times, times * 1000 + MOST_AHEAD_US))
 
 
 def decode(data: bytes) -> None:
@@ -42,16 +58,17 @@ def decode(data: bytes) -> None:
             ids.append(decode_device_id(record.key()))
             values.append(record.value())
     times = [record.time_ms for record in records][: len(values)]
-    together = _DECODER.decode(values, ids, times, NOW_US)
+    together = _decode(values, ids, times)
     assert together.axes.shape == (len(together.message), 6)
     assert not set(together.message.tolist()) & together.invalid.keys()
     for row, (value, device_id, time_ms) in enumerate(zip(values, ids, times, strict=True)):
-        alone = _DECODER.decode([value], [device_id], [time_ms], NOW_US)
+        alone = _decode([value], [device_id], [time_ms])
         assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
         mine = together.message == row
         assert alone.time_us.tolist() == together.time_us[mine].tolist()
         assert alone.axes.tolist() == together.axes[mine].tolist()
-        assert all(0 <= time_us <= NOW_US + 60_000_000 for time_us in alone.time_us.tolist())
+        latest_us = time_ms * 1000 + MOST_AHEAD_US
+        assert all(0 <= time_us <= latest_us for time_us in alone.time_us.tolist())
         assert all(math.isfinite(value) for row in alone.axes.tolist() for value in row)
         assert alone.invalid or len(alone.message) or b"[" in (value or b"")
 

@@ -56,7 +56,7 @@ def results(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> 
     limit = DeadLetterLimit(10, 0.5, 10)
     partition = Partition(topics.readings, number, ledger, limit, 60_000_000)
     events = [OutputRecord(topics.events, b"device", value) for value in values]
-    headers: list[tuple[str, bytes | None]] = [("stepstream-error", b"null-value")]
+    headers = (("stepstream-error", b"null-value"),)
     letter = OutputRecord(topics.dead_letters, b"bad", None, headers)
     state = OutputRecord(topics.state, b"key", b"%d" % next_offset, partition=number)
     return Results(partition, next_offset, "metadata", [*events, letter], {b"key": state})

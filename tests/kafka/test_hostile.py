@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from tests.builders import encode, reading
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stepstream.messages import ErrorCode
+from stepstream.inputs import ErrorCode
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.builders import encode, reading
@@ -75,6 +75,7 @@ def broken_messages() -> list[tuple[bytes | None, bytes | None, ErrorCode]]:
         (None, encode(reading()), ErrorCode.MISSING_KEY),
         (b"x" * 257, encode(reading()), ErrorCode.INVALID_DEVICE_ID),
         (b"\xff", encode(reading()), ErrorCode.INVALID_DEVICE_ID),
+        (b'"device-0"', encode(reading()), ErrorCode.INVALID_DEVICE_ID),
         (key, encode(reading(device_id="device-1")), ErrorCode.KEY_MISMATCH),
         (key, encode({**batch, "accel_x": [1.0]}), ErrorCode.UNEQUAL_COLUMNS),
         (key, encode({**batch, "accel_x": 1.0}), ErrorCode.UNEQUAL_COLUMNS),

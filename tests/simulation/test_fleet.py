@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from stepstream.messages import ReadingsDecoder
 from stepstream.recordings import Recording
-from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, Message, Player, messages
 from stepstream.simulation.walkers import Walker
+from tests.builders import decode
 
 EPOCH_S = 1_700_000_000
 
@@ -50,9 +49,7 @@ def test_batches_hold_the_same_readings_and_the_rest_comes_at_the_end() -> None:
 def test_what_is_sent_is_what_the_consumer_decodes(batch: int) -> None:
     tape = recording([5.25, 5.5, 5.75, 6.0, 6.25])
     sent = list(messages([Device("tape", Player(tape))], EPOCH_S, 2.0, batch=batch, decimals=None))
-    decoded = ReadingsDecoder(ProcessingSettings()).decode(
-        [m.value for m in sent], ["tape"] * len(sent), [0] * len(sent), 2 * EPOCH_S * 10**6
-    )
+    decoded = decode([m.value for m in sent], "tape")
     assert not decoded.invalid
     expected_us = (EPOCH_S + tape.time_s - 5) * 1e6
     assert decoded.time_us.tolist() == expected_us.tolist()

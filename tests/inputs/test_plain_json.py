@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 from unittest.mock import patch
@@ -10,43 +9,25 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stepstream.messages import (
-    DeadLetter,
-    Decoded,
-    ErrorCode,
-    Event,
-    InvalidMessage,
-    ReadingsDecoder,
-    decode_device_id,
-    encode_event,
-    event_id,
-    make_dead_letter,
-)
-from stepstream.settings import ProcessingSettings
-from tests.builders import FIELDS, encode, reading
+from stepstream.inputs import Decoded, ErrorCode
+from stepstream.inputs.plain_json import PlainJson
+from tests import builders
+from tests.builders import FIELDS, batch, encode, reading
 
 NOW_US = 1_700_000_100_000_000
 RECORD_MS = 1_700_000_099_000
 
 
 def decode(*values: bytes | None, device_id: str = "phone", **units: Any) -> Decoded:
-    decoder = ReadingsDecoder(ProcessingSettings(**units))
-    return decoder.decode(values, [device_id] * len(values), [RECORD_MS] * len(values), NOW_US)
+    return builders.decode(
+        values, device_id, record_ms=RECORD_MS, latest_us=NOW_US + 60_000_000, **units
+    )
 
 
 def code(value: bytes | None) -> ErrorCode:
     decoded = decode(value)
     assert len(decoded.message) == 0
     return decoded.invalid[0].code
-
-
-def batch(size: int, **changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "timestamp": [1_700_000_000 + i / 80 for i in range(size)],
-        **{name: [float(i)] * size for i, name in enumerate(FIELDS)},
-        **changes,
-    }
-    return {name: field for name, field in fields.items() if field is not None}
 
 
 def test_a_single_reading_becomes_a_row() -> None:
@@ -182,6 +163,14 @@ def test_one_invalid_reading_makes_its_whole_message_invalid_and_no_other() -> N
     assert decoded.invalid[1].code == ErrorCode.OUT_OF_RANGE
 
 
+def test_errors_keep_nothing_alive_that_was_decoded() -> None:
+    for error in decode(
+        encode(reading()), b"{", None, encode(batch(2, gyro_x=[]))
+    ).invalid.values():
+        assert error.__traceback__ is None
+        assert error.__context__ is None
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
@@ -218,20 +207,6 @@ def test_whatever_comes_is_taken_or_refused_with_a_code_alone_as_in_company(
         else:
             assert row not in together.invalid
             assert np.isfinite(alone.axes).all()
-
-
-def test_device_ids_are_utf_8_of_up_to_256_bytes() -> None:
-    assert decode_device_id("Gerät-7".encode()) == "Gerät-7"
-    assert decode_device_id(b"x" * 256) == "x" * 256
-    for key, expected in (
-        (None, ErrorCode.MISSING_KEY),
-        (b"", ErrorCode.INVALID_DEVICE_ID),
-        (b"x" * 257, ErrorCode.INVALID_DEVICE_ID),
-        (b"\xff", ErrorCode.INVALID_DEVICE_ID),
-    ):
-        with pytest.raises(InvalidMessage) as raised:
-            decode_device_id(key)
-        assert raised.value.code == expected
 
 
 USUAL_TEXTS = [b"1", b"-0", b"0.1e1", b"1E-3", b"9007199254740993", b"2.2250738585072011e-308"]
@@ -282,9 +257,9 @@ def test_quick_ways_decode_batches_as_a_close_look_would(
         value = value[: replaced[0]] + replaced[1] + value[replaced[0] + 1 :]
     values = [PLAIN, value]
     decoded = [decode(*values)]
-    with patch("stepstream.messages.SHORT_BYTES", 0):
+    with patch("stepstream.inputs.plain_json.SHORT_BYTES", 0):
         decoded.append(decode(*values))
-        with patch.object(ReadingsDecoder, "_decode_plain_batch", lambda *_: None):
+        with patch.object(PlainJson, "_decode_plain_batch", lambda *_: None):
             expected = decode(*values)
     for one in decoded:
         for column, wanted in zip(one[:3], expected[:3], strict=True):
@@ -298,72 +273,5 @@ def test_quick_ways_decode_batches_as_a_close_look_would(
 def test_the_usual_batch_needs_no_close_look(size: int) -> None:
     for gyro in ({}, {"gyro_x": None, "gyro_y": None, "gyro_z": None}):
         value = encode(batch(size, device_id="phone", **gyro))
-        with patch("stepstream.messages._decode_batch", side_effect=AssertionError):
+        with patch("stepstream.inputs.plain_json._decode_batch", side_effect=AssertionError):
             assert len(decode(value).message) == size
-
-
-def test_an_event_has_the_fields_of_the_contract_in_their_order() -> None:
-    event = Event.of(
-        "phone-17",
-        1234,
-        1_700_000_000_412_500,
-        1_700_000_001_150_000,
-        0.93004,
-        0.87999,
-        "hand-1.0",
-        event_id("sensor-readings", 3, 1182, 0),
-    )
-    assert encode_event(event) == (
-        b'{"event_id":"sensor-readings-3-1182-0","device_id":"phone-17","step_count":1234,'
-        b'"started_at":1700000000.4125,"ended_at":1700000001.15,'
-        b'"start_probability":0.93,"end_probability":0.88,"model":"hand-1.0"}'
-    )
-
-
-def test_an_event_without_kafka_has_no_event_id() -> None:
-    event = Event.of("phone", 1, 0, 1, 0.5, 0.5, "hand-1.0")
-    assert "event_id" not in json.loads(encode_event(event))
-
-
-def letter(
-    value: bytes | None, headers: list[tuple[str, bytes | None]] | None = None
-) -> DeadLetter:
-    return make_dead_letter(
-        b"phone",
-        value,
-        headers or [],
-        topic="sensor-readings",
-        partition=3,
-        offset=1182,
-        timestamp_ms=RECORD_MS,
-        error=InvalidMessage(ErrorCode.OUT_OF_RANGE, "accel_x is 500 m/s^2, at most 400"),
-    )
-
-
-def test_a_dead_letter_is_the_message_as_it_came_and_why() -> None:
-    made = letter(b"{}", [("trace", b"7"), ("empty", None)])
-    assert made.key == b"phone"
-    assert made.value == b"{}"
-    assert made.headers == [
-        ("trace", b"7"),
-        ("empty", None),
-        ("stepstream-error", b"out-of-range"),
-        ("stepstream-error-detail", b"accel_x is 500 m/s^2, at most 400"),
-        ("stepstream-topic", b"sensor-readings"),
-        ("stepstream-partition", b"3"),
-        ("stepstream-offset", b"1182"),
-        ("stepstream-timestamp", str(RECORD_MS).encode()),
-    ]
-
-
-@pytest.mark.parametrize("header_size", [0, 10, 400_000, 2_000_000])
-@pytest.mark.parametrize("value_size", [0, 64 << 10, 899_000, 3_000_000])
-def test_a_dead_letter_always_fits_a_message(header_size: int, value_size: int) -> None:
-    headers: list[tuple[str, bytes | None]] = [("h", b"x" * header_size)] if header_size else []
-    made = letter(b"v" * value_size, headers)
-    size = len(made.value or b"") + sum(len(k) + len(v or b"") for k, v in made.headers)
-    assert size < 1_000_000
-    cut = "stepstream-truncated" in dict(made.headers)
-    assert cut == (header_size + value_size > 899_980)
-    if cut:
-        assert made.value == b"v" * min(value_size, 64 << 10)

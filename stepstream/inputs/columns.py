@@ -1,0 +1,87 @@
+"""What every format takes and gives: messages in, columns of readings out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stepstream.inputs.errors import InvalidMessage
+
+__all__ = [
+    "ACCELEROMETER",
+    "FIELDS",
+    "GYROSCOPE",
+    "MAX_MESSAGE_BYTES",
+    "MAX_READINGS",
+    "Decoded",
+    "InputFormat",
+    "Messages",
+]
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_READINGS = 10_000
+"""In one message."""
+
+ACCELEROMETER = ("accel_x", "accel_y", "accel_z")
+GYROSCOPE = ("gyro_x", "gyro_y", "gyro_z")
+FIELDS = ("timestamp", *ACCELEROMETER, *GYROSCOPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages to be decoded together, in columns.
+
+    Attributes
+    ----------
+    values : (n,)
+        Their values.
+    device_ids : (n,)
+        The device of each, see `decode_device_id`.
+    record_ms : (n,) int64
+        Times of their records, milliseconds since the epoch: for readings without a time.
+    latest_us : (n,) float64 or int64, or int
+        Readings later than this lie in the future, microseconds since the epoch. One number for
+        all messages, or one for each.
+    """
+
+    values: Sequence[bytes | None]
+    device_ids: Sequence[str]
+    record_ms: NDArray[np.int64]
+    latest_us: NDArray[np.float64] | NDArray[np.int64] | int
+
+
+class Decoded(NamedTuple):
+    """Readings of messages, in columns, and the messages that gave none.
+
+    Attributes
+    ----------
+    message : (n,) intp
+        Row of the message that carried the reading, ascending.
+    time_us : (n,) int64
+        Time of the reading, microseconds since the epoch.
+    axes : (n, 6) float32
+        Acceleration in m/s^2, angular velocity in rad/s.
+    invalid
+        Invalid messages by their row. None of their readings is in the columns.
+    """
+
+    message: NDArray[np.intp]
+    time_us: NDArray[np.int64]
+    axes: NDArray[np.float32]
+    invalid: dict[int, InvalidMessage]
+
+
+class InputFormat(Protocol):
+    """How messages encode their readings."""
+
+    def decode(self, messages: Messages) -> Decoded:
+        """Decode messages; one that is invalid affects no other.
+
+        Whether a message is valid, and what it gives, doesn't depend on the other messages.
+        """
