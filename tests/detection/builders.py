@@ -54,7 +54,7 @@ class TransparentModel(Model):
     def predict(self, hops: Hops) -> NDArray[np.float32]:
         rows, latest = hops.rows, hops.latest[:, 0]
         assert len(set(latest.tolist())) == len(rows)
-        samples = hops.blocks[rows]
+        samples = hops.samples[rows]
         windows = np.concatenate([hops.memory[hops.past], samples[:, np.newaxis]], axis=1)
         hops.memory[latest] = samples
         return self.judge(windows.reshape(len(rows), 128, 8))
