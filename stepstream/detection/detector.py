@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.detection.columns import Steps
+from stepstream.detection.columns import Steps, first_rows, rows_by_number
 from stepstream.detection.memory import Memory
 from stepstream.detection.model import CHANNELS
 from stepstream.detection.resampling import resample, scale_channels
 from stepstream.detection.rules import Rules
 from stepstream.detection.steps import Probabilities
-from stepstream.detection.windows import Windows, first_rows, rows_by_number
+from stepstream.detection.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

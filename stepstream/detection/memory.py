@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepstream.detection.columns import first_rows, rows_by_number
 from stepstream.detection.model import Hops
-from stepstream.detection.windows import first_rows, rows_by_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from stepstream.detection.columns import first_rows
 from stepstream.detection.model import AXES, CHANNELS
 from stepstream.detection.resampling import expand_spans
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stepstream.detection.columns import Readings
     from stepstream.detection.rules import Rules
 
-__all__ = ["Admitted", "Windows", "first_rows", "rows_by_number"]
+__all__ = ["Admitted", "Windows"]
 
 NO_TIME = np.iinfo(np.int64).min
 SAMPLE = np.dtype((np.void, CHANNELS * 4))
@@ -319,28 +319,3 @@ class Windows:
         offset, offset_ms = self._pinned(slots[live], offset[live], offset_ms[live])
         oldest = int(offset.argmin())
         return int(offset[oldest]), int(offset_ms[oldest])
-
-
-def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Row of the first of each run of equal values.
-
-    Parameters
-    ----------
-    values : (n,) array
-        Anything that can be compared.
-
-    Returns
-    -------
-    (m,) intp
-        Ascending; empty if there are no values.
-    """
-    first = np.ones(len(values), np.bool_)
-    np.not_equal(values[1:], values[:-1], out=first[1:])
-    return np.flatnonzero(first)
-
-
-def rows_by_number(number: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.intp]]:
-    """Rows with each number from 0 to ``count`` - 1, ascending."""
-    order = np.argsort(number, kind="stable")
-    bounds = np.searchsorted(number[order], np.arange(count + 1))
-    return [order[begin:end] for begin, end in pairwise(bounds.tolist())]

@@ -22,7 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka import Consumer as KafkaConsumer
 
-from stepstream.detection.windows import first_rows
+from stepstream.detection.columns import first_rows
 from stepstream.errors import StreamError
 from stepstream.streaming.client_statistics import ClientStatistics
 from stepstream.streaming.clients import (
