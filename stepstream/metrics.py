@@ -145,22 +145,20 @@ METRICS = (
         "stepstream_late_readings_total",
         "counter",
         "Readings dropped because their device was already past them.",
-        lambda consumer: consumer.processor.detector.windows.late_readings,
+        lambda consumer: consumer.processor.counters.late_readings,
     ),
     Metric(
         "stepstream_gaps_total",
         "counter",
         "Breaks in a device's readings: a pause longer than `processing.max_gap_ms`, or a clock "
         "that was set back; a new window starts there.",
-        lambda consumer: max(
-            0, consumer.processor.detector.windows.opened - consumer.processor.devices_added
-        ),
+        lambda consumer: consumer.processor.counters.gaps,
     ),
     Metric(
         "stepstream_windows_opened_total",
         "counter",
         "Windows started: of new devices, of devices that were idle, and after gaps.",
-        lambda consumer: consumer.processor.detector.windows.opened,
+        lambda consumer: consumer.processor.counters.windows_opened,
     ),
     Metric(
         "stepstream_events_total",

@@ -83,7 +83,10 @@ def test_counts_are_read_when_asked_for(consumer: Consumer) -> None:
     totals.rebalances["lost"] += 2
     totals.commit_s.add(0.004)
     totals.commit_s.add(0.3)
+    consumer.processor.counters.gaps = 7
+    consumer.processor.replace_model(consumer.model)
     families = exported(consumer)
+    assert value(families, "stepstream_gaps_total") == 7
     assert value(families, "stepstream_readings_total") == 1234
     assert value(families, "stepstream_dead_letters_total", error="null-value") == 5
     assert value(families, "stepstream_dead_letters_total", error="device-limit") == 0

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Detector, Model, Readings, Rules, Steps
+from stepstream.detection import (
+    Counters,
+    Detector,
+    Model,
+    Predict,
+    Readings,
+    Rules,
+    Steps,
+    make_step_detector,
+)
 from stepstream.messages import (
     DeadLetter,
     ErrorCode,
@@ -143,11 +152,10 @@ class Processor:
         self._group = group
         self._settings = settings
         self._decoder = ReadingsDecoder(settings)
-        self._idle_timeout_ms = round(settings.idle_timeout_s * 1000)
         self._device_ttl_ms = round(settings.device_ttl_s * 1000)
+        self.counters = Counters()
+        """What detection counts; goes on when the model is replaced."""
         self.detector = self._make_detector()
-        self.devices_added = 0
-        """Devices that were given a window, each as often as it was idle before."""
         self._device_ids: dict[int, str] = {UNKNOWN: ""}
         self._keys: dict[int, bytes] = {}
         self._partitions: dict[int, Partition] = {}
@@ -158,10 +166,14 @@ class Processor:
             raise RuntimeError("devices have windows that another model began")
         self._model = model
         self.detector = self._make_detector()
-        self.devices_added = 0  # as it counts what the detector opens
 
-    def _make_detector(self) -> Detector:
-        return Detector(TimedModel(self._model, self._totals), make_rules(self._settings))
+    def _make_detector(self) -> Detector[Steps]:
+        return make_step_detector(
+            self._model,
+            make_rules(self._settings),
+            predict=_timed(self._model.predict, self._totals),
+            counters=self.counters,
+        )
 
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition from which nothing was taken yet."""
@@ -248,9 +260,10 @@ class Processor:
         # As often as it costs little beside the messages themselves; an older point is right too.
         if partition.taken_since >= len(partition.slots) * REPLAY_POINT_READINGS:
             slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
-            partition.replay_point = self.detector.windows.replay_point(
-                slots, partition.stream_ms
-            ) or (partition.next_offset, partition.stream_ms)
+            partition.replay_point = self.detector.replay_point(slots, partition.stream_ms) or (
+                partition.next_offset,
+                partition.stream_ms,
+            )
             partition.taken_since = 0
         outputs.next_offset = partition.next_offset
         outputs.metadata = partition.checkpoint(now_ms).encode()
@@ -353,7 +366,6 @@ class Processor:
                     f"{len(partition.slots)} devices in this partition, no more are taken",
                 )
             slot = self.detector.add_device()
-            self.devices_added += 1
             partition.slots[key] = slot
             self._keys[slot] = key
             self._device_ids[slot] = device_id
@@ -379,8 +391,7 @@ class Processor:
         partition.next_sweep_ms = stream_ms + SWEEP_INTERVAL_MS
         if partition.slots:
             slots = np.fromiter(partition.slots.values(), np.intp, len(partition.slots))
-            last_ms = self.detector.windows.last_stream_ms[slots]
-            idle = slots[stream_ms - last_ms > self._idle_timeout_ms]
+            idle = self.detector.find_idle(slots, stream_ms)
             self._release(partition, [self._keys[slot] for slot in idle.tolist()])
 
     def _release(self, partition: Partition, keys: list[bytes]) -> None:
@@ -413,31 +424,19 @@ class Processor:
             results[partition].state[key] = value
 
 
-class TimedModel(Model):
-    """A model whose runs are timed.
+def _timed(predict: Predict, totals: Totals) -> Predict:
+    """A function that does what ``predict`` does, and adds up the time that it takes."""
 
-    Parameters
-    ----------
-    model
-        The network.
-    totals
-        Where the times go.
-    """
-
-    def __init__(self, model: Model, totals: Totals) -> None:
-        self.metadata, self.memory = model.metadata, model.memory
-        self._model = model
-        self._totals = totals
-
-    def predict(self, hops: Hops) -> NDArray[np.float32]:
-        """See `Model.predict`."""
+    def timed(hops: Hops) -> NDArray[np.float32]:
         begin_s = time.perf_counter()
-        result = self._model.predict(hops)
+        result = predict(hops)
         took_s = time.perf_counter() - begin_s
-        self._totals.stage_s["model"] += took_s
-        self._totals.inference_s.add(took_s)
-        self._totals.batch_windows.add(len(hops.rows))
+        totals.stage_s["model"] += took_s
+        totals.inference_s.add(took_s)
+        totals.batch_windows.add(len(hops.rows))
         return result
+
+    return timed
 
 
 def _offset(record: Record) -> int:

@@ -93,7 +93,7 @@ class Totals:
     stage_s
         The seconds each part of processing took.
     batch_messages, batch_windows
-        Messages of a poll, and windows that were judged together.
+        Messages of a poll, and windows that were given to the model together.
     inference_s
         Seconds of each run of the model.
     commits, aborts

@@ -149,7 +149,7 @@ class Sampler:
             "events": totals.events,
             "messages": totals.messages,
             "dead_letters": totals.dead_letters.total(),
-            "late": self._consumer.processor.detector.windows.late_readings,
+            "late": self._consumer.processor.counters.late_readings,
             "busy": totals.processing_s,
             "cpu": usage.ru_utime + usage.ru_stime,
         }

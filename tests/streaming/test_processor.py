@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepstream.detection import Counters
 from stepstream.settings import ProcessingSettings
 from stepstream.streaming.processor import Outputs, Processor
 from tests.builders import encode, reading
@@ -165,7 +166,9 @@ def test_readings_without_a_time_take_that_of_their_record() -> None:
     made, partition = processor()
     untimed = encode(reading(timestamp=None))
     take(made, partition, [FakeRecord(b"a", untimed, 0, TIME_MS)])
-    assert made.detector.windows.last_us[partition.slots[b"a"]] == TIME_MS * 1000
+    window = made.detector.window(partition.slots[b"a"])
+    assert window is not None
+    assert window.last_reading_us == TIME_MS * 1000
 
 
 def test_devices_beyond_the_limit_are_dead_letters_until_idle_ones_leave() -> None:
@@ -197,6 +200,21 @@ def test_a_removed_partition_frees_its_devices() -> None:
     take(made, partition, walk("phone", 1))
     made.remove_partition(partition)
     assert made.detector.device_count == 0
+
+
+def test_what_is_counted_goes_on_when_the_model_is_replaced() -> None:
+    made, partition = processor()
+    offset = 0
+    for _ in range(2):
+        # One late reading, one gap.
+        for later_s in (0.0, -0.5, 1.0):
+            message = encode(reading(timestamp=TIME_MS / 1000 + later_s))
+            take(made, partition, [FakeRecord(b"phone", message, offset, TIME_MS)])
+            offset += 1
+        made.remove_partition(partition)
+        made.replace_model(TransparentModel())
+        partition = made.add_partition("readings", 3)
+    assert made.counters == Counters(late_readings=2, windows_opened=4, gaps=2)
 
 
 def test_partitions_share_a_poll_and_keep_their_devices_apart() -> None:
