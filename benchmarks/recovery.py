@@ -25,7 +25,7 @@ from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.simulator import Sent, send
 from stepstream.simulation.walkers import Walker
-from stepstream.streaming.processor import make_ledger
+from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.publisher import Publisher
 from tests.kafka.broker import Broker
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
@@ -289,7 +289,7 @@ def write_ledger(topics: TopicSet, devices: int) -> None:
     """Records as a consumer writes them, spread over the partitions."""
     producer = Producer({"bootstrap.servers": topics.bootstrap, "compression.type": "lz4"})
     model, processing = Model(default_model_path()), ProcessingSettings()
-    ledger = make_ledger(model, processing, topics.group, topics.readings)
+    ledger = Ledger.of(model.metadata, processing, topics.group, topics.readings)
     for n in range(devices):
         device = f"device-{n:08}"
         ledger.count(device, n, [1_700_000_000_000_000 + n])

@@ -28,6 +28,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 
 REBALANCES = ("assigned", "revoked", "lost")
 
+
 @dataclass(frozen=True)
 class Metric:
     """One metric.
@@ -305,7 +306,8 @@ METRICS = (
         "gauge",
         "Messages that are still to be read again before partitions run.",
         lambda consumer: sum(
-            max(0, partition.publish_from - partition.next_offset) for partition in consumer.assignment.owned
+            max(0, partition.publish_from - partition.next_offset)
+            for partition in consumer.assignment.owned
         ),
     ),
     Metric(

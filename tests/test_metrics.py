@@ -16,7 +16,6 @@ from stepstream.inputs import ErrorCode
 from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.metrics_reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
-from stepstream.streaming.partitions import Partition
 from stepstream.streaming.starts import Position, Start
 from stepstream.streaming.totals import MEASURED, Histogram, Times, Totals
 from tests.conftest import ROOT, missing
@@ -30,6 +29,7 @@ from tests.web.builders import (
 )
 
 if TYPE_CHECKING:
+    from stepstream.streaming.partitions import Partition
     from collections.abc import Iterator
 
     from prometheus_client import Metric as Family
@@ -93,7 +93,10 @@ def test_counts_are_read_when_asked_for(consumer: Consumer) -> None:
     totals.rebalances["lost"] += 2
     totals.commit_s.add(0.004)
     totals.commit_s.add(0.3)
+    consumer.processor.counters.gaps = 7
+    consumer.processor.replace_model(consumer.model)
     families = exported(consumer)
+    assert value(families, "stepstream_gaps_total") == 7
     assert value(families, "stepstream_readings_total") == 1234
     assert value(families, "stepstream_dead_letters_total", error="null-value") == 5
     assert value(families, "stepstream_dead_letters_total", error="device-limit") == 0

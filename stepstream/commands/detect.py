@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 from rich.console import Console
 from rich.progress import Progress
 
-from stepstream.detection import Model, Steps, default_model_path, detect_series
+from stepstream.detection import Model, Rules, Steps, default_model_path, detect_series
 from stepstream.outputs import encode_event
 from stepstream.recordings import Recording, read_recording
 from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings

@@ -1,20 +1,30 @@
 """Steps from readings: plain computation, without Kafka, clock or thread."""
 
-from stepstream.detection.columns import Readings, Steps
-from stepstream.detection.detector import Detector
-from stepstream.detection.model import Model, ModelMetadata, default_model_path
+from stepstream.detection.columns import Columns, Readings, Steps
+from stepstream.detection.counters import Counters
+from stepstream.detection.detector import Detector, Window
+from stepstream.detection.finder import Finder
+from stepstream.detection.model import Model, ModelMetadata, Predict, default_model_path
 from stepstream.detection.rules import Rules
 from stepstream.detection.self_test import self_test
 from stepstream.detection.series import detect_series
+from stepstream.detection.steps import StepFinder, make_step_detector
 
 __all__ = [
+    "Columns",
+    "Counters",
     "Detector",
+    "Finder",
     "Model",
     "ModelMetadata",
+    "Predict",
     "Readings",
     "Rules",
+    "StepFinder",
     "Steps",
+    "Window",
     "default_model_path",
     "detect_series",
+    "make_step_detector",
     "self_test",
 ]

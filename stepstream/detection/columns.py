@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -12,15 +13,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Readings", "Steps"]
+__all__ = ["Columns", "Readings", "Steps", "first_rows", "rows_by_number"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """Arrays of one length: row i of each belongs together."""
+class Columns:
+    """Arrays of one length: row i of each belongs together.
+
+    Attributes
+    ----------
+    slot : (n,) intp
+        The device's slot in the detector.
+    """
+
+    slot: NDArray[np.intp]
 
     def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
+        return len(self.slot)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Self:
         """Rows by index, mask or slice, as new columns."""
@@ -41,24 +50,23 @@ class _Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings(_Columns):
+class Readings(Columns):
     """Readings of many devices, those of one device in the order in which they arrived.
 
     Attributes
     ----------
     slot : (n,) intp
-        The device's slot in the detector.
+        See `Columns`.
     time_us : (n,) int64
         When the sensor was read, microseconds since the epoch.
     axes : (n, 6) float32
         Acceleration x, y, z in m/s^2 with gravity, angular velocity x, y, z in rad/s.
     offset : (n,) int64
-        Input offset of the message that carried the reading; doesn't fall within a device.
+        Input offset of the message that carried the reading; never decreases for a device.
     stream_ms : (n,) int64
-        Stream time at that message, milliseconds since the epoch; doesn't fall within a device.
+        Stream time at that message, milliseconds since the epoch; never decreases for a device.
     """
 
-    slot: NDArray[np.intp]
     time_us: NDArray[np.int64]
     axes: NDArray[np.float32]
     offset: NDArray[np.int64]
@@ -66,13 +74,13 @@ class Readings(_Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class Steps(_Columns):
+class Steps(Columns):
     """Detected steps, those of one device together and in the order of their ends.
 
     Attributes
     ----------
     slot : (n,) intp
-        The device's slot in the detector.
+        See `Columns`.
     start_us, end_us : (n,) int64
         When the heel lifted and when the toe struck, microseconds since the epoch.
     start_probability, end_probability : (n,) float32
@@ -81,7 +89,6 @@ class Steps(_Columns):
         Input offset of the message whose reading completed the step.
     """
 
-    slot: NDArray[np.intp]
     start_us: NDArray[np.int64]
     end_us: NDArray[np.int64]
     start_probability: NDArray[np.float32]
@@ -109,3 +116,28 @@ class Steps(_Columns):
             np.empty(0, np.float32),
             np.empty(0, np.int64),
         )
+
+
+def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Row of the first of each run of equal values.
+
+    Parameters
+    ----------
+    values : (n,) array
+        Anything that can be compared.
+
+    Returns
+    -------
+    (m,) intp
+        Ascending; empty if there are no values.
+    """
+    first = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return np.flatnonzero(first)
+
+
+def rows_by_number(number: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.intp]]:
+    """Rows with each number from 0 to ``count`` - 1, ascending."""
+    order = np.argsort(number, kind="stable")
+    bounds = np.searchsorted(number[order], np.arange(count + 1))
+    return [order[begin:end] for begin, end in pairwise(bounds.tolist())]

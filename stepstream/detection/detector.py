@@ -1,18 +1,19 @@
-"""Readings in, steps out: windows, model and peaks put together."""
+"""Readings in, steps or other findings out: windows, network and finder put together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from stepstream.detection.columns import Steps
+from stepstream.detection.columns import Columns, first_rows, rows_by_number
+from stepstream.detection.counters import Counters
 from stepstream.detection.memory import Memory
-from stepstream.detection.model import CHANNELS
+from stepstream.detection.model import MAGNITUDES
 from stepstream.detection.resampling import resample, scale_channels
 from stepstream.detection.rules import Rules
-from stepstream.detection.steps import Probabilities
-from stepstream.detection.windows import Windows, first_rows, rows_by_number
+from stepstream.detection.samples import SampleRings
+from stepstream.detection.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,60 +21,86 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stepstream.detection.columns import Readings
-    from stepstream.detection.model import Model
+    from stepstream.detection.finder import Finder
+    from stepstream.detection.model import Model, Predict
 
     Rows = slice | NDArray[np.intp]
     Observer = Callable[[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]], None]
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "Window"]
+
+C = TypeVar("C", bound=Columns)
 
 ROW_BITS = 32
 """Bits for a reading's row beside its slot in one whole number."""
 
 
-class Detector:
-    """Finds the steps of many devices.
+class Window(NamedTuple):
+    """What is known of a device's window.
 
-    The steps of a device depend on its own readings only: not on how they were cut into calls,
-    nor on other devices in them. What is known of a device derives from the readings of its last
-    `horizon_us`.
+    ``began_us`` is the time of its first sample, ``last_reading_us`` that of its last reading,
+    both in microseconds since the epoch. ``is_full`` says that the network sees only samples of
+    this window, and none before it.
+    """
+
+    began_us: int
+    last_reading_us: int
+    is_full: bool
+
+
+class Detector(Generic[C]):
+    """Finds steps, or what else a finder looks for, in the readings of many devices.
+
+    What is found for a device depends on its own readings only: not on how they were cut into
+    calls, nor on other devices in these calls. All that is known of a device derives from its
+    readings of the last `horizon_us`.
 
     Parameters
     ----------
     model
-        The network that judges windows.
+        The network.
+    finder
+        Turns the network's probabilities into columns. It belongs to this detector alone.
     rules
         When readings belong together.
-    hops_ahead
-        Blocks of one hop of a device that are judged together: memory of a device against time.
-        A few suit many devices, 256 one long recording.
+    predict
+        Runs the network; ``model.predict`` if not given. Whoever wants to time the network gives
+        a function around that.
+    counters
+        Where windows, gaps and late readings are counted; new ones if not given.
     on_probabilities
-        Called with what the model gave: slots (n,), the index on the grid of the first sample
-        (n,), start and end probabilities (n, hop, 2).
+        Called with what the network gave: slots (n,), indices of the first samples (n,), start
+        and end probabilities (n, hop, 2).
     """
 
     def __init__(
         self,
         model: Model,
+        finder: Finder[C],
         rules: Rules = Rules(),  # noqa: B008 - immutable
         *,
-        hops_ahead: int = 4,
+        predict: Predict | None = None,
+        counters: Counters | None = None,
         on_probabilities: Observer | None = None,
     ) -> None:
         metadata = model.metadata
         self.model = model
+        self.counters = counters or Counters()
+        self._finder = finder
         self._observer = on_probabilities
-        self._hop = metadata.hop
-        self._hops_ahead = hops_ahead
-        self._memory = Memory(model)
-        self._delay_blocks = metadata.delay // metadata.hop
-        self._probabilities = Probabilities(metadata, hops_ahead)
-        # The next block is judged one block after the model gives it, looks back over
-        # lookback_blocks, and the oldest of these was given by a window that began so long before.
-        history_blocks = self._probabilities.lookback_blocks + metadata.window // metadata.hop
-        self.windows = Windows(rules, metadata.period_us, metadata.hop, hops_ahead, history_blocks)
-        self.horizon_us = (history_blocks + 1) * metadata.hop * metadata.period_us
+        self._hop_samples = metadata.hop
+        self._delay_hops = metadata.delay // metadata.hop
+        # The probabilities of the next hop are searched when those of the hop after it are known.
+        # The finder looks back from there over lookback_hops, and the network gave the oldest of
+        # these from a window that began so many samples earlier.
+        history_hops = finder.lookback_hops + metadata.window // metadata.hop
+        self.horizon_us = (history_hops + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
+        self._windows = Windows(
+            rules, self.counters, metadata.period_us, metadata.hop, history_hops
+        )
+        self._samples = SampleRings(finder.hops_ahead, metadata.hop)
+        self._memory = Memory(model, predict or model.predict)
         self._capacity = 0
         self._free: list[int] = []
 
@@ -86,126 +113,208 @@ class Detector:
         """Slot for a new device, without a window."""
         if not self._free:
             grown = max(256, self._capacity * 2)
-            self.windows.resize(grown)
-            self._memory.resize(grown)
-            self._probabilities.resize(grown)
+            for part in (self._windows, self._samples, self._memory, self._finder):
+                part.resize(grown)
             added = np.arange(self._capacity, grown)
-            self.windows.clear(added)
+            self._windows.clear(added)
             self._free = added[::-1].tolist()
             self._capacity = grown
         return self._free.pop()
 
     def remove_devices(self, slots: NDArray[np.intp]) -> None:
         """Give slots back; their windows are forgotten."""
-        self.windows.clear(slots)
+        self._windows.clear(slots)
         self._free.extend(slots.tolist())
 
-    def feed(self, readings: Readings) -> Steps:
-        """Take readings in the order of arrival; the steps that they complete.
+    def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
+        """Those of the devices that are idle at a stream time, or have no window.
+
+        Their next readings open new windows, so that nothing is lost if they are removed.
+        """
+        return self._windows.find_idle(slots, stream_ms)
+
+    def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
+        """Oldest input offset that any of these devices still needs, and stream time there.
+
+        A new detector that is fed from there, or from any earlier offset, finds the same from now
+        on.
+
+        Parameters
+        ----------
+        slots : (n,) intp
+            Devices of a partition.
+        stream_ms
+            Stream time of the partition. A device that is idle by then, or whose window is too
+            old, opens a new window with its next reading and needs nothing.
+
+        Returns
+        -------
+        tuple of int, or None
+            None if no device needs anything.
+        """
+        return self._windows.replay_point(slots, stream_ms)
+
+    def window(self, slot: int) -> Window | None:
+        """A device's window, if it has one."""
+        bounds = self._windows.bounds(slot)
+        if bounds is None:
+            return None
+        (first_sample, last_us), metadata = bounds, self.model.metadata
+        samples = last_us // metadata.period_us - first_sample + 1
+        return Window(first_sample * metadata.period_us, last_us, samples >= metadata.window)
+
+    def magnitudes(self, slot: int, after: int) -> tuple[int, NDArray[np.float64]] | None:
+        """A device's newest samples, as far as they are kept.
+
+        Parameters
+        ----------
+        slot
+            The device.
+        after
+            Index of a sample: only later ones are given. If it is none of the samples that are
+            kept, because the window is a new one or many samples followed, all these are given.
+
+        Returns
+        -------
+        tuple, or None
+            Index of the first sample given, and the magnitudes (n, 2) of the acceleration in
+            m/s^2 and of the angular velocity in rad/s. None if there are no such samples.
+        """
+        bounds = self._windows.bounds(slot)
+        if bounds is None:
+            return None
+        (first, last_us), metadata = bounds, self.model.metadata
+        last = last_us // metadata.period_us
+        first = max(first, self._samples.oldest(last))
+        if first <= after <= last:
+            first = after + 1
+        if first > last:
+            return None
+        scale = np.array([metadata.accel_scale, metadata.gyro_scale])
+        return first, self._samples.read(slot, first, last)[:, MAGNITUDES] * scale
+
+    def feed(self, readings: Readings) -> C:
+        """Take readings in the order of arrival; what they complete.
 
         Parameters
         ----------
         readings
             Of any devices that have a slot, in any interleaving.
+
+        Returns
+        -------
+        Columns
+            Rows of one device stand together, in the order in which they were completed.
         """
         if not len(readings):
-            return Steps.none()
+            return self._finder.none()
         # A stable sort by slot, as a sort of whole numbers: a tenth of what argsort takes.
         keyed = np.sort(readings.slot << ROW_BITS | np.arange(len(readings)))
-        admitted = self.windows.admit(readings.take(keyed & ((1 << ROW_BITS) - 1)))
+        admitted = self._windows.admit(readings.take(keyed & ((1 << ROW_BITS) - 1)))
         if not len(admitted.readings):
-            return Steps.none()
+            return self._finder.none()
+        metadata = self.model.metadata
         samples = resample(
             admitted.readings.time_us,
             admitted.readings.axes,
             admitted.previous_us,
             admitted.previous_axes,
-            self.model.metadata.period_us,
+            metadata.period_us,
         )
-        metadata = self.model.metadata
         channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
         slot = admitted.readings.slot[samples.row]
-        block = samples.place // self._hop
-        within = samples.place - block * self._hop
-        due = np.flatnonzero(within == self._hop - 1)
-        first_block = -(-admitted.first_sample[samples.row[due]] // self._hop)
-        whole = block[due] >= first_block
-        due, first_block = due[whole], first_block[whole]
+        hop = samples.place // self._hop_samples
+        within = samples.place - hop * self._hop_samples
+        # The network runs over hops whose samples are all of the window.
+        due = np.flatnonzero(within == self._hop_samples - 1)
+        first_hop = -(-admitted.first_sample[samples.row[due]] // self._hop_samples)
+        is_whole = hop[due] >= first_hop
+        due, first_hop = due[is_whole], first_hop[is_whole]
         offset = admitted.readings.offset[samples.row[due]]
-        steps = []
-        for written, ends in self._rounds(slot, admitted.window[samples.row], block, due):
-            self.windows.write(slot[written], block[written], within[written], channels[written])
+        found = []
+        for written, ends in self._rounds(slot, admitted.window[samples.row], hop, due):
+            self._samples.write(slot[written], hop[written], within[written], channels[written])
             if len(due[ends]):
                 at = due[ends]
-                steps.append(self._judge(slot[at], block[at], first_block[ends], offset[ends]))
-        if len(steps) <= 1:
-            return steps[0] if steps else Steps.none()
-        found = Steps.concatenate(steps)
-        return found.take(np.argsort(found.slot, kind="stable"))
+                found.append(self._find(slot[at], hop[at], first_hop[ends], offset[ends]))
+        if len(found) <= 1:
+            return found[0] if found else self._finder.none()
+        every = type(found[0]).concatenate(found)
+        return every.take(np.argsort(every.slot, kind="stable"))
 
     def _rounds(
         self,
         slot: NDArray[np.intp],
         window: NDArray[np.intp],
-        block: NDArray[np.int64],
+        hop: NDArray[np.int64],
         due: NDArray[np.intp],
     ) -> list[tuple[Rows, Rows]]:
-        """Rows of samples to be written together, so that no block is overwritten before its use.
+        """Samples in rounds: those of a round fit into the rings together.
 
-        A device gets at most ``hops_ahead`` blocks of one window in a round. Windows that ended
-        before anything was due, and that another one follows, are left out. Beside the rows of
-        samples stand the places of those among them in ``due``.
+        Nearly always one round takes all. A long message brings more hops of a device than its
+        ring has, or two windows of it. Then a round takes at most ``hops_ahead`` hops of one
+        window, and the network runs over them before the next round replaces them.
+
+        A window without a hop in ``due`` that another window of the device follows is left out:
+        its samples are never looked at.
+
+        Parameters
+        ----------
+        slot, window : (m,) intp
+            Devices and windows of the samples.
+        hop : (m,) int64
+            Hops of the samples.
+        due : (n,) intp
+            Rows of the samples that complete a hop.
+
+        Returns
+        -------
+        list
+            For each round, the rows of its samples and the places in ``due`` of those that are
+            due.
         """
         heads = first_rows(window)
         if not len(heads):
             return []
         lengths = np.diff(heads, append=len(window))
         tails = heads + lengths - 1
-        last = np.diff(slot[heads], append=-1) != 0
-        most = (block[tails] - block[heads]) // self._hops_ahead
-        if most.max() == 0 and last.all():
+        is_last = np.diff(slot[heads], append=-1) != 0
+        more_rounds = (hop[tails] - hop[heads]) // self._finder.hops_ahead
+        if more_rounds.max() == 0 and is_last.all():
             return [(slice(None), slice(None))]
-        ahead = (block - np.repeat(block[heads], lengths)) // self._hops_ahead
+        round_of_window = (hop - np.repeat(hop[heads], lengths)) // self._finder.hops_ahead
         is_due = np.zeros(len(window), np.bool_)
         is_due[due] = True
-        kept = last | np.logical_or.reduceat(is_due, heads)
-        rounds = np.where(kept, most + 1, 0)
-        begun = np.cumsum(rounds) - rounds
+        kept = is_last | np.logical_or.reduceat(is_due, heads)
+        # The rounds of a device's window begin after those of its windows before.
+        rounds = np.where(kept, more_rounds + 1, 0)
+        begin = np.cumsum(rounds) - rounds
         devices = first_rows(slot[heads])
-        begun -= np.repeat(begun[devices], np.diff(devices, append=len(heads)))
-        number = np.where(np.repeat(kept, lengths), ahead + np.repeat(begun, lengths), -1)
+        begin -= np.repeat(begin[devices], np.diff(devices, append=len(heads)))
+        number = round_of_window + np.repeat(begin, lengths)
+        number[~np.repeat(kept, lengths)] = -1
         count = int(number.max()) + 1
         return list(
             zip(rows_by_number(number, count), rows_by_number(number[due], count), strict=True)
         )
 
-    def _judge(
+    def _find(
         self,
         slot: NDArray[np.intp],
-        block: NDArray[np.int64],
-        first_block: NDArray[np.int64],
+        hop: NDArray[np.int64],
+        first_hop: NDArray[np.int64],
         offset: NDArray[np.int64],
-    ) -> Steps:
-        """Run the model over these blocks; the steps that they complete."""
-        windows, metadata = self.windows, self.model.metadata
-        blocks = windows.samples.reshape(-1, self._hop * CHANNELS)
-        rows = slot * windows.sample_blocks + block % windows.sample_blocks
-        opens = block == first_block
-        probabilities = self._memory.predict(slot, block, blocks, rows, opens)
-        given = block - self._delay_blocks
-        # What is given for samples before the window is of no use.
-        own = np.flatnonzero(given >= first_block)
-        if len(own) < len(block):
-            slot, given, first_block = slot[own], given[own], first_block[own]
+    ) -> C:
+        """Run the network over these hops; what they complete."""
+        samples = self._samples
+        rows, opens = samples.rows(slot, hop), hop == first_hop
+        probabilities = self._memory.predict(slot, hop, samples.by_hop, rows, opens)
+        given = hop - self._delay_hops
+        # What the network gives for samples before the window is of no use.
+        own = np.flatnonzero(given >= first_hop)
+        if len(own) < len(hop):
+            slot, given, first_hop = slot[own], given[own], first_hop[own]
             probabilities, offset = probabilities[own], offset[own]
         if self._observer:
-            self._observer(slot, given * self._hop, probabilities)
-        found = self._probabilities.find(slot, given, first_block, probabilities)
-        return Steps(
-            slot[found.row],
-            found.start * metadata.period_us,
-            found.end * metadata.period_us,
-            found.start_probability,
-            found.end_probability,
-            offset[found.row],
-        )
+            self._observer(slot, given * self._hop_samples, probabilities)
+        return self._finder.find(slot, given, first_hop, probabilities, offset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -14,16 +14,21 @@ from msgspec import Meta
 from stepstream.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = [
     "AXES",
     "CHANNELS",
+    "MAGNITUDES",
     "METADATA_FILE",
+    "PROBABILITIES",
     "Hops",
     "MemoryShape",
     "Model",
     "ModelMetadata",
+    "Predict",
     "default_model_path",
     "write_metadata",
 ]
@@ -32,6 +37,17 @@ AXES = 6
 """Axes of a reading: acceleration x, y, z, angular velocity x, y, z."""
 CHANNELS = 8
 """Channels of the model: the axes, scaled, and the two magnitudes."""
+MAGNITUDES = slice(6, 8)
+"""Channels of the magnitudes: of the acceleration and of the angular velocity."""
+PROBABILITIES = 2
+"""Probabilities of a sample: that it is a heel lift, and that it is a toe strike."""
+INPUTS = ("samples", "past")
+"""Names of the input tensors: samples of the hop, and what the network remembers."""
+OUTPUTS = ("Identity", "Identity_1")
+"""Names of the output tensors: probabilities, and what the network remembers of the hop.
+
+TensorFlow's converter gives these names to the first and the second value that a function returns.
+"""
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
@@ -39,9 +55,9 @@ DEFAULT_MODEL = "stepstream-walk-4.1.tflite"
 
 _US = 1_000_000
 _LARGEST_BATCH = 256
-"""More at a time leave the processor's second cache, and cost more each."""
+"""More hops at a time leave the processor's second cache, and cost more each."""
 _SPARE = 16
-"""Windows that cost about as much as a call does."""
+"""Hops that cost about as much as a call does."""
 
 _Positive = Annotated[int, Meta(gt=0)]
 _Probability = Annotated[float, Meta(gt=0, lt=1)]
@@ -61,7 +77,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     rate_hz
         Samples a second; divides 1,000,000.
     window, hop, delay
-        A window of ``window`` samples is judged every ``hop`` samples; the model gives
+        The model is run once every ``hop`` samples and sees the last ``window`` samples. It gives
         probabilities for the ``hop`` samples that end ``delay`` samples before the window does.
     accel_scale, gyro_scale
         Acceleration (m/s^2) and angular velocity (rad/s) are divided by these.
@@ -164,10 +180,10 @@ def default_model_path() -> Path:
 
 
 class MemoryShape(NamedTuple):
-    """What a network remembers of a device, so that no hop is looked at twice.
+    """What a network remembers of a device, so that it computes nothing twice.
 
-    ``layers`` times ``hops`` vectors of ``width`` numbers: what went into each layer for the last
-    hops, oldest first. It depends on nothing before the window.
+    It remembers ``layers * hops`` vectors of ``width`` numbers: the input of each layer for the
+    last ``hops`` hops, oldest first. A vector depends on nothing before the window.
     """
 
     layers: int
@@ -176,29 +192,42 @@ class MemoryShape(NamedTuple):
 
 
 class Hops(NamedTuple):
-    """The next hop of some devices, none twice, and where what is remembered of them stands.
+    """The next hop of some devices, at most one of each, and what is remembered of them.
 
-    ``rows`` (n,) intp are the rows of ``blocks`` (m, hop * 8) float32 that hold their samples;
-    ``past`` (n, layers * hops) and ``latest`` (n, layers) intp the rows of ``memory`` (k, width)
-    float32 that are to be seen, in the order of `MemoryShape`, and that what is new takes.
+    Attributes
+    ----------
+    samples : (m, hop * 8) float32
+        Samples of hops, one hop a row.
+    rows : (n,) intp
+        The rows of ``samples`` that are the next hops of n devices.
+    memory : (k, width) float32
+        Vectors that are remembered, of any devices.
+    past : (n, layers * hops) intp
+        The rows of ``memory`` that the network sees, in the order of `MemoryShape`.
+    latest : (n, layers) intp
+        The rows of ``memory`` that its new vectors are written to.
     """
 
-    blocks: NDArray[np.float32]
+    samples: NDArray[np.float32]
     rows: NDArray[np.intp]
     memory: NDArray[np.float32]
     past: NDArray[np.intp]
     latest: NDArray[np.intp]
 
     def take(self, some: slice) -> Hops:
-        """Those of some devices."""
+        """The hops of some of the devices."""
         return self._replace(rows=self.rows[some], past=self.past[some], latest=self.latest[some])
+
+
+Predict: TypeAlias = "Callable[[Hops], NDArray[np.float32]]"
+"""A function like `Model.predict`."""
 
 
 class Model:
     """A network and its metadata, ready to run.
 
-    It takes one hop of samples and what it remembers of the device, and gives probabilities and
-    what to remember.
+    The network takes one hop of samples and what it remembers of the device. It gives
+    probabilities and what to remember of this hop.
 
     Parameters
     ----------
@@ -210,8 +239,8 @@ class Model:
     Raises
     ------
     ModelError
-        The file is missing, not a model, of another shape than its metadata says, or without
-        metadata.
+        The file is missing, is not a model, has no metadata, or its tensors have other names,
+        types or shapes than expected.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -235,21 +264,19 @@ class Model:
         return runner
 
     def predict(self, hops: Hops) -> NDArray[np.float32]:
-        """Probabilities from the next hop of some devices and what is remembered of them.
-
-        What is new in ``hops.memory`` is put there.
+        """Run the network over the next hop of some devices; it updates ``hops.memory``.
 
         Returns
         -------
         (n, hop, 2) float32
             Start and end probability of the samples that lie ``delay`` back. A row, and what is
-            remembered with it, doesn't depend on the others.
+            remembered with it, doesn't depend on the other rows.
         """
         count = len(hops.rows)
         size = _batch_size(count)
         if size >= count:
             return self._runner(size).run(hops)
-        out = np.empty((count, self.metadata.hop, 2), np.float32)
+        out = np.empty((count, self.metadata.hop, PROBABILITIES), np.float32)
         begin = 0
         while begin < count:
             size = _batch_size(count - begin)
@@ -260,7 +287,7 @@ class Model:
 
 
 def _batch_size(count: int) -> int:
-    """Windows of the next call: a power of 2, and more than there are if few are missing."""
+    """Hops of the next call: a power of 2, larger than ``count`` if few are missing to it."""
     size = 1 << (count - 1).bit_length()
     if size > _LARGEST_BATCH:
         return _LARGEST_BATCH
@@ -272,11 +299,9 @@ class _Runner:
 
     def __init__(self, content: bytes, size: int, threads: int, metadata: ModelMetadata) -> None:
         self._interpreter = Interpreter(model_content=content, num_threads=threads)
-        inputs = sorted(self._interpreter.get_input_details(), key=lambda one: -len(one["name"]))
-        outputs = sorted(self._interpreter.get_output_details(), key=lambda one: len(one["name"]))
+        inputs = _by_name("inputs", self._interpreter.get_input_details(), INPUTS)
+        outputs = _by_name("outputs", self._interpreter.get_output_details(), OUTPUTS)
         details = [*inputs, *outputs]
-        if [len(inputs), len(outputs)] != [2, 2]:
-            raise ValueError("expected samples and past as inputs, probabilities and latest out")
         for one in details:
             if one["dtype"] is not np.float32:
                 raise ValueError(f"its {one['name']} is {one['dtype'].__name__}, expected float32")
@@ -293,7 +318,7 @@ class _Runner:
         expected = [
             (size, 1, metadata.hop, CHANNELS),
             (size, 1, past, width),
-            (size, metadata.hop, 2),
+            (size, metadata.hop, PROBABILITIES),
             (size, layers, width),
         ]
         for one, shape in zip(inputs, expected, strict=False):
@@ -305,12 +330,12 @@ class _Runner:
                 raise ValueError(f"its {one['name']} is {found}, expected {shape}")
 
     def run(self, hops: Hops) -> NDArray[np.float32]:
-        """See `Model.predict`; there may be fewer than the batch."""
-        # Views must not outlive their statements: the interpreter refuses to run while they exist.
+        """See `Model.predict`; there may be fewer hops than the batch size."""
+        # The interpreter refuses to run while a view of its tensors exists.
         view, count = self._interpreter.tensor, len(hops.rows)
         samples = view(self._samples)()
         taken = samples.reshape(len(samples), -1)[:count]
-        hops.blocks.take(hops.rows, axis=0, out=taken, mode="clip")
+        hops.samples.take(hops.rows, axis=0, out=taken, mode="clip")
         hops.memory.take(hops.past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
         del samples, taken
         self._interpreter.invoke()
@@ -319,9 +344,25 @@ class _Runner:
         return result
 
 
+def _by_name(
+    kind: str, details: list[dict[str, Any]], names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Tensors in the order of ``names``."""
+    found = {one["name"]: one for one in details}
+    if len(details) != len(names) or found.keys() != set(names):
+        raise ValueError(
+            f"its {kind} are named {', '.join(one['name'] for one in details)}, "
+            f"expected {' and '.join(names)}; export it with stepstream train or quantize"
+        )
+    return [found[name] for name in names]
+
+
 def _memory_shape(past: NDArray[np.int32], latest: NDArray[np.int32]) -> MemoryShape:
     if len(past) != 4 or len(latest) != 3 or past[2] % latest[1]:
-        raise ValueError(f"what it remembers is {tuple(past)} in and {tuple(latest)} out")
+        raise ValueError(
+            f"its past is {tuple(past)} and its latest {tuple(latest)}, "
+            "expected (n, 1, layers * hops, width) and (n, layers, width)"
+        )
     return MemoryShape(int(latest[1]), int(past[2]) // int(latest[1]), int(latest[2]))
 
 

@@ -15,8 +15,8 @@ __all__ = ["Samples", "expand_spans", "resample", "scale_channels"]
 class Samples(NamedTuple):
     """Samples on the grid, in the order of the readings that completed them.
 
-    ``row`` (m,) intp is the completing reading's row, ``place`` (m,) int64 the sample's place on
-    the grid (it stands at ``place * period_us``), ``axes`` (m, 6) float32 the values there.
+    ``row`` (m,) intp is the completing reading's row, ``place`` (m,) int64 the sample's index on
+    the grid (its time is ``place * period_us``), ``axes`` (m, 6) float32 the values there.
     """
 
     row: NDArray[np.intp]
@@ -33,9 +33,9 @@ def resample(
 ) -> Samples:
     """Values at the grid points after each previous reading, up to and including the reading.
 
-    Each sample depends on two readings only, and on nothing else in the call. A reading that
-    starts a window passes itself, one microsecond earlier, as its previous one: it gives a sample
-    only if it stands on the grid.
+    Each sample depends on two readings only, and on nothing else in the call. For a reading that
+    opens a window, the previous one is the reading itself, one microsecond earlier: it gives a
+    sample only if it stands on the grid.
 
     Parameters
     ----------

@@ -1,31 +1,92 @@
 """When readings belong together: the rules on gaps, lateness and idleness."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Times: TypeAlias = NDArray[np.int64]
 
 __all__ = ["Rules"]
+
+AGE_MARGIN_MS = 10_000
+"""How much older than the idle timeout the oldest reading that a window needs may be."""
+
+
+class RuleSettings(Protocol):
+    """Settings from which rules can be made; times as their names say."""
+
+    @property
+    def max_gap_ms(self) -> int: ...
+    @property
+    def max_lateness_s(self) -> float: ...
+    @property
+    def idle_timeout_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What starts a new window and what is dropped as late.
+    """What opens a new window and what is dropped as late.
 
     Attributes
     ----------
     max_gap_us
-        A longer pause between two readings of a device starts a new window, microseconds.
+        A longer pause between two readings of a device opens a new window, microseconds.
     max_lateness_us
-        A reading not after its device's last one is late and dropped; one that lies further
-        back than this means that the clock was set back, and starts a new window.
+        A reading that is not after the last one of its device is late and dropped. One that is
+        further back than this means that the clock was set back: it opens a new window.
     idle_timeout_ms
-        A device from which nothing was taken for longer than this, in stream time, starts a new
-        window; so does one whose oldest needed reading is older than ``max_age_ms``.
+        A device is idle if no reading of it was taken for longer than this, in stream time. Its
+        next reading opens a new window.
     """
 
     max_gap_us: int = 250_000
     max_lateness_us: int = 600_000_000
     idle_timeout_ms: int = 10_000
 
-    @property
-    def max_age_ms(self) -> int:
-        """Bound on the age, in stream time, of the oldest reading that a window needs."""
-        return self.idle_timeout_ms + 10_000
+    @classmethod
+    def of(cls, settings: RuleSettings) -> Rules:
+        """The rules that settings ask for."""
+        return cls(
+            max_gap_us=settings.max_gap_ms * 1000,
+            max_lateness_us=round(settings.max_lateness_s * 1e6),
+            idle_timeout_ms=round(settings.idle_timeout_s * 1000),
+        )
+
+    @overload
+    def is_idle(self, last_ms: int, stream_ms: int) -> bool: ...
+    @overload
+    def is_idle(self, last_ms: Times, stream_ms: int | Times) -> NDArray[np.bool_]: ...
+    def is_idle(self, last_ms: int | Times, stream_ms: int | Times) -> bool | NDArray[np.bool_]:
+        """Whether a device is idle.
+
+        Parameters
+        ----------
+        last_ms : int or (n,) int64
+            Stream time at its last reading.
+        stream_ms : int or (n,) int64
+            Stream time now.
+        """
+        return stream_ms - last_ms > self.idle_timeout_ms
+
+    @overload
+    def is_too_old(self, needed_ms: int, stream_ms: int) -> bool: ...
+    @overload
+    def is_too_old(self, needed_ms: Times, stream_ms: int | Times) -> NDArray[np.bool_]: ...
+    def is_too_old(
+        self, needed_ms: int | Times, stream_ms: int | Times
+    ) -> bool | NDArray[np.bool_]:
+        """Whether the next reading opens a new window because the device sends too slowly.
+
+        Parameters
+        ----------
+        needed_ms : int or (n,) int64
+            Stream time at the oldest reading that the window needs.
+        stream_ms : int or (n,) int64
+            Stream time now.
+        """
+        return stream_ms - needed_ms > self.idle_timeout_ms + AGE_MARGIN_MS

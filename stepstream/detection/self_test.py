@@ -29,7 +29,8 @@ def self_test(model: Model) -> None:
     Raises
     ------
     ModelError
-        Its probabilities are none, it finds steps at rest, or not most of the walk's.
+        It gives values that are no probabilities, finds steps at rest, or finds far fewer or far
+        more steps in the walk than there are.
     """
     given: list[NDArray[np.float32]] = []
     time_us, axes = _walk(model.metadata.period_us)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepstream.detection.columns import Readings, Steps
-from stepstream.detection.detector import Detector
 from stepstream.detection.rules import Rules
+from stepstream.detection.steps import make_step_detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,9 @@ def detect_series(
     Steps
         Their ``offset`` is the row of the reading that completed them.
     """
-    detector = Detector(model, rules, hops_ahead=HOPS_AHEAD, on_probabilities=on_probabilities)
+    detector = make_step_detector(
+        model, rules, hops_ahead=HOPS_AHEAD, on_probabilities=on_probabilities
+    )
     slot = detector.add_device()
     parts = [Steps.none()]
     for begin in range(0, len(time_us), CHUNK):

@@ -6,141 +6,150 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stepstream.detection.columns import Steps
+from stepstream.detection.detector import Detector
+from stepstream.detection.model import PROBABILITIES
+from stepstream.detection.rules import Rules
+from stepstream.detection.slots import grow
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stepstream.detection.model import ModelMetadata
+    from stepstream.detection.counters import Counters
+    from stepstream.detection.detector import Observer
+    from stepstream.detection.model import Model, ModelMetadata, Predict
 
-__all__ = ["Found", "Probabilities"]
+__all__ = ["StepFinder", "make_step_detector"]
 
 START, END = 0, 1
 
 
-class Found(NamedTuple):
-    """Steps: the row of the block that showed them, and where they start and end on the grid.
+class _Pairs(NamedTuple):
+    """Starts and ends that belong together.
 
-    ``row`` (m,) intp, ``start`` and ``end`` (m,) int64, their probabilities (m,) float32.
+    ``row`` (m,) intp is the row of the signal, ``start`` and ``end`` (m,) intp are places in it,
+    then come their probabilities (m,) float32.
     """
 
     row: NDArray[np.intp]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
+    start: NDArray[np.intp]
+    end: NDArray[np.intp]
     start_probability: NDArray[np.float32]
     end_probability: NDArray[np.float32]
 
 
-_NONE = Found(
-    np.empty(0, np.intp),
-    np.empty(0, np.int64),
-    np.empty(0, np.int64),
-    np.empty(0, np.float32),
-    np.empty(0, np.float32),
-)
-
-
-class Probabilities:
-    """The last probabilities of many devices, and the steps in them.
+class StepFinder:
+    """The last probabilities of many devices, and the steps in them; a `Finder`.
 
     A sample is a *peak* if its end probability reaches the walking threshold, exceeds that of all
     samples within the refractory time before it, and is not exceeded within the settling time
     after it. A peak is an *end* if it reaches the end threshold, or if a peak within the longest
-    step before it does: who walks, goes on walking. Its *start* is the most probable start
-    between the shortest and the longest step before it that can't belong to the peak before it.
+    step before it does: a person who walks goes on walking. The *start* of an end is the most
+    probable start between the shortest and the longest step before it that can't belong to the
+    peak before it.
 
-    Where a step is least doubtful, probabilities are flat, and which of their samples is the
-    highest is chance: both moments are given as the centre of the squared probabilities around.
+    Around the middle of a clear step the probabilities are flat, and which of their samples is
+    the highest is chance. So both moments are the centre of the squared probabilities nearby.
 
-    These rules look back over a fixed number of samples and keep no state, so that steps don't
+    These rules look back over a fixed number of samples and keep no state. Steps therefore don't
     depend on where the signal began.
 
     Parameters
     ----------
     metadata
         The model's thresholds and lengths.
-    blocks_ahead
-        Most blocks that one call of `find` brings for a device.
+    hops_ahead
+        Most hops of a device that one call of `find` takes.
     """
 
-    def __init__(self, metadata: ModelMetadata, blocks_ahead: int) -> None:
+    def __init__(self, metadata: ModelMetadata, hops_ahead: int) -> None:
         self._model = metadata
-        self._hop = metadata.hop
-        self.lookback_blocks = -(-(metadata.longest_step + metadata.refractory) // metadata.hop)
-        """Blocks before that of an end on which the end and its start can depend."""
-        self._near_blocks = -(-metadata.refractory // metadata.hop)
-        self._blocks = self.lookback_blocks + 1 + blocks_ahead
+        self._hop_samples = metadata.hop
+        self.hops_ahead = hops_ahead
+        self.lookback_hops = -(-(metadata.longest_step + metadata.refractory) // metadata.hop)
+        """Hops before that of an end on which the end and its start can depend."""
+        self._near_hops = -(-metadata.refractory // metadata.hop)
+        self._kept = self.lookback_hops + 1 + hops_ahead
         # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
-        self._ring = np.empty((0, self._blocks, metadata.hop, 2), np.float16)
+        self._ring = np.empty((0, self._kept, metadata.hop, PROBABILITIES), np.float16)
 
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots."""
-        grown = np.zeros((capacity, *self._ring.shape[1:]), np.float16)
-        grown[: len(self._ring)] = self._ring
-        self._ring = grown
+        self._ring = grow(self._ring, capacity)
+
+    def none(self) -> Steps:
+        """No steps."""
+        return Steps.none()
 
     def find(
         self,
         slot: NDArray[np.intp],
-        block: NDArray[np.int64],
-        first_block: NDArray[np.int64],
+        hop: NDArray[np.int64],
+        first_hop: NDArray[np.int64],
         probabilities: NDArray[np.float32],
-    ) -> Found:
-        """Add one block of probabilities a row; the steps whose ends they settle.
+        offset: NDArray[np.int64],
+    ) -> Steps:
+        """Take the probabilities of one hop a row; the steps whose ends they settle.
 
-        Parameters
-        ----------
-        slot : (n,) intp
-            Devices; those of one device stand together, blocks ascending without a hole.
-        block : (n,) int64
-            The block's place on the grid, in blocks.
-        first_block : (n,) int64
-            The first block that the device's window has given.
-        probabilities : (n, hop, 2) float32
-            Start and end probability of its samples.
+        The hop before each given one is searched for ends: the samples of the given one settle
+        them. See `Finder.find` for the parameters.
         """
-        self._ring[slot, block % self._blocks] = probabilities
-        judged = block - 1
-        ends = self._ring[slot, judged % self._blocks, :, END].astype(np.float32)
+        self._ring[slot, hop % self._kept] = probabilities
+        searched = hop - 1
+        ends = self._ring[slot, searched % self._kept, :, END].astype(np.float32)
         rows = np.flatnonzero(
-            (judged >= first_block) & (ends.max(axis=1, initial=0) >= self._model.least_end)
+            (searched >= first_hop) & (ends.max(axis=1, initial=0) >= self._model.least_end)
         )
         if not len(rows):
-            return _NONE
-        # Few of the blocks have a peak in them; only these are looked at as a whole.
-        near = self._gather(slot[rows], block[rows], first_block[rows], self._near_blocks)
-        place, place_in = np.nonzero(self._peaks_in_judged(near[:, :, END]))
-        rows = rows[place]
-        whole = self._gather(slot[rows], block[rows], first_block[rows], self.lookback_blocks)
-        steps = self._pair(whole, place_in + self.lookback_blocks * self._hop)
-        rows = rows[steps.row]
-        origin = (judged[rows] - self.lookback_blocks) * self._hop
-        return steps._replace(row=rows, start=origin + steps.start, end=origin + steps.end)
+            return Steps.none()
+        # Few of the hops have a peak in them, and only these are looked at as a whole.
+        near = self._gather(slot[rows], hop[rows], first_hop[rows], self._near_hops)
+        row, within = np.nonzero(self._peaks_in_searched(near[:, :, END]))
+        rows = rows[row]
+        whole = self._gather(slot[rows], hop[rows], first_hop[rows], self.lookback_hops)
+        pairs = self._pair(whole, within + self.lookback_hops * self._hop_samples)
+        rows = rows[pairs.row]
+        origin = (searched[rows] - self.lookback_hops) * self._hop_samples
+        return Steps(
+            slot[rows],
+            (origin + pairs.start) * self._model.period_us,
+            (origin + pairs.end) * self._model.period_us,
+            pairs.start_probability,
+            pairs.end_probability,
+            offset[rows],
+        )
 
     def _gather(
         self,
         slot: NDArray[np.intp],
-        block: NDArray[np.int64],
-        first_block: NDArray[np.int64],
+        hop: NDArray[np.int64],
+        first_hop: NDArray[np.int64],
         back: int,
     ) -> NDArray[np.float32]:
-        """``back`` blocks, the one before each given one, and that one: (n, samples, 2).
+        """The hop before each given one, ``back`` hops before it, and the given one.
 
-        Oldest first; samples that the window never gave count as 0.
+        Returns
+        -------
+        (n, samples, 2) float32
+            Oldest first; samples before the window's first probabilities count as 0.
         """
-        blocks = block[:, np.newaxis] - np.arange(back + 1, -1, -1)
-        gathered = self._ring[slot[:, np.newaxis], blocks % self._blocks].astype(np.float32)
-        gathered[blocks < first_block[:, np.newaxis]] = 0
-        samples: NDArray[np.float32] = gathered.reshape(len(slot), blocks.shape[1] * self._hop, 2)
+        hops = hop[:, np.newaxis] - np.arange(back + 1, -1, -1)
+        gathered = self._ring[slot[:, np.newaxis], hops % self._kept].astype(np.float32)
+        gathered[hops < first_hop[:, np.newaxis]] = 0
+        samples: NDArray[np.float32] = gathered.reshape(
+            len(slot), hops.shape[1] * self._hop_samples, PROBABILITIES
+        )
         return samples
 
-    def _peaks_in_judged(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
-        judged = self._near_blocks * self._hop
-        return self._find_peaks(near)[:, judged : judged + self._hop]
+    def _peaks_in_searched(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
+        begin = self._near_hops * self._hop_samples
+        return self._find_peaks(near)[:, begin : begin + self._hop_samples]
 
     def _find_peaks(self, ends: NDArray[np.float32]) -> NDArray[np.bool_]:
         model = self._model
         return find_peaks(ends, model.least_end, model.refractory, model.settling)
 
-    def _pair(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> Found:
+    def _pair(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> _Pairs:
         """The steps that end at the peak of each row; places within the rows."""
         model = self._model
         ends = probabilities[:, :, END]
@@ -166,7 +175,7 @@ class Probabilities:
         row = np.flatnonzero((sure | walking) & (starts[every, start] >= model.start_threshold))
         start, peak, probabilities = start[row], peak[row], probabilities[row]
         every = np.arange(len(row))
-        return Found(
+        return _Pairs(
             row,
             centre(probabilities[:, :, START], start, *model.start_reach),
             centre(probabilities[:, :, END], peak, *model.end_reach),
@@ -238,3 +247,32 @@ def _sliding_max(values: NDArray[np.float32], width: int) -> NDArray[np.float32]
         values = np.maximum(values[:, :-step], values[:, step:])
         covered += step
     return values
+
+
+def make_step_detector(
+    model: Model,
+    rules: Rules = Rules(),  # noqa: B008 - immutable
+    *,
+    hops_ahead: int = 4,
+    predict: Predict | None = None,
+    counters: Counters | None = None,
+    on_probabilities: Observer | None = None,
+) -> Detector[Steps]:
+    """A detector of steps.
+
+    Parameters
+    ----------
+    hops_ahead
+        Most hops of a device that are predicted before steps are looked for. More hops need more
+        memory for each device, and less time. A few suit many devices, 256 one long recording.
+    model, rules, predict, counters, on_probabilities
+        See `Detector`.
+    """
+    return Detector(
+        model,
+        StepFinder(model.metadata, hops_ahead),
+        rules,
+        predict=predict,
+        counters=counters,
+        on_probabilities=on_probabilities,
+    )

@@ -1,33 +1,49 @@
-"""Device windows: which readings are taken, and the last samples of every device."""
+"""Windows of devices: which readings are taken, and which open a new window."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from stepstream.detection.model import AXES, CHANNELS
-from stepstream.detection.resampling import expand_spans
+from stepstream.detection.columns import first_rows
+from stepstream.detection.history import NO_TIME, History
+from stepstream.detection.model import AXES
+from stepstream.detection.slots import SlotTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stepstream.detection.columns import Readings
+    from stepstream.detection.counters import Counters
     from stepstream.detection.rules import Rules
 
-__all__ = ["Admitted", "Windows", "first_rows", "rows_by_number"]
+    Flags = NDArray[np.bool_]
 
-NO_TIME = np.iinfo(np.int64).min
-SAMPLE = np.dtype((np.void, CHANNELS * 4))
+__all__ = ["Admitted", "Windows"]
+
+N = TypeVar("N", int, "NDArray[np.int64]")
 
 
 class Admitted(NamedTuple):
-    """Readings that were taken, sorted by device, each with the reading it follows.
+    """Readings that were taken, sorted by device, each with the reading before it.
 
-    ``window`` (n,) intp numbers the windows they belong to, ascending, and ``first_sample``
-    (n,) int64 is the first sample of that window. A reading that opens a window follows itself,
-    one microsecond earlier.
+    A reading that opens a window has none before it: the reading itself takes that place, one
+    microsecond earlier.
+
+    Attributes
+    ----------
+    readings
+        The n readings.
+    window : (n,) intp
+        Numbers of the windows that they belong to, ascending.
+    first_sample : (n,) int64
+        Index of the first sample of that window.
+    previous_us : (n,) int64
+        Time of the reading before.
+    previous_axes : (n, 6) float32
+        Its values.
     """
 
     readings: Readings
@@ -37,116 +53,121 @@ class Admitted(NamedTuple):
     previous_axes: NDArray[np.float32]
 
 
-class Windows:
-    """The windows of many devices, in columns: row i of every array belongs to slot i.
+@dataclass(slots=True)
+class _Devices(SlotTable):
+    """The last reading of each device, and its window.
 
-    A device's last samples stand in a ring of blocks of one hop each, at the place that their
-    absolute index gives. Beside them stand, for each of the last blocks, offset and stream time
-    of the first reading that the block rests on: from these follows how far back a replay has
-    to begin.
+    ``last_us`` is `NO_TIME` where a device has no window. ``has_dropped`` says that late readings
+    followed the last one.
+    """
+
+    last_us: NDArray[np.int64]
+    last_axes: NDArray[np.float32]
+    last_offset: NDArray[np.int64]
+    last_stream_ms: NDArray[np.int64]
+    first_sample: NDArray[np.int64]
+    has_dropped: Flags
+
+
+class Windows:
+    """The windows of many devices.
 
     Parameters
     ----------
     rules
         When readings belong together.
-    period_us, hop
-        Distance of two samples; samples in a block.
-    sample_blocks
-        Blocks of samples that are kept for each device.
-    history_blocks
-        How many blocks before the next one its steps can depend on.
+    counters
+        Where windows, gaps and late readings are counted.
+    period_us
+        Time between two samples.
+    hop_samples
+        Samples of a hop.
+    history_hops
+        How many hops before the next one the steps of that one can depend on.
     """
 
     def __init__(
-        self, rules: Rules, period_us: int, hop: int, sample_blocks: int, history_blocks: int
+        self, rules: Rules, counters: Counters, period_us: int, hop_samples: int, history_hops: int
     ) -> None:
-        self.rules = rules
-        self.period_us = period_us
-        self.hop = hop
-        self.sample_blocks = sample_blocks
-        self.history_blocks = history_blocks
-        self._marks = history_blocks + 1
-        self.late_readings = 0
-        """Readings dropped because their device was already past them."""
-        self.opened = 0
-        """Windows that were started."""
-        self.last_us = np.empty(0, np.int64)
-        self.last_axes = np.empty((0, AXES), np.float32)
-        self.last_offset = np.empty(0, np.int64)
-        self.last_stream_ms = np.empty(0, np.int64)
-        self.first_sample = np.empty(0, np.int64)
-        self.samples = np.empty((0, sample_blocks, hop, CHANNELS), np.float32)
-        self._mark_offset = np.empty((0, self._marks), np.int64)
-        self._mark_stream_ms = np.empty((0, self._marks), np.int64)
-        self._dropped = np.empty(0, np.bool_)
-        self._pin_offset = np.empty(0, np.int64)
-        self._pin_stream_ms = np.empty(0, np.int64)
-        self._pin_since_ms = np.empty(0, np.int64)
-        self._pin_until_ms = np.empty(0, np.int64)
+        self._rules = rules
+        self._counters = counters
+        self._period_us = period_us
+        self._hop_samples = hop_samples
+        self._hop_us = period_us * hop_samples
+        self._history = History(rules, history_hops)
+        self._devices = _Devices(
+            last_us=np.empty(0, np.int64),
+            last_axes=np.empty((0, AXES), np.float32),
+            last_offset=np.empty(0, np.int64),
+            last_stream_ms=np.empty(0, np.int64),
+            first_sample=np.empty(0, np.int64),
+            has_dropped=np.empty(0, np.bool_),
+        )
 
     def resize(self, capacity: int) -> None:
-        """Make room for ``capacity`` slots; memory of slots never used isn't touched."""
-        for name, array in list(vars(self).items()):
-            if isinstance(array, np.ndarray):
-                grown = np.zeros((capacity, *array.shape[1:]), array.dtype)
-                grown[: len(array)] = array
-                setattr(self, name, grown)
+        """Make room for ``capacity`` slots."""
+        self._devices.resize(capacity)
+        self._history.resize(capacity)
 
     def clear(self, slots: NDArray[np.intp]) -> None:
         """Forget the windows in ``slots``."""
-        self.last_us[slots] = NO_TIME
-        self._pin_until_ms[slots] = NO_TIME
-        self._dropped[slots] = False
+        self._devices.last_us[slots] = NO_TIME
+        self._devices.has_dropped[slots] = False
+        self._history.clear(slots)
 
-    def write(
-        self,
-        slot: NDArray[np.intp],
-        block: NDArray[np.int64],
-        within: NDArray[np.int64],
-        channels: NDArray[np.float32],
-    ) -> None:
-        """Put samples, (n, 8), into their devices' rings: by block and place in the block."""
-        row = (slot * self.sample_blocks + block % self.sample_blocks) * self.hop + within
-        # As one item a sample, which NumPy copies in half the time of a row of numbers.
-        self.samples.reshape(-1, CHANNELS).view(SAMPLE)[row] = channels.view(SAMPLE)
+    def bounds(self, slot: int) -> tuple[int, int] | None:
+        """Index of the first sample of a device's window, and time of its last reading."""
+        last_us = int(self._devices.last_us[slot])
+        return None if last_us == NO_TIME else (int(self._devices.first_sample[slot]), last_us)
+
+    def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
+        """Those of the devices that are idle or have no window."""
+        return slots[self._is_idle(slots, stream_ms)]
+
+    def _is_idle(self, slots: NDArray[np.intp], stream_ms: int) -> Flags:
+        idle = self._rules.is_idle(self._devices.last_stream_ms[slots], stream_ms)
+        idle[self._devices.last_us[slots] == NO_TIME] = True
+        return idle
+
+    def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
+        """See `Detector.replay_point`."""
+        slots = slots[~self._is_idle(slots, stream_ms)]
+        return self._history.replay_point(slots, self._needed_hop(slots), stream_ms)
 
     def admit(self, readings: Readings) -> Admitted:
-        """Take readings, sorted by slot, or drop them as late; remember the last of each device.
+        """Evaluate the rules for readings, sorted by slot; remember the last one of each device.
 
-        The rules are judged reading by reading in the order of arrival. Columns decide at once
-        for the devices that are in order, which is nearly all; the others are walked through.
+        The rules are defined reading by reading, in the order of arrival. Nearly all devices
+        deliver in order: for these, all readings are evaluated at once. The other devices are
+        walked through, one reading after the other.
         """
-        slot = readings.slot
-        heads = first_rows(slot)
-        opens, taken = self._judge(readings, heads)
+        heads = first_rows(readings.slot)
+        opens, taken = self._evaluate(readings, heads)
         if taken is not None:
-            self.late_readings += len(slot) - int(np.count_nonzero(taken))
+            self._counters.late_readings += len(taken) - int(np.count_nonzero(taken))
             readings, opens = readings.take(taken), opens[taken]
             heads = first_rows(readings.slot)
         return self._remember(readings, opens, heads)
 
-    def _judge(
-        self, readings: Readings, heads: NDArray[np.intp]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    def _evaluate(self, readings: Readings, heads: NDArray[np.intp]) -> tuple[Flags, Flags | None]:
         """Which readings open a window, and which are taken (None: all)."""
+        rules, devices = self._rules, self._devices
         slot, time_us, stream_ms = readings.slot, readings.time_us, readings.stream_ms
-        previous_us = np.empty_like(time_us)
-        previous_us[1:] = time_us[:-1]
-        previous_us[heads] = self.last_us[slot[heads]]
-        previous_ms = np.empty_like(stream_ms)
-        previous_ms[1:] = stream_ms[:-1]
-        previous_ms[heads] = self.last_stream_ms[slot[heads]]
+        slots = slot[heads]
+        previous_us = _shift(time_us, heads, devices.last_us[slots])
+        previous_ms = _shift(stream_ms, heads, devices.last_stream_ms[slots])
         fresh = previous_us == NO_TIME
         opens = (
             fresh
-            | (time_us - np.where(fresh, 0, previous_us) > self.rules.max_gap_us)
-            | (stream_ms - previous_ms > self.rules.idle_timeout_ms)
+            | (time_us - np.where(fresh, 0, previous_us) > rules.max_gap_us)
+            | rules.is_idle(previous_ms, stream_ms)
         )
-        ends = np.append(heads[1:], len(slot))
         disorder = np.logical_or.reduceat(time_us <= previous_us, heads)
-        needed_ms = np.where(fresh[heads], stream_ms[heads], self._needed(slot[heads])[1])
-        aged = stream_ms[ends - 1] - needed_ms > self.rules.max_age_ms
-        walk = np.flatnonzero(disorder | aged | self._dropped[slot[heads]])
+        ends = np.append(heads[1:], len(slot))
+        _, base_ms = self._history.base(slots, self._needed_hop(slots))
+        needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
+        aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
+        walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
         if not len(walk):
             return opens, None
         taken = np.ones(len(slot), np.bool_)
@@ -156,191 +177,106 @@ class Windows:
         return opens, taken
 
     def _walk(self, readings: Readings) -> tuple[list[bool], list[bool]]:
-        """The rules for readings of one device, one after the other."""
-        rules, period_us = self.rules, self.period_us
-        block_us = period_us * self.hop
-        slot = readings.slot[0]
-        last_us, last_ms = int(self.last_us[slot]), int(self.last_stream_ms[slot])
-        last_offset = int(self.last_offset[slot])
-        first_block = int(self.first_sample[slot]) // self.hop
-        needed = max(first_block, (last_us + period_us) // block_us - self.history_blocks)
-        marks = {
-            block: int(self._mark_stream_ms[slot, block % self._marks])
-            for block in range(needed, max(first_block, last_us // block_us) + 1)
-        }
-        dropped = bool(self._dropped[slot])
+        """Evaluate the rules for readings of one device, one after the other."""
+        rules, devices, history = self._rules, self._devices, self._history
+        period_us, hop_us = self._period_us, self._hop_us
+        slot = int(readings.slot[0])
+        last_us, last_ms = int(devices.last_us[slot]), int(devices.last_stream_ms[slot])
+        last_offset, has_dropped = int(devices.last_offset[slot]), bool(devices.has_dropped[slot])
+        opening_hop = int(devices.first_sample[slot]) // self._hop_samples
+        needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
+        newest_hop = max(opening_hop, last_us // hop_us)
+        base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
         opens, taken = [], []
-        for time_us, stream_ms, offset in zip(
-            readings.time_us.tolist(),
-            readings.stream_ms.tolist(),
-            readings.offset.tolist(),
-            strict=True,
-        ):
+        columns = (readings.time_us, readings.stream_ms, readings.offset)
+        for time_us, stream_ms, offset in zip(*(c.tolist() for c in columns), strict=True):
             new = (
                 last_us == NO_TIME
-                or stream_ms - last_ms > rules.idle_timeout_ms
-                or stream_ms - marks[needed] > rules.max_age_ms
                 or time_us < last_us - rules.max_lateness_us
                 or time_us > last_us + rules.max_gap_us
+                or rules.is_idle(last_ms, stream_ms)
+                or rules.is_too_old(base_ms[needed_hop], stream_ms)
             )
             late = not new and time_us <= last_us
             opens.append(new)
             taken.append(not late)
             if late:
-                dropped = True
+                has_dropped = True
                 continue
             if new:
-                if dropped and last_us != NO_TIME:
-                    self._pin(slot, (last_offset, last_ms), stream_ms, marks[needed])
-                first_block = -(-time_us // period_us) // self.hop
-                marks = {first_block: stream_ms}
+                if has_dropped and last_us != NO_TIME:
+                    history.pin(slot, (last_offset, last_ms), stream_ms, base_ms[needed_hop])
+                opening_hop = _sample_from(time_us, period_us) // self._hop_samples
+                base_ms = {opening_hop: stream_ms}
             else:
-                for block in range(last_us // block_us + 1, time_us // block_us + 1):
-                    marks[block] = last_ms
-                    marks.pop(block - self._marks, None)
-            last_us, last_ms, last_offset, dropped = time_us, stream_ms, offset, False
-            needed = max(first_block, (last_us + period_us) // block_us - self.history_blocks)
-        self._dropped[slot] = dropped
+                for hop in range(last_us // hop_us + 1, time_us // hop_us + 1):
+                    base_ms[hop] = last_ms
+                    base_ms.pop(hop - history.hops - 1, None)
+            last_us, last_ms, last_offset, has_dropped = time_us, stream_ms, offset, False
+            needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
+        devices.has_dropped[slot] = has_dropped
         return opens, taken
 
-    def _pin(self, slot: np.intp, last: tuple[int, int], stream_ms: int, needed_ms: int) -> None:
-        # Late readings were dropped because of the last reading, which the new window does not
-        # need. A replay that began among them would take them, so it has to begin before them
-        # until the window that it would open with the first of them would be idle.
-        old = needed_ms <= self._pin_until_ms[slot]
-        bounded = stream_ms - self._pin_since_ms[slot] <= self.rules.max_age_ms
-        if not (old and bounded):
-            self._pin_offset[slot], self._pin_stream_ms[slot] = last
-            self._pin_since_ms[slot] = stream_ms
-        self._pin_until_ms[slot] = stream_ms + self.rules.idle_timeout_ms
-
-    def _remember(
-        self, readings: Readings, opens: NDArray[np.bool_], heads: NDArray[np.intp]
-    ) -> Admitted:
-        """Link each reading with the one before it, and keep the last of each device."""
-        time_us = readings.time_us
-        tails = np.append(heads, len(readings))[1:] - 1
+    def _remember(self, readings: Readings, opens: Flags, heads: NDArray[np.intp]) -> Admitted:
+        """Link each reading with the one before it, and keep the last one of each device."""
+        devices, time_us = self._devices, readings.time_us
         slots = readings.slot[heads]
         first = np.flatnonzero(opens)
+        self._count(len(first), slots)
+        tails = np.append(heads, len(readings))[1:] - 1
 
-        def shift(values: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
-            previous = np.empty_like(values)
-            previous[1:] = values[:-1]
-            previous[heads] = last[slots]
+        def link(values: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
+            previous = _shift(values, heads, last[slots])
             previous[first] = values[first]
             last[slots] = values[tails]
             return previous
 
-        previous_axes = shift(readings.axes, self.last_axes)
-        previous_offset = shift(readings.offset, self.last_offset)
-        previous_ms = shift(readings.stream_ms, self.last_stream_ms)
-        previous_us = shift(time_us, self.last_us)
+        previous_axes = link(readings.axes, devices.last_axes)
+        previous_offset = link(readings.offset, devices.last_offset)
+        previous_ms = link(readings.stream_ms, devices.last_stream_ms)
+        previous_us = link(time_us, devices.last_us)
         previous_us[first] -= 1
-        self.opened += len(first)
 
         begins = opens.copy()
         begins[heads] = True
         window = np.cumsum(begins) - 1
-        begins_at = np.flatnonzero(begins)
-        opening_sample = -(-time_us[begins_at] // self.period_us)
+        begin = np.flatnonzero(begins)
         first_sample = np.where(
-            opens[begins_at], opening_sample, self.first_sample[readings.slot[begins_at]]
+            opens[begin],
+            _sample_from(time_us[begin], self._period_us),
+            devices.first_sample[readings.slot[begin]],
         )
-        self.first_sample[readings.slot[begins_at]] = first_sample
+        devices.first_sample[readings.slot[begin]] = first_sample
 
-        # A block rests on the reading before its first sample; the one in which a window's
-        # samples begin rests on the window's first reading.
-        block_us = self.period_us * self.hop
-        begin, end = previous_us // block_us + 1, time_us // block_us
-        begin[first] = end[first] = -(-time_us[first] // self.period_us) // self.hop
-        rows, block = expand_spans(begin, end)
-        mark = (readings.slot[rows], block % self._marks)
-        self._mark_offset[mark] = previous_offset[rows]
-        self._mark_stream_ms[mark] = previous_ms[rows]
+        first_hop, last_hop = previous_us // self._hop_us + 1, time_us // self._hop_us
+        opening_hop = _sample_from(time_us[first], self._period_us) // self._hop_samples
+        first_hop[first] = last_hop[first] = opening_hop
+        bases = (previous_offset, previous_ms)
+        self._history.note(readings.slot, first_hop, last_hop, bases)
         return Admitted(readings, window, first_sample[window], previous_us, previous_axes)
 
-    def _needed(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Offset and stream time of the oldest reading that each window still needs."""
-        following = (self.last_us[slots] // self.period_us + 1) // self.hop
-        block = np.maximum(self.first_sample[slots] // self.hop, following - self.history_blocks)
-        mark = (slots, block % self._marks)
-        return self._mark_offset[mark], self._mark_stream_ms[mark]
+    def _count(self, opened: int, slots: NDArray[np.intp]) -> None:
+        """Count windows that these devices open; for one without a window it is no gap."""
+        if opened:
+            added = int(np.count_nonzero(self._devices.last_us[slots] == NO_TIME))
+            self._counters.windows_opened += opened
+            self._counters.gaps += opened - added
 
-    def history(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Input offset from which each device's readings are still needed, and stream time there.
-
-        Feeding a new detector from there, or from any earlier point, gives the same later steps.
-
-        Parameters
-        ----------
-        slots : (n,) intp
-            Devices that have delivered something.
-
-        Returns
-        -------
-        (n,) int64, (n,) int64
-        """
-        return self._pinned(slots, *self._needed(slots))
-
-    def _pinned(
-        self, slots: NDArray[np.intp], offset: NDArray[np.int64], stream_ms: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """What each window needs, or its pin, where that is older and still holds."""
-        pinned = (stream_ms <= self._pin_until_ms[slots]) & (self._pin_offset[slots] < offset)
-        return (
-            np.where(pinned, self._pin_offset[slots], offset),
-            np.where(pinned, self._pin_stream_ms[slots], stream_ms),
-        )
-
-    def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
-        """Oldest input offset that any of these devices still needs, and stream time there.
-
-        Parameters
-        ----------
-        slots : (n,) intp
-            The devices of a partition.
-        stream_ms
-            Its stream time: a device that is idle by then, or whose window is too old, starts
-            anew with its next reading and needs nothing.
-
-        Returns
-        -------
-        tuple of int, or None
-            None if no device needs anything.
-        """
-        slots = slots[
-            (self.last_us[slots] != NO_TIME)
-            & (stream_ms - self.last_stream_ms[slots] <= self.rules.idle_timeout_ms)
-        ]
-        offset, offset_ms = self._needed(slots)
-        live = stream_ms - offset_ms <= self.rules.max_age_ms
-        if not live.any():
-            return None
-        offset, offset_ms = self._pinned(slots[live], offset[live], offset_ms[live])
-        oldest = int(offset.argmin())
-        return int(offset[oldest]), int(offset_ms[oldest])
+    def _needed_hop(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        """The oldest hop that the next steps of each device can depend on."""
+        next_hop = (self._devices.last_us[slots] // self._period_us + 1) // self._hop_samples
+        opening_hop = self._devices.first_sample[slots] // self._hop_samples
+        return np.maximum(opening_hop, next_hop - self._history.hops)
 
 
-def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Row of the first of each run of equal values.
-
-    Parameters
-    ----------
-    values : (n,) array
-        Anything that can be compared.
-
-    Returns
-    -------
-    (m,) intp
-        Ascending; empty if there are no values.
-    """
-    first = np.ones(len(values), np.bool_)
-    np.not_equal(values[1:], values[:-1], out=first[1:])
-    return np.flatnonzero(first)
+def _shift(values: NDArray[Any], heads: NDArray[np.intp], before: NDArray[Any]) -> NDArray[Any]:
+    """The value before each one; ``before`` has that of the first of each device."""
+    previous = np.empty_like(values)
+    previous[1:] = values[:-1]
+    previous[heads] = before
+    return previous
 
 
-def rows_by_number(number: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.intp]]:
-    """Rows with each number from 0 to ``count`` - 1, ascending."""
-    order = np.argsort(number, kind="stable")
-    bounds = np.searchsorted(number[order], np.arange(count + 1))
-    return [order[begin:end] for begin, end in pairwise(bounds.tolist())]
+def _sample_from(time_us: N, period_us: int) -> N:
+    """Index of the first sample at that time or later."""
+    return -(-time_us // period_us)

@@ -191,9 +191,7 @@ class _Demo:
         self._stop_sending = Event()
         self._stop = Event()
         self._failure: BaseException | None = None
-        self._consumer = Consumer(
-            self._settings, connections=MockConnections(self._settings)
-        )
+        self._consumer = Consumer(self._settings, connections=MockConnections(self._settings))
         self._server = Server(self._settings, self._consumer, any_port=True)
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])
@@ -275,7 +273,7 @@ class _Demo:
         totals = self._consumer.totals
         return (
             totals.messages >= self._sent.messages
-            and self._consumer.is_settled
+            and self._consumer.commits.is_settled
             and sum(self._subscriber.steps.values()) >= totals.events
         )
 

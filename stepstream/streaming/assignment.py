@@ -304,9 +304,7 @@ class Assignment:
     def refresh_ends(self) -> None:
         """Look up where paused partitions end; waits, from any thread."""
         paused = {
-            (p.topic, p.number): p
-            for p in self.owned
-            if p.phase.is_consuming and p.pause_reasons
+            (p.topic, p.number): p for p in self.owned if p.phase.is_consuming and p.pause_reasons
         }
         # While the brokers are away, the old ends have to do.
         with suppress(KafkaException):

@@ -29,7 +29,6 @@ from stepstream.streaming.totals import Totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from confluent_kafka import Consumer as KafkaConsumer
     from confluent_kafka import Producer
 
     from stepstream.detection import Model

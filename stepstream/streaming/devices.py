@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Devices:
         Most devices of a partition that have a slot at a time.
     """
 
-    def __init__(self, detector: Detector, max_devices: int) -> None:
+    def __init__(self, detector: Detector[Any], max_devices: int) -> None:
         self._detector = detector
         self._max_devices = max_devices
         self._devices: dict[int, Device] = {}

@@ -199,7 +199,7 @@ class Partition:
     @property
     def topic_identity(self) -> TopicIdentity | None:
         """The topic's id and partition count; None as long as they aren't known."""
-        return self.position and self.position.topic
+        return None if self.position is None else self.position.topic
 
     @property
     def is_held(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepstream.detection.rows import first_rows
+from stepstream.detection.columns import first_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Counters, Detector, Model, Readings, Rules, Steps
-from stepstream.inputs import Decoded, InvalidMessage, Messages, make_format
+from stepstream.detection import Counters, Readings, Rules, Steps, make_step_detector
+from stepstream.inputs import Decoded, Messages, make_format
 from stepstream.outputs import CountedStep, OutputRecord, make_dead_letter, make_outputs
 from stepstream.streaming.devices import Devices
 from stepstream.streaming.ledger import Ledger
@@ -21,11 +21,13 @@ from stepstream.streaming.partitions import Partition
 from stepstream.streaming.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from stepstream.detection import Model, Predict
     from stepstream.detection.model import Hops
+    from stepstream.inputs import InvalidMessage
     from stepstream.settings import Settings
 
     Polled = Mapping[Partition, Sequence["Message"]]
@@ -72,14 +74,19 @@ class Processor:
     def _use(self, model: Model) -> None:
         settings = self._settings
         self._metadata = model.metadata
-        self.detector = Detector(
+        self.detector = make_step_detector(
             model,
             Rules.of(settings.processing),
             counters=self.counters,
-            predict=_timed(model, self._totals),
+            predict=_timed(model.predict, self._totals),
         )
         self.devices = Devices(self.detector, settings.processing.max_devices)
         self._outputs = make_outputs(settings.topics, model.metadata.label)
+
+    @property
+    def events_topic(self) -> str:
+        """Where step events are published."""
+        return self._settings.topics.events
 
     def replace_model(self, model: Model) -> None:
         """Go on with another model.
@@ -96,9 +103,7 @@ class Processor:
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition of which nothing is processed yet."""
         settings = self._settings.processing
-        ledger = Ledger.of(
-            self._metadata, settings, self._settings.kafka.group_id, topic
-        )
+        ledger = Ledger.of(self._metadata, settings, self._settings.kafka.group_id, topic)
         limit = DeadLetterLimit(
             settings.dead_letter_window, settings.dead_letter_share, settings.dead_letter_streak
         )
@@ -183,9 +188,7 @@ class Processor:
 
         identified = self.devices.identify(partition, keys)
         latest_us = partition.time.latest_us(stream_ms, now_us, is_replaying=replays)
-        decoded = self._format.decode(
-            Messages(values, identified.device_ids, record_ms, latest_us)
-        )
+        decoded = self._format.decode(Messages(values, identified.device_ids, record_ms, latest_us))
         for row, error in decoded.invalid.items():
             identified.invalid.setdefault(row, error)
             if error.time_us is not None:
@@ -280,19 +283,19 @@ class Processor:
         results.latest[key] = OutputRecord(topic, key, value, partition=number)
 
 
-def _timed(model: Model, totals: Totals) -> Callable[[Hops], NDArray[np.float32]]:
-    """The model's `predict`, with its time added up."""
+def _timed(predict: Predict, totals: Totals) -> Predict:
+    """A function that does what ``predict`` does, and adds up the time that it takes."""
 
-    def predict(hops: Hops) -> NDArray[np.float32]:
+    def predict_timed(hops: Hops) -> NDArray[np.float32]:
         begin_s = time.perf_counter()
-        result = model.predict(hops)
+        result = predict(hops)
         took_s = time.perf_counter() - begin_s
         totals.stage_s["model"] += took_s
         totals.inference_s.add(took_s)
         totals.batch_windows.add(len(hops.rows))
         return result
 
-    return predict
+    return predict_timed
 
 
 def _offset(message: Message) -> int:

@@ -101,7 +101,7 @@ class StreamTime:
             lead_us = self._checkpoint.behind_ms * 1000 + self._max_ahead_us + 1
         elif lead_us == 0:
             return NO_LIMIT_US
-        latest: NDArray[np.float64] = stream_ms * 1e3 + (lead_us - 0.5)
+        latest = stream_ms.astype(np.float64) * 1e3 + (lead_us - 0.5)
         return latest
 
     def note_refused(self, offset: int, lead_us: int) -> None:

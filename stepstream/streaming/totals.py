@@ -12,9 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepstream.streaming.outbox import Results
-
     from numpy.typing import NDArray
+
+    from stepstream.streaming.outbox import Results
 
 __all__ = ["STAGES", "Histogram", "Times", "Totals"]
 
@@ -95,7 +95,7 @@ class Totals:
     stage_s
         The seconds each part of processing took.
     batch_messages, batch_windows
-        Messages of a poll, and windows that were judged together.
+        Messages of a poll, and windows that were given to the model together.
     inference_s
         Seconds of each run of the model.
     commits, aborts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from stepstream.detection.steps import Probabilities
+from stepstream.detection import StepFinder, Steps
 from stepstream.training.evaluation import Moments, judge, score
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["Rating", "choose_constants", "find_steps", "rate_constants"]
 START_THRESHOLDS = (0.15, 0.2, 0.3)
 END_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7)
 WALKING_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
-BLOCKS = 256
+HOPS = 256
 
 
 class Rating(NamedTuple):
@@ -42,22 +42,20 @@ class Rating(NamedTuple):
 
 def find_steps(probabilities: NDArray[np.float32], metadata: ModelMetadata) -> Moments:
     """The steps that count, by the rules of the stream, in a series of probabilities (n, 2)."""
-    rules = Probabilities(metadata, BLOCKS)
-    rules.resize(1)
+    finder = StepFinder(metadata, HOPS)
+    finder.resize(1)
     count = len(probabilities) // metadata.hop
-    blocks = probabilities[: count * metadata.hop].reshape(count, metadata.hop, 2)
-    parts = []
-    for begin in range(0, count, BLOCKS):
-        block = np.arange(begin, min(begin + BLOCKS, count), dtype=np.int64)
-        slot = np.zeros(len(block), np.intp)
-        parts.append(rules.find(slot, block, np.zeros_like(block), blocks[block]))
-    if not parts:
-        none = np.empty(0, np.int64)
-        return Moments(none, none, np.empty(0, np.float32))
+    by_hop = probabilities[: count * metadata.hop].reshape(count, metadata.hop, 2)
+    parts = [finder.none()]
+    for begin in range(0, count, HOPS):
+        hop = np.arange(begin, min(begin + HOPS, count), dtype=np.int64)
+        slot, first_hop = np.zeros(len(hop), np.intp), np.zeros_like(hop)
+        parts.append(finder.find(slot, hop, first_hop, by_hop[hop], hop))
+    steps = Steps.concatenate(parts)
     found = Moments(
-        np.concatenate([part.start for part in parts]),
-        np.concatenate([part.end for part in parts]),
-        np.concatenate([part.end_probability for part in parts]),
+        steps.start_us // metadata.period_us,
+        steps.end_us // metadata.period_us,
+        steps.end_probability,
     )
     return found.spaced(metadata.refractory)
 

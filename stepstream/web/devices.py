@@ -7,7 +7,6 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepstream.detection.windows import NO_TIME
 from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web.answers import answer, refuse
@@ -99,16 +98,11 @@ class Devices:
         }
 
     def _window(self, slot: int) -> dict[str, object] | None:
-        windows, metadata = self._consumer.processor.detector.windows, self._consumer.model.metadata
-        last_us = int(windows.last_us[slot])
-        if last_us == NO_TIME:
-            return None
-        began_us = int(windows.first_sample[slot]) * metadata.period_us
-        samples = max(0, (last_us - began_us) // metadata.period_us + 1)
-        return {
-            "began_at": began_us / 1e6,
-            "last_reading_at": last_us / 1e6,
-            "is_full": samples >= metadata.window,
+        window = self._consumer.processor.detector.window(slot)
+        return window and {
+            "began_at": window.began_us / 1e6,
+            "last_reading_at": window.last_reading_us / 1e6,
+            "is_full": window.is_full,
         }
 
     async def _name_owner(self, topics: tuple[str, ...], key: bytes) -> Response:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepstream.metrics import memory_limit_bytes
+from stepstream.memory_limit import memory_limit_bytes
 from tests.conftest import missing
 from tests.deploy import prometheus
 from tests.deploy.prometheus import Prometheus

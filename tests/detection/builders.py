@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepstream.detection import Detector, Model, ModelMetadata, Readings, Rules, Steps
+from stepstream.detection import (
+    Model,
+    ModelMetadata,
+    Readings,
+    Rules,
+    Steps,
+    make_step_detector,
+)
 from stepstream.detection.model import Hops, MemoryShape
 
 if TYPE_CHECKING:
@@ -54,12 +61,12 @@ class TransparentModel(Model):
     def predict(self, hops: Hops) -> NDArray[np.float32]:
         rows, latest = hops.rows, hops.latest[:, 0]
         assert len(set(latest.tolist())) == len(rows)
-        samples = hops.blocks[rows]
+        samples = hops.samples[rows]
         windows = np.concatenate([hops.memory[hops.past], samples[:, np.newaxis]], axis=1)
         hops.memory[latest] = samples
-        return self.judge(windows.reshape(len(rows), 128, 8))
+        return self.predict_windows(windows.reshape(len(rows), 128, 8))
 
-    def judge(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_windows(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is given for whole windows (n, 128, 8); samples before the first are 0."""
         weights = np.arange(1, 129)
         fingerprint = ((windows[:, :, 2] * 1000).astype(np.int64) * weights).sum(axis=1) % 97
@@ -115,7 +122,7 @@ class Feed:
     def __init__(
         self, rules: Rules | None = None, hops_ahead: int = 2, model: Model | None = None
     ) -> None:
-        self.detector = Detector(
+        self.detector = make_step_detector(
             model or TransparentModel(), rules or Rules(), hops_ahead=hops_ahead
         )
         self.slots: dict[int, int] = {}
@@ -136,9 +143,12 @@ class Feed:
             self.feed(readings[begin:end])
         return self.found
 
-    def history_offset(self) -> int:
-        """Offset from which some device still needs its readings."""
-        return int(self.detector.windows.history(np.array(list(self.slots.values())))[0].min())
+    def replay_offset(self) -> int:
+        """Offset from which some device still needs its readings, even if it is idle."""
+        slots = np.array(list(self.slots.values()))
+        point = self.detector.replay_point(slots, stream_ms=0)
+        assert point is not None
+        return point[0]
 
 
 def by_device(found: Iterable[Found]) -> dict[int, list[Found]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.detection.builders import Found, Reading, TransparentModel
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
-HISTORY_BLOCKS = 31
+HISTORY_HOPS = 31
 
 
 class _Window:
@@ -50,8 +50,8 @@ class _Window:
         return list(added)
 
     def needed_ms(self) -> int:
-        next_block = (self.last.time_us // PERIOD_US + 1) // HOP
-        sample = max(self.first, (next_block - HISTORY_BLOCKS) * HOP)
+        next_hop = (self.last.time_us // PERIOD_US + 1) // HOP
+        sample = max(self.first, (next_hop - HISTORY_HOPS) * HOP)
         return self.stream_ms[max(0, bisect_left(self.times_us, sample * PERIOD_US) - 1)]
 
 
@@ -67,7 +67,7 @@ def detect(readings: Sequence[Reading], model: TransparentModel, rules: Rules) -
             continue
         for k in window.extend(reading):
             if k % HOP == HOP - 1 and k - DELAY - HOP + 1 >= window.first:
-                found += _judge(window, k, reading, model)
+                found += _predict(window, k, reading, model)
     return found
 
 
@@ -80,15 +80,15 @@ def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bo
     )
 
 
-def _judge(window: _Window, k: int, reading: Reading, model: TransparentModel) -> list[Found]:
-    # The network is told nothing of what came before the window's first whole block.
+def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel) -> list[Found]:
+    # The network is told nothing of what came before the window's first whole hop.
     begin = max(k - WINDOW + 1, -(-window.first // HOP) * HOP)
     axes = np.array([window.samples[i] for i in range(begin, k + 1)])
     metadata = model.metadata
     channels = scale_channels(axes, metadata.accel_scale, metadata.gyro_scale)
     window_of = np.zeros((1, WINDOW, 8), np.float32)
     window_of[0, WINDOW - len(axes) :] = channels
-    given = model.judge(window_of)[0].astype(np.float16)
+    given = model.predict_windows(window_of)[0].astype(np.float16)
     for i, (p_start, p_end) in enumerate(given.astype(float).tolist()):
         window.starts[k - DELAY - HOP + 1 + i] = p_start
         window.ends[k - DELAY - HOP + 1 + i] = p_end
@@ -106,8 +106,8 @@ def _judge(window: _Window, k: int, reading: Reading, model: TransparentModel) -
         )
 
     steps = []
-    judged = range(k - DELAY - 2 * HOP + 1, k - DELAY - HOP + 1)
-    for e in judged:
+    searched = range(k - DELAY - 2 * HOP + 1, k - DELAY - HOP + 1)
+    for e in searched:
         if e < first_given or not is_peak(e):
             continue
         before = [i for i in range(e - longest, e) if is_peak(i)]

@@ -1,16 +1,30 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from stepstream.detection import Rules
+from stepstream.detection import Columns, Detector, Rules, make_step_detector
 from tests.detection import oracle
-from tests.detection.builders import EPOCH_US, Feed, Reading, TransparentModel, by_device, walk
+from tests.detection.builders import (
+    EPOCH_US,
+    Feed,
+    Reading,
+    TransparentModel,
+    by_device,
+    columns,
+    walk,
+)
 from tests.detection.streams import Stream, streams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.detection.model import Hops
 
 CUTS = st.lists(st.integers(0, 2000), max_size=30)
 
@@ -78,7 +92,7 @@ def test_any_cut_of_any_interleaving_gives_what_each_device_alone_gives(
 
 
 @given(stream=streams(in_step=True), seal=st.floats(0, 1), earlier=st.integers(0, 60), cuts=CUTS)
-def test_a_suffix_from_the_history_offset_or_before_gives_the_same_later_steps(
+def test_a_suffix_from_the_replay_offset_or_before_gives_the_same_later_steps(
     stream: Stream, seal: float, earlier: int, cuts: list[int]
 ) -> None:
     readings = stream.readings
@@ -86,29 +100,29 @@ def test_a_suffix_from_the_history_offset_or_before_gives_the_same_later_steps(
     sealed = offsets[int(seal * (len(offsets) - 1))]
     whole = Feed()
     whole.feed([reading for reading in readings if reading.offset <= sealed])
-    history = whole.history_offset()
+    replay = whole.replay_offset()
     later = whole.feed([reading for reading in readings if reading.offset > sealed])
 
-    suffix = [reading for reading in readings if reading.offset >= history - earlier]
+    suffix = [reading for reading in readings if reading.offset >= replay - earlier]
     replayed = Feed().feed_in_pieces(suffix, cuts)
     event(f"{min(len(later), 3)} later steps or more")
     assert by_device(step for step in replayed if step[5] > sealed) == by_device(later)
 
 
-def test_the_history_reaches_back_no_further_than_the_horizon() -> None:
+def test_a_replay_reaches_back_no_further_than_the_horizon() -> None:
     readings, _ = walk(20)
     feed = Feed()
     for reading in readings:
         feed.feed([reading])
-        age_us = reading.time_us - readings[feed.history_offset()].time_us
+        age_us = reading.time_us - readings[feed.replay_offset()].time_us
         assert age_us <= feed.detector.horizon_us
     assert feed.detector.horizon_us == 3_200_000
 
 
-def test_history_starts_with_the_first_reading_of_a_young_window() -> None:
+def test_a_replay_starts_with_the_first_reading_of_a_young_window() -> None:
     feed = Feed()
     feed.feed([Reading(0, EPOCH_US + i * 12_500, offset=40 + i) for i in range(50)])
-    assert feed.history_offset() == 40
+    assert feed.replay_offset() == 40
 
 
 @pytest.mark.parametrize("rate_hz", [20.0, 50.0, 80.0, 100.0, 405.0, 500.0])
@@ -129,7 +143,8 @@ def test_nothing_is_invented_across_a_gap() -> None:
     ends = [step[2] for step in feed.feed(kept)]
     # Ends less than 0.5 s before the hole aren't settled; after it a hop begins at once.
     assert ends == [end for start, end in truth if end < hole[0] - 500_000 or start >= hole[1]]
-    assert feed.detector.windows.opened == 2
+    assert feed.detector.counters.windows_opened == 2
+    assert feed.detector.counters.gaps == 1
 
 
 def test_a_gap_within_the_limit_is_interpolated() -> None:
@@ -138,7 +153,7 @@ def test_a_gap_within_the_limit_is_interpolated() -> None:
     kept = [r for r in readings if not quiet[0] < r.time_us < quiet[1]]
     feed = Feed()
     assert len(feed.feed(kept)) == len(truth)
-    assert feed.detector.windows.opened == 1
+    assert feed.detector.counters.windows_opened == 1
 
 
 @given(data=st.data())
@@ -154,7 +169,7 @@ def test_readings_delivered_again_or_late_change_nothing(data: st.DataObject) ->
         noisy[at:at] = [Reading(0, r.time_us, r.axes, r.offset, now_ms) for r in again]
     feed = Feed()
     assert feed.feed(noisy) == Feed().feed(readings)
-    assert feed.detector.windows.late_readings == len(noisy) - len(readings)
+    assert feed.detector.counters.late_readings == len(noisy) - len(readings)
 
 
 def test_a_clock_set_back_starts_a_new_window() -> None:
@@ -175,7 +190,7 @@ def test_a_device_idle_in_stream_time_starts_a_new_window() -> None:
     late = [Reading(0, r.time_us, r.axes, r.offset, r.stream_ms + 10_500) for r in readings[cut:]]
     feed = Feed()
     assert len(feed.feed(readings[:cut] + late)) < len(truth)
-    assert feed.detector.windows.opened == 2
+    assert feed.detector.counters.windows_opened == 2
 
 
 def test_a_slot_that_was_given_back_is_used_again_from_scratch() -> None:
@@ -185,9 +200,12 @@ def test_a_slot_that_was_given_back_is_used_again_from_scratch() -> None:
     slot = feed.slots.pop(0)
     feed.detector.remove_devices(np.array([slot]))
     assert feed.detector.device_count == 0
+    assert feed.detector.window(slot) is None
     found = feed.feed([Reading(1, r.time_us, r.axes, r.offset, r.stream_ms) for r in readings])
     assert feed.slots == {1: slot}
     assert [step[2] for step in found] == [end for _, end in truth]
+    assert feed.detector.counters.windows_opened == 2
+    assert feed.detector.counters.gaps == 0
 
 
 def test_many_devices_grow_the_storage_and_keep_their_windows() -> None:
@@ -198,3 +216,114 @@ def test_many_devices_grow_the_storage_and_keep_their_windows() -> None:
     feed.feed(crowd)
     found = feed.feed(readings[200:])
     assert [step[2] for step in found] == [end for _, end in truth]
+
+
+def test_devices_without_a_window_and_those_that_sent_nothing_for_long_are_idle() -> None:
+    feed = Feed()
+    feed.feed([Reading(0, EPOCH_US, stream_ms=1_000), Reading(1, EPOCH_US, stream_ms=4_000)])
+    unused = feed.detector.add_device()
+    slots = np.array([feed.slots[0], feed.slots[1], unused])
+    assert feed.detector.find_idle(slots, 11_000).tolist() == [unused]
+    assert feed.detector.find_idle(slots, 11_001).tolist() == [feed.slots[0], unused]
+    assert feed.detector.replay_point(slots, 14_001) is None
+
+
+def test_a_window_is_full_when_the_network_sees_nothing_before_it() -> None:
+    feed = Feed()
+    readings = [Reading(0, EPOCH_US + 1 + i * 12_500) for i in range(129)]
+    feed.feed(readings[:128])
+    # Samples lie on the grid, the first one after the first reading.
+    began_us = EPOCH_US + 12_500
+    last_us = readings[127].time_us
+    assert feed.detector.window(feed.slots[0]) == (began_us, last_us, False)
+    feed.feed(readings[128:])
+    assert feed.detector.window(feed.slots[0]) == (began_us, last_us + 12_500, True)
+
+
+def test_magnitudes_are_those_of_the_samples_after_the_one_that_is_known() -> None:
+    feed = Feed(hops_ahead=4)
+    slot = feed.slots[0] = feed.detector.add_device()
+    assert feed.detector.magnitudes(slot, -1) is None
+    first = EPOCH_US // 12_500
+    readings = [
+        Reading(0, EPOCH_US + i * 12_500, (3.0, 4.0 + i, 0.0, 0.0, 0.0, -i / 10))
+        for i in range(100)
+    ]
+
+    def expected(begin: int, end: int) -> object:
+        return pytest.approx(np.array([[np.hypot(3, 4 + i), i / 10] for i in range(begin, end)]))
+
+    feed.feed(readings[:10])
+    known, magnitudes = feed.detector.magnitudes(slot, -1) or (0, None)
+    assert (known, magnitudes) == (first, expected(0, 10))
+    assert feed.detector.magnitudes(slot, first + 9) is None
+    feed.feed(readings[10:12])
+    assert feed.detector.magnitudes(slot, first + 9) == (first + 10, expected(10, 12))
+    feed.feed(readings[12:])
+    # The ring has four hops of 8 samples; the newest hop isn't complete.
+    known, magnitudes = feed.detector.magnitudes(slot, first + 11) or (0, None)
+    assert known % 8 == 0
+    assert 24 < first + 100 - known <= 32
+    assert magnitudes == expected(known - first, 100)
+
+
+def test_the_network_is_run_by_the_function_that_is_given() -> None:
+    model, sizes = TransparentModel(), []
+
+    def predict(hops: Hops) -> NDArray[np.float32]:
+        sizes.append(len(hops.rows))
+        return model.predict(hops)
+
+    readings, _ = walk(4)
+    detector = make_step_detector(model, predict=predict)
+    slot = detector.add_device()
+    assert len(detector.feed(columns(readings, {0: slot}))) == 4
+    assert sum(sizes) == len(readings) // 8
+
+
+class HighestEnds:
+    """Finds the highest end probability of each hop: another finder than that of steps."""
+
+    hops_ahead, lookback_hops = 4, 0
+
+    def resize(self, capacity: int) -> None:
+        pass
+
+    def none(self) -> HighestEnd:
+        return HighestEnd(
+            np.empty(0, np.intp),
+            np.empty(0, np.int64),
+            np.empty(0, np.float32),
+            np.empty(0, np.int64),
+        )
+
+    def find(
+        self,
+        slot: NDArray[np.intp],
+        hop: NDArray[np.int64],
+        first_hop: NDArray[np.int64],
+        probabilities: NDArray[np.float32],
+        offset: NDArray[np.int64],
+    ) -> HighestEnd:
+        return HighestEnd(slot, hop - first_hop, probabilities[:, :, 1].max(axis=1), offset)
+
+
+@dataclass(frozen=True, slots=True)
+class HighestEnd(Columns):
+    number: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    offset: NDArray[np.int64]
+
+
+def test_a_detector_gives_what_its_finder_finds() -> None:
+    readings, _ = walk(4)
+    detector = Detector(TransparentModel(), HighestEnds())
+    slots = {device: detector.add_device() for device in range(2)}
+    both = [replace(r, device=device) for r in readings for device in slots]
+    found = detector.feed(columns(both, slots))
+    # The network gives the probabilities of the samples 24 back.
+    hops = len(readings) // 8 - 3
+    assert found.slot.tolist() == [slots[0]] * hops + [slots[1]] * hops
+    assert found.number.tolist() == [*range(hops), *range(hops)]
+    assert found.offset.tolist() == [31 + 8 * n for n in range(hops)] * 2
+    assert found.probability.max() == pytest.approx(0.9, abs=0.01)

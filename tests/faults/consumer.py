@@ -35,11 +35,11 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from stepstream import cli
-from stepstream.streaming import assignment, connections, exactly_once, ledger_reader
+from stepstream.streaming import assignment, connections, exactly_once, ledger_reader, starts
 from stepstream.streaming.assignment import Assignment
 from stepstream.streaming.at_least_once import AtLeastOnce
-from stepstream.streaming.committer import COMMITTED
 from stepstream.streaming.commits import Commits
+from stepstream.streaming.committer import COMMITTED
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.ledger import Ledger
@@ -155,7 +155,7 @@ def set_trap(point: str) -> None:
 
 
 def _replay_nothing() -> None:
-    honest = assignment.plan_start
+    honest = starts.plan_start
 
     def plan(*args: Any) -> Any:
         start = honest(*args)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from stepstream.detection import Model, default_model_path, detect_series
+from stepstream.detection import Model, Rules, default_model_path, detect_series
 from stepstream.outputs import encode_event
 from stepstream.recordings import read_recording
 from stepstream.settings import ProcessingSettings
@@ -27,7 +27,6 @@ from stepstream.simulation.fleet import Device, Message, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.counting import count_steps
-from stepstream.streaming.processor import make_rules
 from stepstream.streaming.publisher import Publisher
 from tests.conftest import ROOT
 from tests.faults.consumer import POINTS
@@ -139,7 +138,7 @@ class Feed:
             for n, name in enumerate(names):
                 axes[:, n] = np.concatenate([np.atleast_1d(c[name]) for c in columns])
             time_us = np.rint(times * 1e6).astype(np.int64)
-            steps = detect_series(model, time_us, axes, make_rules(settings))
+            steps = detect_series(model, time_us, axes, Rules.of(settings))
             found += count_steps(key.decode(), steps, model, settings)[1]
         return by_device(json.loads(encode_event(event)) for event in found)
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepstream.streaming.ledger import Ledger
-from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.outputs import OutputRecord
 from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Outbox, Results
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.starts import Position, Start

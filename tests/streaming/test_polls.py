@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from confluent_kafka import KafkaError
 
@@ -26,17 +26,17 @@ class Polled:
 
 def test_errors_among_messages_are_told_apart_and_the_messages_kept() -> None:
     failure = KafkaError(KafkaError._TRANSPORT)
-    polled = [Polled(1), Polled(2, failure), Polled(1), Polled(2)]
-    messages, errors = split_errors(cast("Any", polled))
+    polled: Any = [Polled(1), Polled(2, failure), Polled(1), Polled(2)]
+    messages, errors = split_errors(polled)
     assert messages == [polled[0], polled[2], polled[3]]
     assert errors == [(polled[1], failure)]
-    assert split_errors(cast("Any", polled[:1])) == (polled[:1], [])
+    assert split_errors(polled[:1]) == (polled[:1], [])
     assert split_errors([]) == ([], [])
 
 
 def test_messages_of_a_partition_stay_in_order_whatever_lies_between() -> None:
-    polled = [Polled(1), Polled(1, name="more"), Polled(1), Polled(2), Polled(1)]
-    grouped = group_by_partition(cast("Any", polled), ["readings", "more"])
+    polled: Any = [Polled(1), Polled(1, name="more"), Polled(1), Polled(2), Polled(1)]
+    grouped = group_by_partition(polled, ["readings", "more"])
     assert grouped == {
         ("readings", 1): [polled[0], polled[2], polled[4]],
         ("more", 1): [polled[1]],

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepstream.detection import Counters
 from stepstream.settings import ProcessingSettings, Settings
-from stepstream.streaming.outbox import Results
 from stepstream.streaming.processor import Processor
 from tests.builders import encode, reading
 from tests.detection.builders import TransparentModel
@@ -18,6 +18,7 @@ from tests.detection.builders import walk as walk_readings
 from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
 
 if TYPE_CHECKING:
+    from stepstream.streaming.outbox import Results
     from collections.abc import Iterable
 
     from stepstream.outputs import OutputRecord
@@ -213,6 +214,21 @@ def test_a_removed_partition_frees_its_devices() -> None:
     take(made, partition, walk("phone", 1))
     made.remove_partition(partition)
     assert made.detector.device_count == 0
+
+
+def test_what_is_counted_goes_on_when_the_model_is_replaced() -> None:
+    made, partition = processor()
+    offset = 0
+    for _ in range(2):
+        # One late reading, one gap.
+        for later_s in (0.0, -0.5, 1.0):
+            message = encode(reading(timestamp=TIME_MS / 1000 + later_s))
+            take(made, partition, [FakeRecord(b"phone", message, offset, TIME_MS)])
+            offset += 1
+        made.remove_partition(partition)
+        made.replace_model(TransparentModel())
+        partition = made.add_partition("readings", 3)
+    assert made.counters == Counters(late_readings=2, windows_opened=4, gaps=2)
 
 
 def test_partitions_share_a_poll_and_keep_their_devices_apart() -> None:

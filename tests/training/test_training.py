@@ -304,7 +304,7 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_a_shipped_model_gives_the_same_row_in_any_batch(path: Path) -> None:
     random = np.random.default_rng(1)
-    blocks = random.normal(0, 1, (300, 64)).astype(np.float32)
+    samples = random.normal(0, 1, (300, 64)).astype(np.float32)
     rows, order = np.arange(300), random.permutation(300)
     layers, hops, width = Model(path).memory
     past = np.arange(300 * layers * hops).reshape(300, -1)
@@ -317,7 +317,7 @@ def test_a_shipped_model_gives_the_same_row_in_any_batch(path: Path) -> None:
         for begin in range(0, 300, sizes):
             some = order[begin : begin + sizes]
             latest = past[some, ::hops]
-            given[some] = model.predict(Hops(blocks, rows[some], memory, past[some], latest))
+            given[some] = model.predict(Hops(samples, rows[some], memory, past[some], latest))
         return given, memory
 
     whole, remembered = advance(1, 300)

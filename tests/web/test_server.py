@@ -5,7 +5,6 @@ import gzip
 import json
 import logging
 import socket
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema

@@ -1,0 +1,178 @@
+"""Where a replay has to begin so that it gives the same later steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection.resampling import expand_spans
+from stepstream.detection.slots import SlotTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stepstream.detection.rules import Rules
+
+    Numbers = NDArray[np.int64]
+
+__all__ = ["NO_TIME", "History"]
+
+NO_TIME = np.iinfo(np.int64).min
+"""Stands for a time that there is not."""
+
+
+@dataclass(slots=True)
+class _Bases(SlotTable):
+    """Rings (capacity, hops): the reading that each hop rests on."""
+
+    offset: Numbers
+    stream_ms: Numbers
+
+
+@dataclass(slots=True)
+class _Pins(SlotTable):
+    """The reading that a replay must not skip (capacity,), see `History.pin`."""
+
+    offset: Numbers
+    stream_ms: Numbers
+    since_ms: Numbers
+    until_ms: Numbers
+
+
+class History:
+    """Offset and stream time of the readings that later steps of each device depend on.
+
+    A hop rests on the reading before its first sample, because the sample is interpolated between
+    that reading and the next one. The first hop of a window rests on the window's first reading.
+    This reading is the *base* of the hop.
+
+    Parameters
+    ----------
+    rules
+        When readings belong together.
+    hops
+        How many hops before the next one the steps of that one can depend on.
+    """
+
+    def __init__(self, rules: Rules, hops: int) -> None:
+        self.hops = hops
+        self._rules = rules
+        self._kept = hops + 1
+        self._bases = _Bases(*(np.empty((0, self._kept), np.int64) for _ in range(2)))
+        self._pins = _Pins(*(np.empty(0, np.int64) for _ in range(4)))
+
+    def resize(self, capacity: int) -> None:
+        """Make room for ``capacity`` slots."""
+        self._bases.resize(capacity)
+        self._pins.resize(capacity)
+
+    def clear(self, slots: NDArray[np.intp]) -> None:
+        """Forget the pins of the devices in ``slots``."""
+        self._pins.until_ms[slots] = NO_TIME
+
+    def note(
+        self,
+        slot: NDArray[np.intp],
+        first_hop: Numbers,
+        last_hop: Numbers,
+        bases: tuple[Numbers, Numbers],
+    ) -> None:
+        """Keep bases: row i is the base of the hops from ``first_hop`` to ``last_hop``, if any.
+
+        Parameters
+        ----------
+        slot : (n,) intp
+            Devices.
+        first_hop, last_hop : (n,) int64
+            Absolute indices of hops.
+        bases : (n,) int64, (n,) int64
+            Input offset of each base, and stream time there.
+        """
+        rows, hop = expand_spans(first_hop, last_hop)
+        place = (slot[rows], hop % self._kept)
+        offset, stream_ms = bases
+        self._bases.offset[place] = offset[rows]
+        self._bases.stream_ms[place] = stream_ms[rows]
+
+    def base(self, slots: NDArray[np.intp], hop: Numbers) -> tuple[Numbers, Numbers]:
+        """Offset and stream time of the base of one hop of each device."""
+        place = (slots, hop % self._kept)
+        return self._bases.offset[place], self._bases.stream_ms[place]
+
+    def bases_ms(self, slot: int, hops: range) -> dict[int, int]:
+        """Stream time at the bases of some hops of one device."""
+        ring = self._bases.stream_ms[slot]
+        return {hop: int(ring[hop % self._kept]) for hop in hops}
+
+    def pin(self, slot: int, last: tuple[int, int], stream_ms: int, needed_ms: int) -> None:
+        """Keep the last reading before a new window, because late readings followed it.
+
+        Late readings are late only for a detector that has seen the reading before them. The new
+        window doesn't need that reading, but a replay does::
+
+            reading       R          L       L           N
+            offset       40         41      42          43
+                       taken       late    late    opens a window
+            stream time --+----------+-------+-----------+-------------------+--------->
+                                                     stream_ms           until_ms
+                                                         '- idle_timeout_ms -'
+
+            replay from 40:   R is taken, L and L are late, N opens a window. As before.
+            replay from 41:   L is taken. N belongs to the window of L, or is late. Other steps.
+
+        The window that L opens in such a replay is idle after ``until_ms`` at the latest, if it
+        takes none of the readings from N on. Until a window needs only readings after that time,
+        a replay begins at R, the pin.
+
+        Parameters
+        ----------
+        slot
+            The device.
+        last
+            Offset and stream time of R.
+        stream_ms
+            Stream time at N.
+        needed_ms
+            Stream time at the oldest reading that the window of R needs.
+        """
+        pins = self._pins
+        holds = needed_ms <= pins.until_ms[slot]
+        # Without this bound, a device that goes on like this would keep its first pin for ever.
+        is_young = not self._rules.is_too_old(int(pins.since_ms[slot]), stream_ms)
+        if not (holds and is_young):
+            pins.offset[slot], pins.stream_ms[slot] = last
+            pins.since_ms[slot] = stream_ms
+        pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms
+
+    def replay_point(
+        self, slots: NDArray[np.intp], hop: Numbers, stream_ms: int
+    ) -> tuple[int, int] | None:
+        """Oldest input offset that any of these devices needs, and stream time there.
+
+        Parameters
+        ----------
+        slots : (n,) intp
+            Devices with a window.
+        hop : (n,) int64
+            The oldest hop that each window needs.
+        stream_ms
+            Stream time now. A window that is too old by then needs nothing.
+
+        Returns
+        -------
+        tuple of int, or None
+            None if no device needs anything.
+        """
+        offset, needed_ms = self.base(slots, hop)
+        lives = ~self._rules.is_too_old(needed_ms, stream_ms)
+        if not lives.any():
+            return None
+        slots, offset, needed_ms = slots[lives], offset[lives], needed_ms[lives]
+        pins = self._pins
+        is_pinned = (needed_ms <= pins.until_ms[slots]) & (pins.offset[slots] < offset)
+        offset = np.where(is_pinned, pins.offset[slots], offset)
+        oldest = int(offset.argmin())
+        at_ms = pins.stream_ms[slots[oldest]] if is_pinned[oldest] else needed_ms[oldest]
+        return int(offset[oldest]), int(at_ms)
