@@ -29,12 +29,12 @@ from tests.web.builders import (
 )
 
 if TYPE_CHECKING:
-    from stepstream.streaming.partitions import Partition
     from collections.abc import Iterator
 
     from prometheus_client import Metric as Family
 
     from stepstream.streaming.consumer import Consumer
+    from stepstream.streaming.partitions import Partition
 
 UNBOUNDED = {"topic", "partition", "model", "name", "version", "python"}
 """Labels whose values no list bounds: they have one value, or one an owned partition."""

@@ -127,6 +127,10 @@ class ExactlyOnce:
         producer.begin_transaction()
         produce(producer, first_records(results), deadline_s, self._system)
         produce(producer, latest_records(results), deadline_s, self._system)
+        # librdkafka numbers records as it queues them. Offsets that are refused while some still
+        # wait (a rebalance does that) purge these, and the gap in the numbers aborts the next
+        # transaction, too.
+        self._retry(producer.flush, deadline_s)
         self._retry(
             lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s), deadline_s
         )

@@ -101,8 +101,7 @@ class StreamTime:
             lead_us = self._checkpoint.behind_ms * 1000 + self._max_ahead_us + 1
         elif lead_us == 0:
             return NO_LIMIT_US
-        latest = stream_ms.astype(np.float64) * 1e3 + (lead_us - 0.5)
-        return latest
+        return stream_ms.astype(np.float64) * 1e3 + (lead_us - 0.5)
 
     def note_refused(self, offset: int, lead_us: int) -> None:
         """Remember that a reading was refused as lying in the future.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.kafka.builders import TopicSet
 
 GUARANTEES = ("exactly_once", "at_least_once")
+REPEATED = 25
+REPEATED = 25
 
 
 def member(settings: Settings) -> Consumer:
@@ -125,6 +127,32 @@ def test_an_abort_leaves_the_producer_ready_for_the_next_transaction(topics: Top
     again = member(settings)
     commit(made, again.consumer_group_metadata(), results(topics, 0, 5, b"kept"))
     assert [m.value() for m in topics.read(topics.events)] == [b"kept"]
+    again.close()
+
+
+def test_transactions_after_aborted_ones_do_not_fail_as_well(topics: TopicSet) -> None:
+    settings = topics.settings()
+    consumer = member(settings)
+    made = committer(settings, consumer)
+    made.open(20)
+    stale = consumer.consumer_group_metadata()
+    consumer.close()
+    again = member(settings)
+    group = again.consumer_group_metadata()
+
+    def many(next_offset: int) -> list[Results]:
+        """Records in more partitions than a producer has requests under way."""
+        given = [results(topics, number, next_offset) for number in range(topics.partitions)]
+        given[0].records += [
+            OutputRecord(topics.events, b"device-%d" % n, b"%d" % next_offset) for n in range(16)
+        ]
+        return given
+
+    # What an abort leaves behind depends on how far it had come: in one of five or so, too much.
+    for n in range(1, REPEATED + 1):
+        assert commit(made, stale, *many(n)).left
+        assert commit(made, group, *many(n)) is COMMITTED
+    assert len(topics.read(topics.events)) == 16 * REPEATED
     again.close()
 
 

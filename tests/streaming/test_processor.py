@@ -18,10 +18,10 @@ from tests.detection.builders import walk as walk_readings
 from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
 
 if TYPE_CHECKING:
-    from stepstream.streaming.outbox import Results
     from collections.abc import Iterable
 
     from stepstream.outputs import OutputRecord
+    from stepstream.streaming.outbox import Results
     from stepstream.streaming.partitions import Partition
 
 

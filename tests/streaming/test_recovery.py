@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, cycle, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ STRICTER = TransparentModel(
 )
 TOPIC = TopicIdentity("topic-id", 4)
 DEFAULTS = ProcessingSettings()
+MOST_CRASHES = 6
+"""A replay that is longer than the time between two crashes comes to no end."""
 NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
@@ -78,7 +81,8 @@ class Kafka:
         processing: ProcessingSettings = DEFAULTS,
     ) -> None:
         self.log = log
-        self.arrival_ms = arrival_ms or [record.time_ms for record in log]
+        arrived_ms = arrival_ms or [record.time_ms for record in log]
+        self.arrival_ms = list(accumulate(arrived_ms, max))
         self.settings = Settings(processing=processing)
         self.offsets = [record.offset() for record in log]
         self.offset = 0
@@ -101,7 +105,7 @@ class Consumer:
             Position(TOPIC, kafka.offset, kafka.metadata, 0, end_offset, len(kafka.state))
         )
         for key, value in kafka.state:
-            self.partition.ledger.restore(key, value, 0)
+            self.partition.ledger.restore(key, value, kafka.arrival_ms[0])
         self.partition.start_at(Start(kafka.offset, Checkpoint.decode(kafka.metadata)))
         self.outbox = Outbox()
 
@@ -111,7 +115,8 @@ class Consumer:
         begin = bisect_left(kafka.offsets, self.partition.next_offset)
         if begin == len(kafka.log):
             return False
-        self.process(kafka.log[begin : begin + size], max(kafka.arrival_ms[: begin + size]))
+        messages = kafka.log[begin : begin + size]
+        self.process(messages, kafka.arrival_ms[begin + len(messages) - 1])
         return True
 
     def process(self, messages: Sequence[FakeRecord], now_ms: int) -> None:
@@ -155,11 +160,12 @@ def run(
     random = np.random.default_rng(seed)
     lives = cycle(models)
     consumer = Consumer(kafka, next(lives))
+    crashes_left = MOST_CRASHES if crashes else 0
     while consumer.poll(int(random.integers(1, most))):
         if random.random() < 0.4:
             consumer.commit()
-        if crashes and random.random() < 0.08:
-            consumer = Consumer(kafka, next(lives))
+        if crashes_left and random.random() < max(0.08, most / 1000):
+            consumer, crashes_left = Consumer(kafka, next(lives)), crashes_left - 1
     consumer.commit()
     return kafka
 
@@ -287,6 +293,8 @@ class Deployment:
     max_lateness_s: float
     upload_ms: int
     ahead_ms: int
+    """At most 49 s. Devices of a stream are up to 10 s ahead anyway. What is over 60 s ahead is
+    refused or not by the time of the poll, which differs from run to run."""
     records_too: bool
     most: int
     """Messages of a poll."""
@@ -296,7 +304,7 @@ class Deployment:
         processing = ProcessingSettings(
             idle_timeout_s=self.idle_timeout_s, max_lateness_s=self.max_lateness_s
         )
-        arrival_ms = list(accumulate((record.time_ms for record in log), max))
+        arrival_ms = [record.time_ms for record in log]
         moved = ahead(log, self.ahead_ms, records_too=self.records_too)
         return Kafka(moved, arrival_ms, processing)
 
@@ -306,19 +314,14 @@ DEPLOYMENTS = st.builds(
     idle_timeout_s=st.sampled_from([5.0, 10.0, 45.0, 120.0]),
     max_lateness_s=st.sampled_from([30.0, 600.0]),
     upload_ms=st.sampled_from([0, 2_000, 15_000]),
-    ahead_ms=st.sampled_from([0, 30_000, 57_000]),
+    ahead_ms=st.sampled_from([0, 30_000, 49_000]),
     records_too=st.booleans(),
-    most=st.sampled_from([40, 400, 4_000]),
+    most=st.sampled_from([80, 300, 900]),
 )
 
 
 @given(streams(in_step=True), DEPLOYMENTS, st.integers(0, 2**32 - 1))
-@example(
-    Stream(7, [[("walk", 130)] * 6, [("walk", 130)] * 6], in_step=True),
-    Deployment(120.0, 600.0, 15_000, 57_000, records_too=False, most=4_000),
-    3,
-)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_crashes_lose_and_repeat_nothing_wherever_it_runs(
     stream: Stream, deployment: Deployment, seed: int
 ) -> None:
@@ -380,18 +383,39 @@ def _check_replays_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StreamTime, "note_refused", lambda *_: None)
 
 
+WALKS = Stream(10, [[("walk", 130)] * 6, [("walk", 130)] * 6], in_step=True)
+FAR_AHEAD = Deployment(120.0, 600.0, 500, 49_000, records_too=False, most=30)
+
+
 @pytest.mark.parametrize(
     ("mistake", "driver"),
     [
-        (_check_replays_by_one_clock, test_crashes_lose_and_repeat_nothing_wherever_it_runs),
-        (_check_replays_not_at_all, test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too),
+        (
+            _check_replays_by_one_clock,
+            partial(
+                test_crashes_lose_and_repeat_nothing_wherever_it_runs.hypothesis.inner_test,  # type: ignore[attr-defined]
+                WALKS,
+                FAR_AHEAD,
+            ),
+        ),
+        (
+            _check_replays_not_at_all,
+            partial(
+                test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too.hypothesis.inner_test,  # type: ignore[attr-defined]
+                WALKS,
+            ),
+        ),
     ],
 )
 def test_each_mistake_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
     mistake: Callable[[pytest.MonkeyPatch], None],
-    driver: Callable[[], None],
+    driver: Callable[[int], None],
 ) -> None:
     mistake(monkeypatch)
-    with pytest.raises((AssertionError, BaseExceptionGroup)):
-        driver()
+    for seed in range(20):
+        try:
+            driver(seed)
+        except AssertionError:
+            return
+    pytest.fail("not noticed with 20 seeds")
