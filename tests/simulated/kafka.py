@@ -26,7 +26,7 @@ SESSION_S = 0.6
 TRANSACTION_S = 0.8
 STATE = "stepstream-state"
 FOREIGN_PAUSE_S = 0.04
-FETCH_WAIT_S = 0.05
+FETCH_WAIT_S = 0.1
 """A reader that finds nothing more for so long is told that it has reached the end."""
 NAME = tuple[str, int]
 
