@@ -69,7 +69,7 @@ class Access:
     protocols
         Security protocol of each listener; the controller's comes last.
     properties
-        More lines for the broker's settings.
+        More lines for the broker's settings; they come last, and so go before the others.
     format_options
         What its storage is to hold from the start.
     admin
@@ -177,7 +177,6 @@ listeners={",".join([*listeners, controller])}
 advertised.listeners={",".join(advertised)}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map={protocols}
-{self.access.properties}
 log.dirs={self.folder / "data"}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -188,4 +187,5 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+{self.access.properties}
 """
