@@ -19,7 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from benchmarks.faults import FAULTS
 from benchmarks.harness import ROOT, add_results, save
@@ -29,7 +29,9 @@ from benchmarks.trial import Outcome, Plan, run_trial
 from benchmarks.variants import VARIANTS, Variant, parse_variant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 QUICK = Plan(("crash", "leave-join"), every_s=8.0, consumers=2, partitions=4, devices=8)
 QUICK_VARIANT = "classic-6s"
@@ -79,6 +81,18 @@ def parse_property(text: str) -> tuple[str, str]:
     return name, value
 
 
+def explained(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """The same as a type of an option; without it, argparse keeps what is wrong to itself."""
+
+    def parse_option(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.availability",
@@ -87,12 +101,13 @@ def parse_options() -> argparse.Namespace:
     )
     plan = Plan(tuple(FAULTS))
     parser.add_argument(
-        "--variant", type=parse_variant, action="append", metavar="NAME[=JSON]", dest="variants",
+        "--variant", type=explained(parse_variant), action="append", dest="variants",
+        metavar="NAME[=JSON]",
         help=f"several may be given: {', '.join(VARIANTS)}, or a JSON object with some of "
         "protocol, static, properties, environment, broker (default: defaults)",
     )  # fmt: skip
     parser.add_argument(
-        "--tree", type=parse_tree, action="append", metavar="PATH", dest="trees",
+        "--tree", type=explained(parse_tree), action="append", metavar="PATH", dest="trees",
         help="checkout that consumers are run from; several may be given (default: this one)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
@@ -105,7 +120,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=plan.devices)
     parser.add_argument("--speed", type=float, default=plan.speed, help="times real time")
     parser.add_argument(
-        "--broker", type=parse_property, action="append", default=[], metavar="NAME=VALUE",
+        "--broker", type=explained(parse_property), action="append", default=[],
+        metavar="NAME=VALUE",
         help="setting of the broker, over its default; several may be given",
     )  # fmt: skip
     parser.add_argument("--plot", type=Path, default=IMAGES / "availability.png")
