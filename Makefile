@@ -19,11 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs coverage faults fuzz recovery test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, unit, coverage, faults, fuzz, recovery, test-autoscaling, tools and train; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, unit, coverage, faults, fuzz, recovery, availability, test-autoscaling, tools and train; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
@@ -51,6 +51,9 @@ fuzz: $(ALL) ## a million inputs each for decoding and for all that follows: an 
 recovery: $(ALL) ## measure how long recovery takes, and how long reading a million step counts
 	$(BIN)/python -m benchmarks.recovery $(ARGS)
 	$(BIN)/python -m benchmarks.recovery --ledger 1000000
+
+availability: $(ALL) ## measure how late events are while consumers, broker and network fail: five minutes a variant
+	$(BIN)/python -m benchmarks.availability $(ARGS)
 
 test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: four minutes
 	$(BIN)/python -m tests.helm.autoscaling $(ARGS)

@@ -204,10 +204,10 @@ def append_times(topics: TopicSet, places: set[tuple[int, int]]) -> dict[tuple[i
             "enable.partition.eof": True,
         }
     )
-    reader.assign([TopicPartition(topics.readings, p, 0) for p in range(PARTITIONS)])
+    reader.assign([TopicPartition(topics.readings, p, 0) for p in range(topics.partitions)])
     found: dict[tuple[int, int], float] = {}
     ended, end_s = 0, time.monotonic() + DEADLINE_S
-    while ended < PARTITIONS:
+    while ended < topics.partitions:
         if time.monotonic() > end_s:
             raise TimeoutError(f"{topics.readings} can't be read to its end")
         for message in reader.consume(10_000, 1.0):

@@ -12,32 +12,29 @@ import signal
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from stepstream.detection import Model, Rules, default_model_path, detect_series
-from stepstream.outputs import encode_event
 from stepstream.recordings import read_recording
-from stepstream.settings import ProcessingSettings
 from stepstream.simulation.fleet import Device, Message, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
-from stepstream.streaming.counting import count_steps
 from stepstream.streaming.publisher import Publisher
 from tests.conftest import ROOT
 from tests.faults.consumer import POINTS
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Access, Broker, free_port
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.expected import difference, expected_steps
 from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self
+    from pathlib import Path
+    from typing import Self
+
+    from tests.kafka.played import Step
 
 WALKERS = 16
 RATE_HZ = 80
@@ -125,22 +122,9 @@ class Feed:
         if lost:
             raise RuntimeError(f"{lost} messages were not delivered")
 
-    def expected(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What `detect` finds in it, in the form of `by_device`."""
-        path = os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path())
-        model, settings = Model(Path(path)), ProcessingSettings()
-        found = []
-        for key, values in self.genuine.items():
-            columns = [json.loads(value) for value in values]
-            names = [name for name in columns[0] if name.startswith(("accel", "gyro"))]
-            times = np.concatenate([np.atleast_1d(c["timestamp"]) for c in columns])
-            axes = np.zeros((len(times), 6), np.float32)
-            for n, name in enumerate(names):
-                axes[:, n] = np.concatenate([np.atleast_1d(c[name]) for c in columns])
-            time_us = np.rint(times * 1e6).astype(np.int64)
-            steps = detect_series(model, time_us, axes, Rules.of(settings))
-            found += count_steps(key.decode(), steps, model, settings)[1]
-        return by_device(json.loads(encode_event(event)) for event in found)
+    def expected(self) -> dict[str, list[Step]]:
+        """What `detect` finds in it."""
+        return expected_steps(self.genuine)
 
 
 class Consumer(RunProcess):
@@ -350,7 +334,7 @@ class Round:
                 consumer.send(signal.SIGUSR1)
                 consumer.wait_for_log("Current thread")
 
-    def _compare(self, expected: dict[str, list[tuple[Any, ...]]], rubbish: int) -> None:
+    def _compare(self, expected: dict[str, list[Step]], rubbish: int) -> None:
         events = self._topics.read_events()
         letters = self._topics.read(self._topics.dead_letters)
         self.report.events = len(events)
@@ -374,7 +358,7 @@ class Round:
             )
         found = by_device(events)
         wrong += [
-            f"{device}: {_difference(expected.get(device, []), found.get(device, []))}"
+            f"{device}: {difference(expected.get(device, []), found.get(device, []))}"
             for device in sorted(expected.keys() | found.keys())
             if expected.get(device) != found.get(device)
         ]

@@ -41,8 +41,7 @@ class Proxy:
     def __enter__(self) -> Self:
         self._thread.start()
         self._passing.set()
-        host, port = self._listen
-        self._server = self._run(asyncio.start_server(self._serve, host, int(port))).result()
+        self.accept()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,6 +53,15 @@ class Proxy:
     def cut(self, share: float, random: Random) -> None:
         """Close some of the connections that are open."""
         self._run(self._cut(share, random)).result()
+
+    def refuse(self) -> None:
+        """Close all connections and take none, as if nothing listened here, until `accept`."""
+        self._run(self._refuse()).result()
+
+    def accept(self) -> None:
+        """Take connections, again."""
+        host, port = self._listen
+        self._server = self._run(asyncio.start_server(self._serve, host, int(port))).result()
 
     def stall(self) -> None:
         """Pass nothing on, without closing anything, until `heal`."""
@@ -75,6 +83,10 @@ class Proxy:
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+
+    async def _refuse(self) -> None:
+        self._server.close()
+        await self._cut(1.0, None)
 
     async def _cut(self, share: float, random: Random | None) -> None:
         for writer in list(self._connections.values()):

@@ -6,11 +6,13 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 POM = Path(__file__).with_name("pom.xml")
 START_TIMEOUT_S = 60
+PORTS = range(20_000, 32_000)
 JAVA_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 
 
@@ -50,9 +53,12 @@ def broker_jars() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that stays free until it is used: outgoing connections are given higher ones."""
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - it hides nothing
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def die_with_parent() -> None:
@@ -69,7 +75,7 @@ class Access:
     protocols
         Security protocol of each listener; the controller's comes last.
     properties
-        More lines for the broker's settings.
+        More lines for the broker's settings; they come last, and so go before the others.
     format_options
         What its storage is to hold from the start.
     admin
@@ -177,7 +183,6 @@ listeners={",".join([*listeners, controller])}
 advertised.listeners={",".join(advertised)}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map={protocols}
-{self.access.properties}
 log.dirs={self.folder / "data"}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -188,4 +193,5 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+{self.access.properties}
 """

@@ -35,6 +35,7 @@ from confluent_kafka.admin import (
 from stepstream.settings import KafkaSettings, Settings, TopicSettings
 from stepstream.streaming.clients import client_properties
 from stepstream.streaming.topics import create_topics
+from tests.kafka.broker import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,14 +118,13 @@ class TopicSet:
         settings = topics.settings()
         create_topics(settings.kafka, settings.topics)
         if large_messages:
-            topics._raise_message_limit()
+            topics.configure(topics.readings, "max.message.bytes", "4000000")
         return topics
 
-    def _raise_message_limit(self) -> None:
-        entry = ConfigEntry(
-            "max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET
-        )
-        resource = ConfigResource(ResourceType.TOPIC, self.readings, incremental_configs=[entry])
+    def configure(self, topic: str, name: str, value: str) -> None:
+        """Change a setting of a topic."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         self._admin.incremental_alter_configs([resource])[resource].result()
 
     def settings(self, **groups: dict[str, Any]) -> Settings:
@@ -313,6 +313,7 @@ class RunProcess:
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
 
     @property

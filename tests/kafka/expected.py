@@ -1,0 +1,51 @@
+"""The events that `detect` finds in messages that were sent, and how those published differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepstream.detection import Model, Rules, default_model_path, detect_series
+from stepstream.outputs import encode_event
+from stepstream.settings import ProcessingSettings
+from stepstream.streaming.counting import count_steps
+from tests.kafka.played import by_device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.kafka.played import Step
+
+
+def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step]]:
+    """What `detect` finds in the messages of each device, in the form of `by_device`."""
+    path = os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path())
+    model, settings = Model(Path(path)), ProcessingSettings()
+    found = []
+    for key, values in sent.items():
+        columns = [json.loads(value) for value in values]
+        names = [name for name in columns[0] if name.startswith(("accel", "gyro"))]
+        times = np.concatenate([np.atleast_1d(c["timestamp"]) for c in columns])
+        axes = np.zeros((len(times), 6), np.float32)
+        for n, name in enumerate(names):
+            axes[:, n] = np.concatenate([np.atleast_1d(c[name]) for c in columns])
+        time_us = np.rint(times * 1e6).astype(np.int64)
+        steps = detect_series(model, time_us, axes, Rules.of(settings))
+        found += count_steps(key.decode(), steps, model, settings)[1]
+    return by_device(json.loads(encode_event(event)) for event in found)
+
+
+def difference(expected: Sequence[Step], found: Sequence[Step]) -> str:
+    """How the steps of a device that were published differ from those expected, in words."""
+    missing = [step for step in expected if step not in found]
+    extra = [step for step in found if step not in expected]
+    if not missing and not extra:
+        return f"{len(expected)} steps are expected, {len(found)} were published, some out of order"
+    return (
+        f"of {len(expected)} steps {len(missing)} are missing and {len(extra)} wrong or repeated; "
+        f"counts missing {[step[0] for step in missing[:5]]}, wrong {[s[0] for s in extra[:5]]}"
+    )
