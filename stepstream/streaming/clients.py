@@ -30,7 +30,15 @@ __all__ = [
 ]
 
 
-CONSUMER_ONLY = ("fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs")
+CONSUMER_ONLY = (
+    "fetch.",
+    "queued.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "check.crcs",
+    "group.instance.",
+)
 PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
 """Beginnings of property names that one kind of client knows and the other warns of."""
 
@@ -68,6 +76,12 @@ def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> di
         "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
     }
     return {
+        # With the default, librdkafka (2.16) forgets all brokers while none can be reached, and a
+        # transaction that goes on afterwards may wait for a forgotten one for ever
+        # (https://github.com/confluentinc/librdkafka/issues/5511).
+        "metadata.recovery.strategy": "none",
+        # A consumer waits for nothing longer than this after brokers have come back.
+        "reconnect.backoff.max.ms": 1_000,
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": kafka.client_id,
         "security.protocol": kafka.security_protocol,

@@ -518,14 +518,3 @@ def _choose_point(random: Random) -> str:
     # The client doesn't refuse what it has done.
     moment = "before" if what in {"full", "abort"} else random.choice(["before", "after"])
     return f"{moment}:{method}:{random.randint(1, POINTS[method])}:{what}"
-
-
-def _difference(expected: list[tuple[Any, ...]], found: list[tuple[Any, ...]]) -> str:
-    missing = [step for step in expected if step not in found]
-    extra = [step for step in found if step not in expected]
-    if not missing and not extra:
-        return f"{len(expected)} steps are expected, {len(found)} were published, some out of order"
-    return (
-        f"of {len(expected)} steps {len(missing)} are missing and {len(extra)} wrong or repeated; "
-        f"counts missing {[step[0] for step in missing[:5]]}, wrong {[s[0] for s in extra[:5]]}"
-    )
