@@ -27,6 +27,7 @@ __all__ = [
     "explain_kafka_errors",
     "producer_properties",
     "state_consumer_properties",
+    "unwrapped_kafka_errors",
 ]
 
 
@@ -91,10 +92,26 @@ def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> di
 
 
 @contextmanager
+def unwrapped_kafka_errors() -> Iterator[None]:
+    """Raise a `KafkaException` as itself.
+
+    The client raises fatal errors where it serves events, in a poll or a flush. If it has a line to
+    log then, what is raised is a `SystemError` with the exception as its cause.
+    """
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
+
+
+@contextmanager
 def explain_kafka_errors(doing: str) -> Iterator[None]:
     """Turn what the Kafka client raises into a `StreamError` that says what was being done."""
     try:
-        yield
+        with unwrapped_kafka_errors():
+            yield
     except KafkaException as error:
         text = error.args[0].str()
         if "ssl.key.location failed" in text:

@@ -53,15 +53,8 @@ class Connections:
     def producer(self, on_statistics: Callable[[str], None]) -> Producer:
         """The producer of records; it calls back while it is polled."""
         properties = producer_properties(self._settings)
-        # Without a callback, the client raises fatal errors wherever it happens to serve events,
-        # in a flush or while it logs. With one, the next call for the transaction raises them.
-        callbacks = {"stats_cb": on_statistics, "error_cb": _ignore}
-        return Producer({**properties, **callbacks}, logger=logger)
+        return Producer({**properties, "stats_cb": on_statistics}, logger=logger)
 
     def cluster(self) -> Cluster:
         """What answers questions about topics and offsets."""
         return Cluster(self._settings)
-
-
-def _ignore(_error: KafkaError) -> None:
-    """The client logs its errors itself."""

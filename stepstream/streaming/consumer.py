@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, Message
 
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 PREPARING_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
-T = TypeVar("T")
+GIVES_UP = "the consumer can't go on"
 
 
 class Consumer:
@@ -272,13 +272,15 @@ class Consumer:
             return []
         if processing.linger_ms and most > 1 and not self._is_behind:
             self._system.sleep(processing.linger_ms / 1000)
-        messages = [first, *self._kafka.consume(most - 1, 0)]
+        with explain_kafka_errors(GIVES_UP):
+            messages = [first, *self._kafka.consume(most - 1, 0)]
         self._raise_callback_error()
         self._is_behind = len(messages) == most
         return messages
 
     def _poll_first(self, timeout_s: float) -> Message | None:
-        message = self._kafka.poll(timeout_s)
+        with explain_kafka_errors(GIVES_UP):
+            message = self._kafka.poll(timeout_s)
         self._raise_callback_error()
         return message
 
@@ -335,7 +337,7 @@ class Consumer:
                 self.assignment.restart([partition])
             return
         if error.fatal():
-            raise StreamError(f"the consumer can't go on: {error.str()}")
+            raise StreamError(f"{GIVES_UP}: {error.str()}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
         self.assignment.raise_if_denied(error)

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import explain_denied, explain_kafka_errors
+from stepstream.streaming.clients import (
+    explain_denied,
+    explain_kafka_errors,
+    unwrapped_kafka_errors,
+)
 from stepstream.streaming.committer import (
     COMMITTED,
     RETRY_S,
@@ -125,8 +129,9 @@ class ExactlyOnce:
         producer, offsets = self._producer, offsets_of(results)
         self._transaction_begin_s = self._system.monotonic()
         producer.begin_transaction()
-        produce(producer, first_records(results), deadline_s, self._system)
-        produce(producer, latest_records(results), deadline_s, self._system)
+        with unwrapped_kafka_errors():
+            produce(producer, first_records(results), deadline_s, self._system)
+            produce(producer, latest_records(results), deadline_s, self._system)
         # librdkafka numbers records as it queues them. Offsets that are refused while some still
         # wait (a rebalance does that) purge these, and the gap in the numbers aborts the next
         # transaction, too.
@@ -235,6 +240,7 @@ class ExactlyOnce:
     def _call(self, call: Callable[[float], object], timeout_s: float) -> None:
         self._call_begin_s = self._system.monotonic()
         try:
-            call(timeout_s)
+            with unwrapped_kafka_errors():
+                call(timeout_s)
         finally:
             self._call_begin_s = math.inf

@@ -27,14 +27,20 @@ class Producer:
         self._clock = clock
         self.took_s = 0.0
         self.failures = []
+        self.flush_failure: KafkaException | None = None
 
     def init_transactions(self, _timeout_s: float) -> None: ...
     def begin_transaction(self) -> None: ...
     def produce(self, *_: object, **__: object) -> None: ...
     def poll(self, _timeout_s: float) -> None: ...
-    def flush(self, _timeout_s: float) -> None: ...
     def purge(self) -> None: ...
     def send_offsets_to_transaction(self, *_: object) -> None: ...
+
+    def flush(self, _timeout_s: float) -> int:
+        if self.flush_failure is not None:
+            failure, self.flush_failure = self.flush_failure, None
+            raise SystemError("returned a result with an exception set") from failure
+        return 0
 
     def commit_transaction(self, _timeout_s: float) -> None:
         self._clock.now_s += self.took_s
@@ -90,4 +96,12 @@ def test_transactions_that_take_too_long_are_not_blamed_on_another_process(
         assert made.publish(given, "group", 1e9).left == given
     assert "kafka.transaction_timeout_ms is 10000" in caplog.text
     producer.took_s = 0.1
+    assert made.publish(given, "group", 1e9) is COMMITTED
+
+
+def test_a_fatal_error_that_comes_while_the_client_logs_is_settled_as_any_other() -> None:
+    made, producer = committer()
+    given = [results(partition(), 5, b"a")]
+    producer.flush_failure = KafkaException(fenced())
+    assert made.publish(given, "group", 1e9).left == given
     assert made.publish(given, "group", 1e9) is COMMITTED
