@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stepstream import __version__
 from stepstream.inputs import ErrorCode
 from stepstream.memory_limit import memory_limit_bytes
-from stepstream.streaming.partitions import Partition, Phase
+from stepstream.metric_readers import (
+    by,
+    by_client,
+    by_partition,
+    lag_s,
+    model,
+    phases,
+    starting_s,
+)
 from stepstream.streaming.totals import STAGES, Histogram
 
 if TYPE_CHECKING:
-    from stepstream.streaming.client_statistics import ClientStatistics
     from stepstream.streaming.consumer import Consumer
 
 __all__ = ["METRICS", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
@@ -52,47 +57,6 @@ class Metric:
     text: str
     read: Callable[[Consumer], float | Histogram | Labelled | Labels]
     labels: Mapping[str, str] | None = None
-
-
-def _by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
-    """A value for each of a label's values."""
-    return lambda consumer: {(value,): read(consumer, value) for value in values}
-
-
-def _phases(consumer: Consumer) -> Labelled:
-    counts = Counter(partition.phase for partition in consumer.assignment.owned)
-    return {(phase.name.lower(),): counts[phase] for phase in Phase if phase is not Phase.RELEASED}
-
-
-def _by_partition(read: Callable[[Partition], float | None]) -> Reader:
-    """A value for each partition that has one."""
-
-    def read_all(consumer: Consumer) -> Labelled:
-        values = ((partition, read(partition)) for partition in consumer.assignment.owned)
-        return {(p.topic, str(p.number)): value for p, value in values if value is not None}
-
-    return read_all
-
-
-def _by_client(read: Callable[[ClientStatistics], float]) -> Reader:
-    return lambda consumer: {
-        (name,): read(statistics) for name, statistics in consumer.statistics.items()
-    }
-
-
-def _lag_s(partition: Partition) -> float | None:
-    lag_ms = partition.lag_ms(time.time_ns() // 1_000_000)
-    return None if lag_ms is None else lag_ms / 1000
-
-
-def _starting_s(consumer: Consumer) -> float:
-    began_s = [p.assigned_s for p in consumer.assignment.owned if p.phase is not Phase.RUNNING]
-    return time.monotonic() - min(began_s) if began_s else 0.0
-
-
-def _model(consumer: Consumer) -> Labels:
-    metadata = consumer.model.metadata
-    return {"model": metadata.label, "name": metadata.name, "version": metadata.version}
 
 
 _PARTITION = {"topic": "topic of readings", "partition": "partition that this consumer owns"}
@@ -140,7 +104,7 @@ METRICS = (
         "stepstream_dead_letters_total",
         "counter",
         "Messages set aside as dead letters.",
-        _by(ErrorCode, lambda consumer, code: consumer.totals.dead_letters[code]),
+        by(ErrorCode, lambda consumer, code: consumer.totals.dead_letters[code]),
         {"error": "value of the dead letter's `stepstream-error` header"},
     ),
     Metric(
@@ -193,7 +157,7 @@ METRICS = (
         "stepstream_stage_seconds_total",
         "counter",
         "The same by part of the work.",
-        _by(STAGES, lambda consumer, stage: consumer.totals.stage_s.get(stage, 0.0)),
+        by(STAGES, lambda consumer, stage: consumer.totals.stage_s.get(stage, 0.0)),
         {"stage": ", ".join(f"`{stage}`" for stage in STAGES)},
     ),
     Metric(
@@ -243,7 +207,7 @@ METRICS = (
         "gauge",
         "Offsets up to the last stable one that were not taken yet; 0 where all that can be read "
         "was taken, also if the partition ends with transaction markers.",
-        _by_partition(lambda partition: partition.lag_messages),
+        by_partition(lambda partition: partition.lag_messages),
         _PARTITION,
     ),
     Metric(
@@ -251,14 +215,14 @@ METRICS = (
         "gauge",
         "How far behind that is in time: since the record time of the last message taken, or "
         "since nothing was left to take, whichever is later; 0 where nothing is left.",
-        _by_partition(_lag_s),
+        by_partition(lag_s),
         _PARTITION,
     ),
     Metric(
         "stepstream_partitions",
         "gauge",
         "Input partitions that this consumer owns.",
-        _phases,
+        phases,
         {
             "phase": "`assigned`, `restoring` (the ledger), `starting`, `replaying` (windows) or "
             "`running`"
@@ -274,7 +238,7 @@ METRICS = (
         "stepstream_rebalances_total",
         "counter",
         "Times that the group gave or took partitions.",
-        _by(REBALANCES, lambda consumer, kind: consumer.totals.rebalances[kind]),
+        by(REBALANCES, lambda consumer, kind: consumer.totals.rebalances[kind]),
         {"kind": ", ".join(f"`{kind}`" for kind in REBALANCES)},
     ),
     Metric(
@@ -287,7 +251,7 @@ METRICS = (
         "stepstream_partition_starting_seconds",
         "gauge",
         "Time since the assignment of the partition that has waited longest to run; 0 if all run.",
-        _starting_s,
+        starting_s,
     ),
     Metric(
         "stepstream_ledger_remaining_offsets",
@@ -344,21 +308,21 @@ METRICS = (
         "stepstream_kafka_connections",
         "gauge",
         "Connections to brokers that are up.",
-        _by_client(lambda statistics: statistics.connections),
+        by_client(lambda statistics: statistics.connections),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_disconnects_total",
         "counter",
         "Connections to brokers that ended.",
-        _by_client(lambda statistics: statistics.disconnects),
+        by_client(lambda statistics: statistics.disconnects),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_request_errors_total",
         "counter",
         "Requests that couldn't be sent, answers that couldn't be read, and timeouts.",
-        _by_client(lambda statistics: statistics.errors),
+        by_client(lambda statistics: statistics.errors),
         _CLIENT,
     ),
     Metric(
@@ -366,35 +330,35 @@ METRICS = (
         "gauge",
         "Round trip of requests, 99th percentile of a second at the slowest broker; a consumer's "
         "contains the broker's wait for messages.",
-        _by_client(lambda statistics: statistics.round_trip_s),
+        by_client(lambda statistics: statistics.round_trip_s),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_throttle_seconds",
         "gauge",
         "Time for which brokers held requests back, average of a second at the strictest one.",
-        _by_client(lambda statistics: statistics.throttle_s),
+        by_client(lambda statistics: statistics.throttle_s),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_sent_bytes_total",
         "counter",
         "Bytes sent to brokers.",
-        _by_client(lambda statistics: statistics.sent_bytes),
+        by_client(lambda statistics: statistics.sent_bytes),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_received_bytes_total",
         "counter",
         "Bytes received from brokers.",
-        _by_client(lambda statistics: statistics.received_bytes),
+        by_client(lambda statistics: statistics.received_bytes),
         _CLIENT,
     ),
     Metric(
         "stepstream_model_info",
         "info",
         "The model.",
-        _model,
+        model,
         {"model": "name and version, as events carry it", "name": "", "version": ""},
     ),
     Metric(

@@ -26,6 +26,7 @@ __all__ = [
     "explain_denied",
     "explain_kafka_errors",
     "producer_properties",
+    "rights_to_consume",
     "state_consumer_properties",
     "unwrapped_kafka_errors",
 ]
@@ -134,6 +135,15 @@ def explain_denied(error: KafkaError, needed: Mapping[str, str]) -> StreamError 
         return None
     rights = f"; needed: {needed[kind]}" if kind in needed else ""
     return StreamError(f"{error.str()}{rights} (docs/security.md lists all rights)")
+
+
+def rights_to_consume(settings: Settings) -> dict[str, str]:
+    """The rights that reading needs, in the form that `explain_denied` takes."""
+    topics = settings.topics
+    return {
+        "topic": f"READ on {', '.join([*topics.readings, topics.state])}",
+        "group": f"READ on {settings.kafka.group_id}",
+    }
 
 
 def check_connection(kafka: KafkaSettings) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, Message
-
 from stepstream.errors import StreamError
 from stepstream.streaming.assignment import Assignment
 from stepstream.streaming.at_least_once import AtLeastOnce
@@ -15,21 +13,23 @@ from stepstream.streaming.client_statistics import ClientStatistics
 from stepstream.streaming.clients import explain_kafka_errors
 from stepstream.streaming.commits import COMMIT_TIMEOUT_S, UNCOMMITTED_AFTER_S, Commits
 from stepstream.streaming.connections import Connections
+from stepstream.streaming.ends import Ends
 from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.flow import FlowControl
 from stepstream.streaming.health import Health
 from stepstream.streaming.ledger_reader import LedgerReader
-from stepstream.streaming.partitions import PauseReason, Phase
+from stepstream.streaming.partitions import Phase
 from stepstream.streaming.polls import group_by_partition, split_errors
+from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from confluent_kafka import Producer
+    from confluent_kafka import KafkaError, Message, Producer
 
     from stepstream.detection import Model
     from stepstream.settings import Settings
@@ -106,7 +106,7 @@ class Consumer:
         self.commits = Commits(
             self._committer, self._kafka, settings.processing, self.totals, self._system
         )
-        self.assignment = Assignment(
+        self.preparation = Preparation(
             self._kafka,
             self._cluster,
             self._ledger_reader,
@@ -117,6 +117,17 @@ class Consumer:
             self.totals,
             self._system,
         )
+        self.assignment = Assignment(
+            self._kafka,
+            self.processor,
+            self.flow,
+            self.commits,
+            self.preparation,
+            settings,
+            self.totals,
+            self._system,
+        )
+        self.ends = Ends(self.assignment, self._cluster, self._system)
         self._is_stopping = False
         self._is_behind = False
         """Whether the last poll was as large as a poll may be: more waits, no need to linger."""
@@ -167,7 +178,7 @@ class Consumer:
     @property
     def has_open_calls(self) -> bool:
         """Whether a thread is still in a call of the Kafka client; it can't be ended."""
-        return self.commits.has_open_call or self.assignment.has_open_call
+        return self.commits.has_open_call or self.preparation.has_open_call
 
     def stop(self) -> None:
         """End the loop after the turn that is going on; from any thread or a signal."""
@@ -222,7 +233,7 @@ class Consumer:
         1. If the model's file has changed, restart all partitions with the new model.
         2. Poll. The group's callbacks run inside: partitions are assigned, revoked or lost.
         3. Look at the errors that the client hands over among the messages.
-        4. Bring partitions that were assigned a bit further on their way, see `Assignment`.
+        4. Bring partitions that were assigned a bit further on their way, see `Preparation`.
         5. Process the messages, see `Processor`; their results go into the outbox.
         6. Hold partitions with too many dead letters, and show the results to whoever watches.
         7. Pause all partitions while the outbox is full, and resume them when it isn't.
@@ -233,8 +244,8 @@ class Consumer:
         self._replace_model()
         messages, errors = split_errors(self.poll())
         for message, error in errors:
-            self._handle_error(message, error)
-        self.assignment.prepare()
+            self.assignment.handle_error(message, error)
+        self.preparation.turn(self.assignment.owned)
         self._process(messages)
         owned = self.assignment.owned
         self.flow.apply_backpressure(owned, self.commits.records, self.commits.size)
@@ -244,6 +255,7 @@ class Consumer:
     def close(self) -> None:
         """Leave the group without another commit; `run` does so by itself."""
         self.commits.close()
+        self.preparation.close()
         self.assignment.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
         self._kafka.close()
@@ -297,51 +309,12 @@ class Consumer:
             return
         begin_s = self._system.monotonic()
         results = self.processor.process(polled, self._system.now_us())
-        self.assignment.end_replays(polled)
+        self.preparation.end_replays(polled)
         self.commits.add(one for one in results if one.partition.phase is Phase.RUNNING)
         self.totals.note_poll(results, self._system.monotonic() - begin_s)
-        self._hold(one.partition for one in results if one.dead_letters)
+        self.flow.hold(one.partition for one in results if one.dead_letters)
         for watcher in self.watchers:
             watcher(results)
-
-    def _hold(self, partitions: Iterable[Partition]) -> None:
-        """Keep a sender of rubbish from filling the dead-letter topic."""
-        action = self._settings.processing.on_dead_letter_limit
-        for partition in partitions:
-            reason = partition.limit.exceeded
-            if not reason:
-                continue
-            if action == "stop":
-                raise StreamError(
-                    f"{partition!r}: {reason} (processing.on_dead_letter_limit is stop)"
-                )
-            extra = {"reason": f"{partition!r}: {reason}"}
-            if action == "pause":
-                self.flow.pause([partition], PauseReason.HELD)
-                logger.error("partition paused until a restart", extra=extra)
-            elif not partition.limit.is_warned:
-                partition.limit.is_warned = True
-                logger.warning("too many dead letters", extra=extra)
-
-    def _handle_error(self, message: Message, error: KafkaError) -> None:
-        """Note the end of a partition, and raise what the consumer can't go on after."""
-        partition = self.assignment.get(message.topic(), message.partition())
-        is_consuming = partition is not None and partition.phase.is_consuming
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-            if partition is not None and is_consuming and not partition.is_held:
-                partition.lag.reached_offset = message.offset() or 0
-            return
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
-            if partition is not None and is_consuming:
-                # Its next message is gone: deleted, or never there.
-                self.assignment.restart([partition])
-            return
-        if error.fatal():
-            raise StreamError(f"{GIVES_UP}: {error.str()}")
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
-        self.assignment.raise_if_denied(error)
-        logger.warning("consumer: %s", error.str())
 
     def _note_error(self, error: KafkaError) -> None:
         """Note what the client can't go on after; it logs what it can itself."""
@@ -351,7 +324,7 @@ class Consumer:
 
     def _note_statistics(self, text: str) -> None:
         self.statistics["consumer"].update(text)
-        self.assignment.note_ends(self.statistics["consumer"])
+        self.ends.note(self.statistics["consumer"])
         # A member without partitions has none to lose when the group drops it.
         self._has_member_id = bool(self._kafka.memberid())
 

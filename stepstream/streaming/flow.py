@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import TopicPartition
 
+from stepstream.errors import StreamError
 from stepstream.streaming.partitions import PauseReason
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ class FlowControl:
     kafka
         The consumer of readings.
     settings
-        The bounds of the outbox.
+        The bounds of the outbox, and what happens where there are too many dead letters.
     """
 
     def __init__(self, kafka: Consumer, settings: ProcessingSettings) -> None:
         self._kafka = kafka
         self._max_records = settings.outbox_max_records
         self._max_size = settings.outbox_max_bytes
+        self._on_limit = settings.on_dead_letter_limit
         self.is_backpressured = False
         """Whether nothing is fetched at all because the outbox is full."""
 
@@ -63,6 +65,30 @@ class FlowControl:
                     resumed.append(TopicPartition(partition.topic, partition.number))
         if resumed:
             self._kafka.resume(resumed)
+
+    def hold(self, partitions: Iterable[Partition]) -> None:
+        """Keep senders of invalid messages from filling the dead-letter topic.
+
+        Raises
+        ------
+        StreamError
+            There are too many dead letters, and the settings say to stop then.
+        """
+        for partition in partitions:
+            reason = partition.limit.exceeded
+            if not reason:
+                continue
+            if self._on_limit == "stop":
+                raise StreamError(
+                    f"{partition!r}: {reason} (processing.on_dead_letter_limit is stop)"
+                )
+            extra = {"reason": f"{partition!r}: {reason}"}
+            if self._on_limit == "pause":
+                self.pause([partition], PauseReason.HELD)
+                logger.error("partition paused until a restart", extra=extra)
+            elif not partition.limit.is_warned:
+                partition.limit.is_warned = True
+                logger.warning("too many dead letters", extra=extra)
 
     def start(self, partition: Partition) -> None:
         """Fetch messages of a partition that has been prepared, if nothing else speaks against."""

@@ -134,7 +134,7 @@ class App:
             await asyncio.sleep(REFRESH_S)
             assignment = self._consumer.assignment
             if any(partition.pause_reasons for partition in assignment.owned):
-                await asyncio.to_thread(assignment.refresh_ends)
+                await asyncio.to_thread(self._consumer.ends.refresh)
 
     async def _live(self, _request: Request) -> Response:
         is_live = self._consumer.health.is_live

@@ -131,7 +131,7 @@ class Devices:
         """Partitions of a topic, as remembered for a while; 0 if they can't be had."""
         count, valid_until_s = self._counts.get(topic, (0, 0.0))
         if time.monotonic() > valid_until_s:
-            count = self._consumer.assignment.partition_count(topic)
+            count = self._consumer.ends.partition_count(topic)
             if count:
                 self._counts[topic] = count, time.monotonic() + COUNTS_VALID_S
         return count

@@ -35,7 +35,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from stepstream import cli
-from stepstream.streaming import assignment, connections, exactly_once, ledger_reader, starts
+from stepstream.streaming import connections, exactly_once, ledger_reader, preparation, starts
 from stepstream.streaming.assignment import Assignment
 from stepstream.streaming.at_least_once import AtLeastOnce
 from stepstream.streaming.commits import Commits
@@ -46,6 +46,7 @@ from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.ledger_reader import LedgerReader, Scan
 from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.partitions import Partition, Phase
+from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 
 if TYPE_CHECKING:
@@ -75,12 +76,13 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "Consumer": (Consumer,),
     "LedgerReader": (LedgerReader,),
     "Partition": (Partition,),
+    "Preparation": (Preparation,),
     "Processor": (Processor,),
     "Producer": (_Producer,),
 }
 POINTS = {
     "Assignment.assign": 2,
-    "Assignment.prepare": 100,
+    "Preparation.turn": 100,
     "Assignment.revoke": 1,
     "Commits.add": 60,
     "Commits.commit_all": 1,
@@ -163,7 +165,7 @@ def _replay_nothing() -> None:
             return start
         return replace(start, checkpoint=replace(start.checkpoint, replay_offset=start.offset))
 
-    _replace(assignment, "plan_start", plan)
+    _replace(preparation, "plan_start", plan)
 
 
 def _forget_the_ledger() -> None:
