@@ -206,16 +206,21 @@ class TopicSettings(_Group):
 
     @model_validator(mode="after")
     def _refuse_clashes(self) -> Self:
-        names = [*self.readings, self.events, self.state, self.dead_letters]
+        names = [*self.readings, *self.written]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"topic {twice[0]} is used for two things")
         return self
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The topics that subscribers read: one for each kind of output."""
+        return (self.events,)
+
+    @property
     def written(self) -> tuple[str, ...]:
         """All topics that the consumer writes to."""
-        return (self.events, self.dead_letters, self.state)
+        return (*self.outputs, self.dead_letters, self.state)
 
 
 class ProcessingSettings(_Group):

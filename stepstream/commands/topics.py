@@ -19,8 +19,6 @@ class Topics(CommandSettings):
     def execute(self) -> int:
         """Create and check."""
         created = create_topics(self.kafka, self.topics)
-        for name in [*self.topics.readings, self.topics.events, self.topics.dead_letters]:
+        for name in [*self.topics.readings, *self.topics.written]:
             sys.stdout.write(f"{name}: {'created' if name in created else 'exists'}\n")
-        state = self.topics.state
-        sys.stdout.write(f"{state}: {'created' if state in created else 'exists'}\n")
         return 0

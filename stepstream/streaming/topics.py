@@ -75,9 +75,12 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
     }
     return [
         *readings,
-        WantedTopic(topics.events, topics.partitions, delete, required),
-        WantedTopic(topics.dead_letters, topics.partitions, delete, required),
-        WantedTopic(topics.state, topics.partitions, state, required),
+        *(
+            WantedTopic(
+                name, topics.partitions, state if name == topics.state else delete, required
+            )
+            for name in topics.written
+        ),
     ]
 
 
