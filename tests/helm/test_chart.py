@@ -17,6 +17,8 @@ from tests.conftest import ROOT, missing
 from tests.helm.tools import KUBERNETES, find_tool
 from tests.helm.values_schema import SCHEMA, render_schema
 
+pytestmark = pytest.mark.slow
+
 CHART = ROOT / "helm" / "stepstream"
 VALUES = sorted((Path(__file__).parent / "values").glob("*.yaml"))
 BY_PATH = pytest.mark.parametrize("values", VALUES, ids=[path.stem for path in VALUES])

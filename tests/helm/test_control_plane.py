@@ -18,6 +18,8 @@ from tests.kafka.builders import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 CHART = ROOT / "helm" / "stepstream"
 VALUES = {path.stem: path for path in (Path(__file__).parent / "values").glob("*.yaml")}
 NAME = "steps-stepstream"

@@ -59,6 +59,7 @@ def _drop_the_generation() -> None:
 MISTAKES = {**MUTATIONS, "drop-the-generation": _drop_the_generation}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_mended")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_each_mistake_is_noticed(mistake: str) -> None:

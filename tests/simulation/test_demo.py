@@ -34,6 +34,7 @@ SHOT = Snapshot(
 )
 
 
+@pytest.mark.slow
 def test_the_whole_product_runs_in_one_process_and_counts_right(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stepstream", "demo", "--seconds", "8", "--devices", "10"]
     done = subprocess.run(

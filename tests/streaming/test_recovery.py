@@ -223,7 +223,7 @@ def glitching(stream: Stream, seed: int) -> list[FakeRecord]:
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
 @example(Stream(5913, [[("walk", 45)]], in_step=True), 7329085)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, seed: int) -> None:
     # Messages one by one, so that each is checked by the clock at its own arrival.
     log = glitching(stream, seed)

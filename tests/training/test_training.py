@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from stepstream.training.evaluation import Score
 
+pytestmark = pytest.mark.slow
+
 MODELS = sorted((Path(__file__).resolve().parents[2] / "models").glob("*.tflite"))
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from stepstream.streaming.consumer import Consumer
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
 SHOTS = os.environ.get("TEST_SCREENSHOTS")
 """Folder for pictures of the page, to be looked at."""
