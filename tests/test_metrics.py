@@ -16,7 +16,7 @@ from stepstream.inputs import ErrorCode
 from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.metrics_reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
-from stepstream.streaming.starts import Position, Start
+from stepstream.streaming.positions import Position, Start
 from stepstream.streaming.totals import MEASURED, Histogram, Times, Totals
 from tests.conftest import ROOT, missing
 from tests.web.builders import (

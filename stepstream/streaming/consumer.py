@@ -307,11 +307,9 @@ class Consumer:
         }
         if not polled:
             return
-        begin_s = self._system.monotonic()
         results = self.processor.process(polled, self._system.now_us())
         self.preparation.end_replays(polled)
         self.commits.add(one for one in results if one.partition.phase is Phase.RUNNING)
-        self.totals.note_poll(results, self._system.monotonic() - begin_s)
         self.flow.hold(one.partition for one in results if one.dead_letters)
         for watcher in self.watchers:
             watcher(results)

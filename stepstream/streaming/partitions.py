@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.cluster import TopicIdentity
     from stepstream.streaming.ledger import Ledger
     from stepstream.streaming.limits import DeadLetterLimit
-    from stepstream.streaming.starts import Position, Start
+    from stepstream.streaming.positions import Position, Start
 
 __all__ = ["Lag", "Partition", "PauseReason", "Phase"]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stepstream.streaming.commits import Commits
     from stepstream.streaming.flow import FlowControl
     from stepstream.streaming.ledger_reader import LedgerReader
+    from stepstream.streaming.positions import Position
     from stepstream.streaming.processor import Processor
-    from stepstream.streaming.starts import Position
     from stepstream.streaming.system import System
     from stepstream.streaming.totals import Totals
 

@@ -58,7 +58,7 @@ class Processor:
     settings
         All settings.
     totals
-        Where the time of each stage is added up.
+        Where messages, results and the time of each stage are added up.
     """
 
     def __init__(self, model: Model, settings: Settings, totals: Totals | None = None) -> None:
@@ -131,6 +131,7 @@ class Processor:
         list of Results
             For each partition, in the same order.
         """
+        begin_s = time.perf_counter()
         results = {partition: Results(partition) for partition in polled}
         replayed: dict[Partition, Sequence[Message]] = {}
         new: dict[Partition, Sequence[Message]] = {}
@@ -146,6 +147,7 @@ class Processor:
         self._detect(new, now_us, results)
         for partition, result in results.items():
             self._complete(partition, result, now_us // 1000)
+        self._note(list(results.values()), time.perf_counter() - begin_s)
         return list(results.values())
 
     def first_results(self, partition: Partition, now_us: int) -> Results:
@@ -263,6 +265,19 @@ class Processor:
                 result.records += output.records(these)
             for device_id in {step.device_id for step in these}:
                 self._add_ledger_record(result, *partition.ledger.record(device_id, now_ms))
+
+    def _note(self, results: Sequence[Results], took_s: float) -> None:
+        """Add up what the messages of a poll gave."""
+        totals = self._totals
+        totals.polls += 1
+        totals.processing_s += took_s
+        totals.batch_messages.add(sum(one.messages + one.replayed for one in results))
+        for one in results:
+            totals.messages += one.messages
+            totals.readings += one.readings
+            totals.replayed += one.replayed
+            totals.events += one.events
+            totals.dead_letters.update(one.dead_letters)
 
     def _complete(self, partition: Partition, results: Results, now_ms: int) -> None:
         """Add what a successor needs to go on from here."""

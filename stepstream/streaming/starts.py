@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stepstream.errors import StreamError
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import NO_OFFSET, TopicIdentity
+from stepstream.streaming.positions import Position, Start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,50 +17,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.partitions import Partition
 
-__all__ = ["Position", "Start", "look_up", "plan_start"]
-
-
-@dataclass(frozen=True)
-class Position:
-    """What Kafka says of an input partition.
-
-    Attributes
-    ----------
-    topic
-        Identity of its topic.
-    committed_offset, metadata
-        What the group has committed; -1 and empty if nothing.
-    first_offset, end_offset
-        First offset that can be read, and the one behind the last.
-    state_end
-        End of its partition of the state topic, read after the committed offset.
-    """
-
-    topic: TopicIdentity
-    committed_offset: int
-    metadata: str
-    first_offset: int
-    end_offset: int
-    state_end: int
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a partition starts.
-
-    Attributes
-    ----------
-    offset
-        Results of messages below it are published.
-    checkpoint
-        How windows are rebuilt, if there is anything to rebuild.
-    warnings
-        What is out of the ordinary and accepted, in words.
-    """
-
-    offset: int
-    checkpoint: Checkpoint | None
-    warnings: tuple[str, ...] = ()
+__all__ = ["look_up", "plan_start"]
 
 
 def look_up(

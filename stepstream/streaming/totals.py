@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stepstream.streaming.outbox import Results
-
 __all__ = ["STAGES", "Histogram", "Times", "Totals"]
 
 MEASURED = 64
@@ -129,18 +127,6 @@ class Totals:
     broker_latency_s: Histogram = field(default_factory=_latencies)
     rebalances: Counter[str] = field(default_factory=Counter)
     start_s: Histogram = field(default_factory=_starts)
-
-    def note_poll(self, results: Sequence[Results], took_s: float) -> None:
-        """Count what the messages of a poll gave, and the time that this took."""
-        self.polls += 1
-        self.processing_s += took_s
-        self.batch_messages.add(sum(one.messages + one.replayed for one in results))
-        for one in results:
-            self.messages += one.messages
-            self.readings += one.readings
-            self.replayed += one.replayed
-            self.events += one.events
-            self.dead_letters.update(one.dead_letters)
 
 
 class Times:

@@ -10,7 +10,7 @@ from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Outbox, Results
 from stepstream.streaming.partitions import Partition, Phase
-from stepstream.streaming.starts import Position, Start
+from stepstream.streaming.positions import Position, Start
 
 
 def partition(number: int = 0) -> Partition:

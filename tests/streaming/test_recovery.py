@@ -19,8 +19,8 @@ from stepstream.settings import ProcessingSettings, Settings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
+from stepstream.streaming.positions import Position, Start
 from stepstream.streaming.processor import Processor
-from stepstream.streaming.starts import Position, Start
 from stepstream.streaming.stream_time import StreamTime
 from tests.builders import encode
 from tests.detection.builders import TransparentModel

@@ -8,7 +8,8 @@ from stepstream.errors import StreamError
 from stepstream.settings import AbnormalStart, KafkaSettings, ProcessingSettings, Settings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
-from stepstream.streaming.starts import Position, Start, plan_start
+from stepstream.streaming.positions import Position, Start
+from stepstream.streaming.starts import plan_start
 
 CHECKPOINT = Checkpoint(80, 1_000, 4_000, 25, "topic-id", 4)
 POSITION = Position(TopicIdentity("topic-id", 4), 100, CHECKPOINT.encode(), 10, 500, 0)

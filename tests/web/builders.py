@@ -17,7 +17,7 @@ from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.connections import Connections
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.partitions import Phase
-from stepstream.streaming.starts import Position, Start
+from stepstream.streaming.positions import Position, Start
 from stepstream.streaming.system import System
 from tests.detection.builders import TransparentModel
 from tests.kafka.broker import free_port

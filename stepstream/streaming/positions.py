@@ -1,0 +1,55 @@
+"""Where Kafka has a partition, and where it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepstream.streaming.checkpoints import Checkpoint
+    from stepstream.streaming.cluster import TopicIdentity
+
+__all__ = ["Position", "Start"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """What Kafka says of an input partition.
+
+    Attributes
+    ----------
+    topic
+        Identity of its topic.
+    committed_offset, metadata
+        What the group has committed; -1 and empty if nothing.
+    first_offset, end_offset
+        First offset that can be read, and the one behind the last.
+    state_end
+        End of its partition of the state topic, read after the committed offset.
+    """
+
+    topic: TopicIdentity
+    committed_offset: int
+    metadata: str
+    first_offset: int
+    end_offset: int
+    state_end: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a partition starts.
+
+    Attributes
+    ----------
+    offset
+        Results of messages below it are published.
+    checkpoint
+        How windows are rebuilt, if there is anything to rebuild.
+    warnings
+        What is out of the ordinary and accepted, in words.
+    """
+
+    offset: int
+    checkpoint: Checkpoint | None
+    warnings: tuple[str, ...] = ()
