@@ -250,7 +250,7 @@ class Commits:
             self._totals.commits += 1
             self._waiting_since_s = None
         else:
-            logger.warning("commit aborted, to be repeated: %s", outcome.reason)
+            logger.warning("commit aborted, it will be repeated: %s", outcome.reason)
             self._totals.aborts += 1
             self._outbox.put_back(self._owned(outcome.left))
         self._note_waiting()
