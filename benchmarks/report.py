@@ -141,8 +141,8 @@ def peers(results: Results) -> str:
     tidy(axes, "")
     save(drawn, "bench-peers.png")
     header = (
-        "", "delivery, commits", "readings", "readings per CPU-second", "stepstream, in multiples of it",
-        "peak memory",
+        "", "delivery, commits", "readings", "readings per CPU-second",
+        "stepstream, in multiples of it", "peak memory",
     )  # fmt: skip
     failed = "".join(f"\n\n{name} failed: {why}." for name, why in results["failed"].items())
     picture = "![stepstream and its peers](images/bench-peers.png)"
@@ -215,8 +215,8 @@ def scaling(results: Results) -> str:
         [
             table(("devices", "CPU us a reading", "resident MiB"), rows),
             (
-                f"From {few[0]:,} to {many[0]:,} devices the cost of a reading changes by {cost:+.0%}; "
-                f"each device beyond {above[0][0]:,} needs {kib:.1f} KiB."
+                f"From {few[0]:,} to {many[0]:,} devices the cost of a reading changes by "
+                f"{cost:+.0%}; each device beyond {above[0][0]:,} needs {kib:.1f} KiB."
             ),
             "![Cost and memory over devices](images/bench-devices.png)",
             table(("consumers", "readings/s", "readings per CPU-second, both together"), more),
