@@ -1,4 +1,4 @@
-"""Owned partitions, on their way from the assignment until they run, and their release."""
+"""Owned partitions: their preparation after the assignment, and their release."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ WARN_S = 10.0
 class Assignment:
     """The partitions that this consumer owns.
 
-    The group's callbacks only note what is owned: they run inside a poll, and must not take long.
-    `prepare` then brings each partition on its way, a bit in each turn, while the others run. The
+    The group's callbacks only note what is owned: they run inside a poll, and must be short.
+    `prepare` then does a part of the preparation in each turn, while other partitions run. The
     order matters::
 
         look up the committed offset        stable: no transaction may still change it
-        look up the end of the state        whatever was committed with that offset is below it
+        look up the end of the state        all that was committed with that offset is below it
         read the ledger up to that end      counted steps
         plan the start, seek there
         replay up to the committed offset   windows
@@ -101,11 +101,11 @@ class Assignment:
         self._look_up_warned_s = 0.0
         self._is_closing = False
         self.is_member = False
-        """Whether the group has told this consumer its partitions, and not taken them as lost."""
+        """Whether the group has assigned its partitions (or none), and they aren't lost."""
 
     @property
     def owned(self) -> list[Partition]:
-        """The partitions that this consumer owns; from any thread."""
+        """The partitions that this consumer owns; any thread may ask."""
         return list(self._partitions.values())
 
     def get(self, topic: str | None, number: int | None) -> Partition | None:
@@ -114,7 +114,7 @@ class Assignment:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether a partition is on its way."""
+        """Whether a partition is being prepared."""
         return any(partition.phase.is_preparing for partition in self._partitions.values())
 
     @property
@@ -124,13 +124,13 @@ class Assignment:
         return running is not None and not running.done()
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        """Take over partitions that the group has assigned."""
+        """Add partitions that the group has assigned."""
         self._totals.rebalances["assigned"] += 1
         self.is_member = True
         self.add([(tp.topic, tp.partition) for tp in partitions])
 
     def revoke(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is processed of partitions, then release them."""
+        """Commit the results of partitions, then release them."""
         self._totals.rebalances["revoked"] += 1
         try:
             if not self._is_closing:
@@ -147,28 +147,28 @@ class Assignment:
         self._release(partitions)
 
     def restart(self, partitions: Sequence[Partition]) -> None:
-        """Release partitions that stay ours, and prepare them again."""
+        """Release partitions that this consumer still owns, and prepare them again."""
         self.add(self.release(partitions))
 
     def release(self, partitions: Sequence[Partition]) -> list[tuple[str, int]]:
-        """Commit what is processed of partitions that stay ours, and forget them; their names."""
+        """Commit the results of partitions that are still owned, and release them; their names."""
         names = [(partition.topic, partition.number) for partition in partitions]
         if names:
-            # Whatever can't be committed in time is computed again.
+            # What can't be committed in time is computed again.
             self._commits.commit_all(self._settings.processing.stuck_after_s / 4)
             self._release([TopicPartition(*name) for name in names])
         return names
 
     def add(self, names: Sequence[tuple[str, int]]) -> None:
-        """Take over partitions, by topic and number, and pause them until they have started."""
+        """Add partitions, by topic and number, and pause them until they have started."""
         now_s = self._system.monotonic()
         added = [self._processor.add_partition(topic, number) for topic, number in names]
         for partition in added:
             partition.assigned_s = now_s
             self._partitions[partition.topic, partition.number] = partition
         self._look_up_progress_s = now_s
-        # At an explicit offset that is never out of range, or the client would look up one itself
-        # or give the partition up, which a seek doesn't mend.
+        # An explicit offset that is never out of range. Otherwise the client would look one up
+        # itself, or stop reading the partition, and a seek would not start it again.
         self._kafka.incremental_assign(
             [TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in names]
         )
@@ -191,7 +191,7 @@ class Assignment:
         logger.info("partitions released", extra={"partitions": sorted(map(repr, partitions))})
 
     def prepare(self) -> None:
-        """Bring partitions that were assigned on their way, without waiting for anything.
+        """Continue to prepare assigned partitions, without waiting for anything.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class Assignment:
                 self._start(partition)
 
     def _look_up_positions(self, assigned: list[Partition]) -> None:
-        """Ask for offsets in a second thread; answers go to the ledger reader."""
+        """Ask for offsets in a second thread; the ledger reader gets the answers."""
         if self._look_up is None:
             if assigned:
                 self._look_up = self._look_up_thread.submit(
@@ -234,10 +234,10 @@ class Assignment:
         if found or not assigned:
             self._look_up_progress_s = now_s
         elif now_s - self._look_up_progress_s > self._settings.processing.restore_timeout_s:
-            raise StreamError(f"no committed offsets for {assigned}: {reason}")
+            raise StreamError(f"{assigned}: committed offsets can't be read: {reason}")
         elif now_s - max(self._look_up_progress_s, self._look_up_warned_s) > WARN_S:
             self._look_up_warned_s = now_s
-            logger.warning("still no committed offsets for %s: %s", assigned, reason)
+            logger.warning("%s: committed offsets can't be read yet: %s", assigned, reason)
         for partition, position in found.items():
             if partition.phase is Phase.ASSIGNED:
                 partition.restore_from(position)
@@ -254,7 +254,7 @@ class Assignment:
         partition.start_at(start)
 
     def _start(self, partition: Partition) -> None:
-        """Seek to where a partition starts, and let it run; once more in the next turn if not."""
+        """Seek to the start of a partition; if that fails, the next turn tries again."""
         try:
             self._kafka.seek(
                 TopicPartition(partition.topic, partition.number, partition.next_offset)
@@ -282,7 +282,7 @@ class Assignment:
         )
 
     def end_replays(self, partitions: Iterable[Partition]) -> None:
-        """Let partitions run whose replay is complete."""
+        """Partitions whose replay is complete run from now on."""
         for partition in partitions:
             if partition.phase is Phase.REPLAYING and not partition.is_replaying:
                 partition.enter(Phase.RUNNING)
@@ -296,24 +296,24 @@ class Assignment:
         now_ms = self._system.now_us() // 1000
         for partition in self._partitions.values():
             known = statistics.partition(partition.topic, partition.number)
-            # What the client knows of a paused partition may be long out of date: `refresh_ends`.
+            # What the client knows of a paused partition may be old: see `refresh_ends`.
             is_fetched = partition.phase.is_consuming and not partition.pause_reasons
             if is_fetched and known is not None and known.ls_offset >= 0:
                 partition.note_end(known.ls_offset, now_ms)
 
     def refresh_ends(self) -> None:
-        """Look up where paused partitions end; waits, from any thread."""
+        """Look up where paused partitions end; waits for the answer; any thread may call it."""
         paused = {
             (p.topic, p.number): p for p in self.owned if p.phase.is_consuming and p.pause_reasons
         }
-        # While the brokers are away, the old ends have to do.
+        # While no broker answers, the old ends remain.
         with suppress(KafkaException):
-            # Not by the consumer: its calls from another thread can wait for ever behind a poll.
+            # Not by the consumer: a call of it from another thread can wait forever behind a poll.
             for name, end in self._cluster.offsets(paused, at_end=True, stable=True).items():
                 paused[name].lag.end_offset = end
 
     def partition_count(self, topic: str) -> int:
-        """Partitions of a topic; 0 if no broker says so in time; may wait, from any thread."""
+        """Number of a topic's partitions, 0 if no broker answers in time; from any thread."""
         for partition in self.owned:
             identity = partition.topic_identity
             if partition.topic == topic and identity is not None:
