@@ -15,7 +15,8 @@ from tests.kafka.builders import TopicSet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Repeatable, so that a change is judged by what it changes; HYPOTHESIS_PROFILE=explore searches on.
+# Repeatable, so that only a change of the code changes a result; HYPOTHESIS_PROFILE=explore
+# searches for new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

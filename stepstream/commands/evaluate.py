@@ -17,7 +17,7 @@ from stepstream.detection import Model
 from stepstream.errors import SettingsError
 from stepstream.settings import CommandSettings
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import Score, detect_with, judge, score
+from stepstream.training.evaluation import Score, detect_with, evaluate_recording, score
 from stepstream.training.peaks import fit_peaks
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class Evaluate(CommandSettings):
         detect = detector(self.model_file)
         console = Console(width=150)
         results = [
-            judge(recording, detect(recording))
+            evaluate_recording(recording, detect(recording))
             for recording in track(chosen, "detecting", console=Console(stderr=True))
         ]
         _print(console, "", results)
         if self.peaks:
             baseline = fit_peaks(chosen)
-            _print(console, "peak detector, ", [judge(r, baseline(r)) for r in chosen])
+            _print(console, "peak detector, ", [evaluate_recording(r, baseline(r)) for r in chosen])
         if self.plot:
             from stepstream.training.pictures import draw_evaluation  # noqa: PLC0415 - an extra
 

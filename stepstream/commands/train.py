@@ -21,7 +21,7 @@ from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.contacts import align
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import judge, predict_recording, score
+from stepstream.training.evaluation import evaluate_recording, predict_recording, score
 from stepstream.training.thresholds import Rating, choose_constants, find_steps, rate_constants
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Train(CommandSettings):
             predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
             ratings = rate_constants(predicted, metadata)
-            self._judge_folds(predicted, folds, ratings)
+            self._evaluate_folds(predicted, folds, ratings)
             metadata = choose_constants(ratings)
         self._train(recordings, self.hold_out, metadata, self.out)
         sys.stdout.write(
@@ -248,7 +248,7 @@ class Train(CommandSettings):
             if recording.person in left_out
         ]
 
-    def _judge_folds(
+    def _evaluate_folds(
         self,
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
         folds: list[set[str]],
@@ -262,7 +262,7 @@ class Train(CommandSettings):
             training = Model(path).metadata.training
             write_metadata(path, msgspec.structs.replace(chosen, training=training))
             results += [
-                judge(recording, find_steps(given, chosen))
+                evaluate_recording(recording, find_steps(given, chosen))
                 for recording, given in predicted
                 if recording.person in fold
             ]

@@ -273,7 +273,7 @@ def missing_parts() -> list[str]:
     return absent + ([tool] if tool else [])
 
 
-def judge(run: Run) -> list[str]:
+def check(run: Run) -> list[str]:
     """What is wrong with how the number of pods followed the load, if anything."""
     replicas = [sample.replicas for sample in run.samples]
     least, most = min(replicas), max(replicas)
@@ -303,7 +303,7 @@ def judge(run: Run) -> list[str]:
     return [what for what, holds in rules.items() if holds]
 
 
-def judge_results(events: Sequence[dict[str, Any]], exit_codes: Counter[int]) -> list[str]:
+def check_results(events: Sequence[dict[str, Any]], exit_codes: Counter[int]) -> list[str]:
     """What is wrong with what the consumers published and how they ended, if anything."""
     numbers = defaultdict(list)
     for event in events:
@@ -392,7 +392,7 @@ def run_once(folder: Path, step_s: float) -> list[str]:
         finally:
             broker.kill()
     draw(run.samples, run.marks, BUILD / "autoscaling.png")
-    return judge(run) + judge_results(events, kubelets.exit_codes)
+    return check(run) + check_results(events, kubelets.exit_codes)
 
 
 def _install(cluster: ControlPlane, topics: TopicSet, values: Path, namespace: str) -> None:
