@@ -67,8 +67,8 @@ class Selection:
         return (
             (not self.codes or letter.code in self.codes)
             and (not self.partitions or letter.partition in self.partitions)
-            and (self.since_ms is None or letter.set_aside_ms >= self.since_ms)
-            and (self.until_ms is None or letter.set_aside_ms < self.until_ms)
+            and (self.since_ms is None or letter.published_ms >= self.since_ms)
+            and (self.until_ms is None or letter.published_ms < self.until_ms)
         )
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Letter(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, str | bytes | None]]
     timestamp_ms: int
-    set_aside_ms: int
+    published_ms: int
     is_truncated: bool
 
     @classmethod

@@ -91,4 +91,4 @@ class FlowControl:
         elif self.is_backpressured and waiting <= 0.5:
             self.is_backpressured = False
             self.resume(partitions, PauseReason.BACKPRESSURE)
-            logger.info("reading goes on")
+            logger.info("reading continues")

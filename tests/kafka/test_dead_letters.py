@@ -1,4 +1,4 @@
-"""Dead letters that are sent back."""
+"""Replay of dead letters."""
 
 from __future__ import annotations
 
