@@ -1,4 +1,4 @@
-"""The least a consumer can do: consume, parse, commit offsets in transactions."""
+"""The minimum of a consumer: consume, parse, commit offsets in transactions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Cost against accuracy of several models: a table and a picture.
 
-Each folder holds what ``stepstream train --folds`` wrote; everybody is scored by the model that
-was trained without them. Costs are taken in turns, model by model, so that what else the
-machine does hits all of them.
+Each folder holds the models that ``stepstream train --folds`` wrote; each person is scored by the
+model that was not trained on them. Costs are measured in turns, model by model, so that other work
+on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.model import Inputs, litert, make_inputs
 from stepstream.commands.evaluate import detector
 from stepstream.detection.model import Model
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import Score, judge, score
+from stepstream.training.evaluation import Score, evaluate_recording, score
 
 BATCHES = (1, 256)
 ROUNDS = 40
@@ -44,11 +44,11 @@ class Point:
     us: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BATCHES})
 
     def mean(self, figure: str) -> float:
-        """Over the people with a hand sensor."""
+        """Mean over the people with a hand sensor."""
         return _mean(self.hands, figure)
 
     def median_us(self, size: int) -> float:
-        """Of a window in such a batch."""
+        """Cost of a window in a batch of this size."""
         return float(np.median(self.us[size]))
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--plot", type=Path, default=Path("build/frontier.png"))
     options = parser.parse_args()
-    points = [_judge(folder, options.data) for folder in options.folds]
+    points = [_evaluate(folder, options.data) for folder in options.folds]
     _time(points)
     names = ["model", "KB", "batch of 1", "256", *FIGURES.values(), "phones: count error"]
     for row in (names, ["---"] * len(names), *map(_row, points)):
@@ -80,9 +80,9 @@ def _mean(scores: list[Score], figure: str) -> float:
     return float(np.mean([getattr(one, figure) for one in scores]))
 
 
-def _judge(folder: Path, data: list[Path]) -> Point:
+def _evaluate(folder: Path, data: list[Path]) -> Point:
     detect = detector(folder)
-    results = [judge(recording, detect(recording)) for recording in load_people(data)]
+    results = [evaluate_recording(recording, detect(recording)) for recording in load_people(data)]
     scores = [
         score([r for r in results if r.recording.person == person])
         for person in sorted({result.recording.person for result in results})

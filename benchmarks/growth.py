@@ -1,4 +1,4 @@
-"""What the model in docs/capacity.md rests on: calibration, partitions, load of the broker."""
+"""Measurements for the model in docs/capacity.md: calibration, partitions, load of the broker."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measure(broker: Broker, batch: int, partitions: int, share: float) -> dict[s
 
 
 def needs(batch: int, cost: Calibration) -> dict[int, dict[str, Any]]:
-    """What the model says of fleets of all sizes."""
+    """The needs of fleets of all sizes, by the model."""
     return {
         devices: vars(estimate(Capacity(devices=devices, rate=RATE_HZ, batch=batch), cost))
         for devices in DEVICES

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 PARTITIONS = 4
 RATE_HZ = 80
-"""Of the recordings."""
+"""Rate of the recordings."""
 DEADLINE_S = 900.0
 SAMPLE_S = 0.05
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -38,7 +38,7 @@ TICKS_S = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def running_broker() -> Iterator[str]:
-    """Address of a broker: KAFKA_BOOTSTRAP, or one started for the occasion."""
+    """Address of a broker: KAFKA_BOOTSTRAP, or a broker that is started for this run."""
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
         yield given
@@ -53,7 +53,7 @@ def running_broker() -> Iterator[str]:
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process has used so far, all its threads together."""
+    """CPU seconds that a process has used so far, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
     user, system = fields.split()[11:13]
     return (int(user) + int(system)) / TICKS_S
@@ -93,18 +93,18 @@ class Process:
 
     @property
     def peak_mib(self) -> float:
-        """Its memory at the most, so far; what the kernel tells at the end counts the fork too."""
+        """Its peak memory so far; the kernel's figure at the end includes the fork."""
         return self._status_mib("VmHWM")
 
     def _status_mib(self, name: str) -> float:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         lines = [line for line in status.splitlines() if line.startswith(name)]
-        # Nothing is left to be told of a process that has just ended.
+        # A process that has just ended has no figures any more.
         return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended; what it used can still be asked for by `end`."""
+        """Whether it has not ended; `end` still gives the CPU time that it used."""
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is None
 
@@ -114,19 +114,19 @@ class Process:
             raise RuntimeError(f"ended early:\n{self._tail()}")
 
     def end(self, number: int | None = signal.SIGTERM) -> float:
-        """Ask it to end, or wait until it does; the seconds of CPU it has used."""
+        """Ask it to end, or wait until it does; the CPU seconds that it has used."""
         if number is not None:
             self._process.send_signal(number)
         _, status, usage = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        # A JVM that ends by SIGTERM says so.
+        # The exit code of a JVM that ends by SIGTERM.
         if self._process.returncode not in {0, 128 + signal.SIGTERM, -signal.SIGTERM}:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._tail()}")
         return usage.ru_utime + usage.ru_stime
 
     @property
     def output(self) -> str:
-        """What it has written so far."""
+        """The text that it has written so far."""
         return self._log.read_text(errors="replace")
 
     def _tail(self) -> str:
@@ -177,7 +177,7 @@ def wait_for_members(topics: TopicSet, shares: Sequence[int] | None = None) -> N
         try:
             members = topics.describe_group().members
         except KafkaException as error:
-            # A broker that has just started looks for its groups.
+            # A broker that has just started is still loading its groups.
             if error.args[0].code() not in NOT_YET | {KafkaError._TIMED_OUT}:  # noqa: SLF001
                 raise
             return False
@@ -196,9 +196,9 @@ class Run:
     cpu_s, peak_mib
         From beginning to end, as the kernel counts them.
     wall_s
-        Until everything was committed.
+        Seconds until everything was committed.
     resident_mib
-        Memory then.
+        Memory at that time.
     samples
         Seconds since the start, messages committed, seconds of CPU; at equal steps.
     """
@@ -254,12 +254,12 @@ def run_to_end(
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and largest of some figures."""
+    """Median, smallest and largest of some figures."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on."""
+    """The machine and the versions of a measurement."""
     cpu = next(
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -281,7 +281,7 @@ def machine() -> dict[str, str]:
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """The option that says where results go."""
+    """The option for the folder of the results."""
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
 
 

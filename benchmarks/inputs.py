@@ -1,4 +1,4 @@
-"""What the benchmarks read: recordings played as many devices, or simulated walkers."""
+"""Input of the benchmarks: recordings played as many devices, or simulated walkers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PEOPLE = 25
-"""Signals; each is copied under many ids, which costs less than as many signals."""
+"""Signals; each is copied under many ids, which is cheaper than as many signals."""
 SKIPPED_S = 15
-"""Most recordings begin with people who stand."""
+"""Beginning of a recording that is left out: most begin with people who stand."""
 REUSE_S = 20
-"""A recording that serves twice begins this much later the second time."""
+"""A recording that is used twice begins this much later the second time."""
 CHUNK = 1_000
 QUEUED_BYTES = 200_000_000
-"""Least that may wait in the producer."""
+"""Smallest size of the producer's queue."""
 TIMEOUT_S = 120
 
 
@@ -43,7 +43,7 @@ class Loaded(NamedTuple):
     Attributes
     ----------
     topics
-        It and what belongs to it.
+        The topic, and the other topics and the group for its consumer.
     messages, readings
         How many are in it.
     epoch_s
@@ -69,7 +69,7 @@ class Fleet:
     rate_hz
         Readings a second of each; recordings have 80, others are simulated.
     begin_s
-        How much of the signals comes before.
+        How much of the signals is left out before.
     """
 
     devices: int
@@ -84,14 +84,14 @@ class Fleet:
 
     @cached_property
     def origin(self) -> str:
-        """Where the signals come from, for people."""
+        """Where the signals come from, as text."""
         if self.rate_hz == RATE_HZ and recordings():
             return f"{len(recordings())} recordings of people who walk, climb stairs and stand"
         return "simulated walkers"
 
     @cached_property
     def signals(self) -> list[Recording]:
-        """What the devices send: each signal is that of ``devices / len(signals)`` of them."""
+        """The signals that the devices send; ``devices / len(signals)`` devices share each."""
         people = min(PEOPLE, self.devices)
         if self.devices % people:
             raise ValueError(f"{self.devices} devices: expected a multiple of {PEOPLE}, or fewer")
@@ -103,18 +103,18 @@ class Fleet:
             walker = Walker(number, self.rate_hz)
             walker.read(self.begin_s)
             time_s, axes = walker.read(self.begin_s + self.seconds)
-            # Whole microseconds: anything else is rounded otherwise once the epoch is added.
+            # Whole microseconds: other times would be rounded differently when the epoch is added.
             return Recording(f"{number}", time_s.round(6), axes.round(5))
         axes = read_recording(files[number % len(files)], RATE_HZ).axes
         count = round(self.seconds * RATE_HZ)
         places = round(self.begin_s * RATE_HZ) + np.arange(count)
         begin = SKIPPED_S + number // len(files) * REUSE_S
         rows = (places + begin * RATE_HZ) % len(axes)
-        # Devices don't take their readings at the same moments.
+        # Devices don't read their sensors at the same moments.
         return Recording(f"{number}", (places + number / PEOPLE) / RATE_HZ, axes[rows])
 
     def steps(self) -> set[tuple[str, int]]:
-        """What is to be found: device, and end of the step in microseconds after the epoch."""
+        """The steps to find: device, and end of the step in microseconds after the epoch."""
         model, settings = Model(default_model_path()), ProcessingSettings()
         found = set()
         for number, signal in enumerate(self.signals):
@@ -155,13 +155,13 @@ def _name(number: int, copy: int) -> str:
 
 
 def recordings() -> list[Path]:
-    """The real recordings, if they are here: TEST_DATA, or ../shared/data."""
+    """The real recordings, if they exist: in TEST_DATA, or ../shared/data."""
     folder = Path(os.environ.get("TEST_DATA", ROOT.parent / "shared" / "data"))
     return sorted(folder.glob("simul-hand/*/*.csv.gz"))
 
 
 def load(bootstrap: str, fleet: Fleet, batch: int = 1, partitions: int = PARTITIONS) -> Loaded:
-    """Fill a readings topic; everything is there on return."""
+    """Fill a readings topic, and wait until everything is in it."""
     topics = TopicSet.create(bootstrap, partitions)
     epoch_s = int(time.time() - fleet.seconds) - 60
     with Filler(topics) as filler:
@@ -172,9 +172,9 @@ def load(bootstrap: str, fleet: Fleet, batch: int = 1, partitions: int = PARTITI
 
 
 class Filler:
-    """Fills a readings topic as fast as it can, within a transaction if wanted.
+    """Fills a readings topic as fast as possible, optionally within a transaction.
 
-    What is written in a transaction appears to `read_committed` consumers all at once.
+    Messages of a transaction appear to `read_committed` consumers all at once.
     """
 
     def __init__(self, topics: TopicSet, *, transaction: bool = False) -> None:
@@ -198,7 +198,7 @@ class Filler:
             self._producer.begin_transaction()
 
     def add(self, device: int, key: bytes, value: bytes) -> None:
-        """Send a message of a device, sooner or later."""
+        """Queue a message of a device."""
         partition = device % self._topics.partitions
         chunk = self._chunks[partition]
         chunk.append({"key": key, "value": value})
@@ -217,11 +217,11 @@ class Filler:
             self._producer.poll(0.05)
 
     def flush(self) -> None:
-        """Wait until all is at the broker."""
+        """Wait until the broker has all messages."""
         for partition in range(self._topics.partitions):
             self._send(partition)
         if self._producer.flush(TIMEOUT_S):
-            raise RuntimeError("the broker doesn't take the messages")
+            raise RuntimeError("the broker doesn't accept the messages")
 
     def commit(self) -> None:
         """End the transaction."""

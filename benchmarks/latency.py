@@ -1,7 +1,7 @@
-"""Time from the reading that completes a step to its event's visibility, at a fixed pace.
+"""Time from the reading that completes a step until a subscriber has its event, at a fixed rate.
 
-Readings are sent at times fixed in advance, whatever the consumer does: a stall of 100 ms is seen
-by every event that falls into it.
+Readings are sent at times that are fixed in advance and don't depend on the consumer: a pause of
+100 ms delays every event in it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from benchmarks.systems import System
 
 TOP_RATE = {STEPSTREAM: 20_000, KAFKA_STREAMS: 20_000, BYTEWAX: 20_000, QUIX: 5_000, LOOP: 5_000}
-"""Readings a second up to which a system is asked: at more, its figure would be its queue."""
+"""Largest rate for a system: above it, the latency would only measure the backlog."""
 RATES = (5_000, 20_000)
 WARM_UP_S = 10
 """Events of readings before this second don't count: windows fill, a virtual machine warms up."""
@@ -65,7 +65,7 @@ def main() -> None:
                     result = measure(bootstrap, system, fleet)
                     results.setdefault(str(rate), {})[system.name] = result
                     show(rate, system.name, result)
-        # One device alone is what low load looks like.
+        # One device alone is a low load.
         if STEPSTREAM in systems:
             alone = Fleet(1, WARM_UP_S + max(60.0, options.seconds))
             results["80"] = {STEPSTREAM.name: measure(bootstrap, STEPSTREAM, alone)}
@@ -84,7 +84,7 @@ def show(rate: int, name: str, result: dict[str, Any]) -> None:
 
 
 def measure(bootstrap: str, system: System, fleet: Fleet) -> dict[str, Any]:
-    """Run a system beside a sender; what a subscriber saw of it."""
+    """Run a system and a sender; the figures that a subscriber has seen."""
     topics = TopicSet.create(bootstrap, PARTITIONS)
     with Process(system.prepare(), system.environment_for(topics)) as process:
         if not system.ends_itself:
@@ -115,7 +115,7 @@ def measure(bootstrap: str, system: System, fleet: Fleet) -> dict[str, Any]:
 def subscribe(
     topics: TopicSet, system: System, process: Process, until_s: float
 ) -> dict[tuple[int, int], float]:
-    """When each event was seen, milliseconds since the epoch, by partition and offset it names."""
+    """When each event was seen, ms since the epoch, by the partition and offset in its id."""
     subscriber = Consumer(
         {
             "bootstrap.servers": topics.bootstrap,
@@ -168,14 +168,14 @@ def times(
 
 
 def percentiles(values: NDArray[np.float64]) -> dict[str, float]:
-    """The usual ones."""
+    """The usual percentiles."""
     found = np.percentile(values, PERCENTILES).tolist()
     names = [f"p{p:g}" for p in PERCENTILES[:-1]] + ["max"]
     return {name: round(value, 1) for name, value in zip(names, found, strict=True)}
 
 
 def curve(values: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Percentiles at equal steps of the number of nines, as an HDR histogram is drawn."""
+    """Percentiles at equal steps of the number of nines, as in a picture of an HDR histogram."""
     nines = np.linspace(0, math.log10(len(values)), 60)
     shares = 1 - 10.0**-nines
     found = np.quantile(values, shares)

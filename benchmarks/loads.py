@@ -1,4 +1,4 @@
-"""Low load, the start, and more input than a consumer can take."""
+"""Low load, the start, and more input than a consumer can process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.kafka.builders import TopicSet, wait_until
 IDLE_S = 20.0
 SETTLE_S = 3.0
 BATCH = 10
-"""Readings a message under overload: the sender must not be what is overloaded."""
+"""Readings in a message under overload: large enough that the sender isn't overloaded."""
 OVERLOAD = 1.5
-"""Input as a multiple of what the consumer took of a backlog."""
+"""Input as a multiple of the rate at which the consumer processes a backlog."""
 LOW = 0.5
 LOW_S = 20.0
 """Load and time before and after the overload."""
@@ -105,9 +105,9 @@ def measure_starts(bootstrap: str, rounds: int) -> dict[str, float]:
 
 
 def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
-    """Half of what a consumer can take, half as much again as it can, and half again."""
+    """Half of the rate that a consumer can process, then 1.5 times that rate, then half again."""
     capacity = backlog_rate(bootstrap)
-    print(f"a backlog is taken at {capacity:,.0f} readings/s", flush=True)
+    print(f"a backlog is processed at {capacity:,.0f} readings/s", flush=True)
     topics = TopicSet.create(bootstrap, PARTITIONS)
     samples: list[tuple[float, int, int, float]] = []
     environment = STEPSTREAM.environment_for(topics)
@@ -116,7 +116,7 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
         begin_s = time.time()
 
         def sample() -> int:
-            """Take a sample; the readings that wait."""
+            """Add a sample; returns the number of readings that wait."""
             process.check()
             sent_count = progress.sent() * BATCH
             taken = progress.total() * BATCH
@@ -124,7 +124,7 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
             return sent_count - taken
 
         def play(load_share: float, play_s: float) -> tuple[float, float]:
-            """Send for some time; when that began and ended."""
+            """Send for some time; returns when that began and ended."""
             devices = max(1, round(capacity * load_share / RATE_HZ / 25)) * 25
             with started_sender(topics, Fleet(devices, play_s), BATCH) as (sender, epoch_s):
                 while sender.is_alive:
@@ -159,7 +159,7 @@ def measure_overload(bootstrap: str, seconds: float) -> dict[str, Any]:
 
 
 def backlog_rate(bootstrap: str) -> float:
-    """Readings a second of time that a consumer takes of a backlog."""
+    """Readings a second that a consumer processes of a backlog."""
     loaded = load(bootstrap, Fleet(2_000, 15.0), BATCH)
     run = STEPSTREAM.run(for_one_run(loaded.topics), loaded.messages)
     begin = next(sample for sample in run.samples if sample[1] > 0)
@@ -169,7 +169,7 @@ def backlog_rate(bootstrap: str) -> float:
 def summarise(
     samples: list[tuple[float, int, int, float]], overload: tuple[float, float]
 ) -> dict[str, float]:
-    """Rates of sending and taking under overload, and taking in its first and last third."""
+    """Rates under overload: of sending, and of processing, also in its first and last third."""
     begin_s, end_s = overload
     third_s = (end_s - begin_s) / 3
 

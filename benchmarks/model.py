@@ -1,9 +1,8 @@
 """What a window costs: Keras called and predicting, LiteRT in float32 and int8.
 
-Each variant runs in a process of its own, which also shows how long it takes to start and how much
-memory it holds. LiteRT runs as in the product: samples and memory gathered, new memory put
-back. The samples are real ones if --data names a folder of recordings, else those of
-simulated walkers.
+Each variant runs in a process of its own, which also shows its start time and its memory. LiteRT
+runs as in the product, with gathering samples and memory and with storing new memory. The samples
+are real ones if --data names a folder of recordings, otherwise those of simulated walkers.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _measure(variant: str, path: Path, threads: int, data: list[Path]) -> dict[s
 
 
 def litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
-    """What runs a model file on some inputs, as the product does."""
+    """A function that runs a model file on some inputs, as the product does."""
     if variant.endswith("int8"):
         path = path.with_name(f"{path.stem.removesuffix('-int8')}-int8.tflite")
     model = Model(path, threads)
@@ -113,7 +112,7 @@ def litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict
 
 
 def _alone(_: str, path: Path, threads: int) -> Callable[[Inputs], Predict]:
-    """The float32 network without what the product puts in and takes out."""
+    """The float32 network alone, without gathering and storing."""
 
     def predict_with(inputs: Inputs) -> Predict:
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -137,7 +136,7 @@ def _keras(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    # What it computes costs the same with whatever weights.
+    # The cost doesn't depend on the weights.
     model = Model(path)
     cell = build_cell(model.metadata, model.memory.width)
     if variant.endswith("call"):
@@ -148,14 +147,14 @@ def _keras(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict
 
 
 class Inputs(NamedTuple):
-    """What some devices' next hops are, (n, 1, hop, 8), and what is remembered of them."""
+    """The next hops of some devices, (n, 1, hop, 8), and what is remembered of them."""
 
     samples: NDArray[np.float32]
     past: NDArray[np.float32]
 
 
 def make_inputs(data: list[Path], model: Model, count: int) -> Inputs:
-    """Real hops if there is data, else simulated ones; what is remembered is made up."""
+    """Real hops if there is data, otherwise simulated ones; what is remembered is random."""
     metadata, (layers, seen, width) = model.metadata, model.memory
     random = np.random.default_rng(1)
     if data:

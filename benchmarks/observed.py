@@ -1,4 +1,4 @@
-"""What it costs a consumer to be watched: its page open, its metrics scraped every second."""
+"""The cost of observation: a consumer's page is open, its metrics are scraped every second."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Observers:
             while not self._stop.is_set():
                 try:
                     what()
-                except (OSError, HTTPException):  # not there yet, or no longer
+                except (OSError, HTTPException):  # the server doesn't exist yet, or no longer
                     self._stop.wait(0.05)
 
         works = (self._scrape, self._sample, self._watch)
@@ -95,7 +95,7 @@ def main() -> None:
         ratios, alone_us = [], []
         for number in range(options.rounds):
             cost_us = {}
-            # Alternating, so that what else the machine does falls on both.
+            # Alternating, so that other work on the machine affects both.
             for is_observed in (False, True) if number % 2 else (True, False):
                 port = free_port()
                 observers = Observers(port)
@@ -116,7 +116,7 @@ def main() -> None:
             ratios.append(cost_us[True] / cost_us[False] - 1)
             alone_us.append(cost_us[False])
     print(
-        f"watched costs {median(ratios):+.1%} (median; {min(ratios):+.1%} to {max(ratios):+.1%}); "
+        f"observation: {median(ratios):+.1%} (median; {min(ratios):+.1%} to {max(ratios):+.1%}); "
         f"alone varies by {max(alone_us) / min(alone_us) - 1:.1%}"
     )
 

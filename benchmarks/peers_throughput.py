@@ -35,7 +35,7 @@ SECONDS = {
     LOOP: 6.0,
     FAUST: 1.5,
 }
-"""How much of the input each gets: slow ones less, fast ones enough for a figure."""
+"""Share of the input for each: slow systems get less, fast ones enough for a stable figure."""
 LEAST_S = 1.5
 WARM_AFTER = 2_000_000
 """Messages after which a virtual machine counts as warm."""
@@ -70,7 +70,7 @@ def main() -> None:
                 try:
                     run = system.run(topics, given.messages)
                 except RuntimeError as error:
-                    # The others' figures are not to be lost with it; the table names it.
+                    # The figures of the others must not be lost; the table names the failed one.
                     print(f"{system.name} FAILED: {error}", flush=True)
                     failed[system.name] = str(error).splitlines()[0]
                     systems.remove(system)
@@ -82,7 +82,7 @@ def main() -> None:
                     continue
                 found = {event["event_id"] for event in topics.read_events()}
                 if events.setdefault(system, found) != found:
-                    raise RuntimeError(f"{system.name}: other events than in the round before")
+                    raise RuntimeError(f"{system.name}: other events than in the previous round")
                 runs[system].append(run)
                 rate = given.readings / (run.cpu_s - start_up[system].cpu_s)
                 print(
@@ -104,7 +104,7 @@ def main() -> None:
 def check_events(
     events: dict[System, set[str]], loaded: dict[Fleet, Loaded], fleets: dict[System, Fleet]
 ) -> None:
-    """Peers find the same steps in the same input; stepstream those that the detector finds."""
+    """Check that all peers find the same steps, and stepstream those of the detector."""
     print("checked: ", end="")
     for system, found in events.items():
         if system is STEPSTREAM and len(found) != len(fleets[system].steps()):
@@ -116,23 +116,23 @@ def check_events(
         for other in peers:
             common = begin_of_both(loaded[fleets[one]], loaded[fleets[other]])
             if cut(events[one], common) != cut(events[other], common):
-                raise RuntimeError(f"{one.name} and {other.name} find other steps")
-    print(f"all systems found what they have to; {len(peers)} peers agree")
+                raise RuntimeError(f"{one.name} and {other.name} find different steps")
+    print(f"all systems found the expected steps; {len(peers)} peers agree")
 
 
 def begin_of_both(one: Loaded, other: Loaded) -> int:
-    """Offsets below this are the same readings in both topics: both begin alike."""
+    """Offsets below this are the same readings in both topics."""
     return min(one.messages, other.messages) // PARTITIONS
 
 
 def cut(found: set[str], end: int) -> set[str]:
-    """Partition and offset of events before an offset, whatever the topic is called."""
+    """Partition and offset of events before an offset, without the topic's name."""
     places = {name.split("-", 2)[2] for name in found}
     return {place for place in places if int(place.split("-")[1]) < end}
 
 
 def figures(system: System, fleet: Fleet, start_up: Run, runs: list[Run]) -> dict[str, Any]:
-    """What is shown and kept of a system's runs."""
+    """The figures of a system's runs."""
     readings = fleet.readings
     result: dict[str, Any] = {
         "guarantee": system.guarantee,

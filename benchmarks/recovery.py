@@ -1,4 +1,4 @@
-"""How long recovery takes: after SIGKILL, at a planned hand-over, and with a large ledger.
+"""Time of recovery: after SIGKILL, when partitions move, and with a large ledger.
 
 ``python -m benchmarks.recovery`` for the first two, ``--ledger 1000000`` for the last.
 """
@@ -42,7 +42,7 @@ SESSION_S = 6.0
 """The shortest that a broker allows by default."""
 STEADY_S = 6.0
 CAUGHT_UP_MS = 500.0
-"""An event that is seen this soon after its reading shows that its partition has caught up."""
+"""If an event is seen this soon after its reading, its partition has no lag."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def places(self) -> Iterator[tuple[int, int]]:
-        """Partition and offset of the reading that each event was completed by."""
+        """Partition and offset of the reading that completed each event."""
         return zip(self.partition, self.offset, strict=True)
 
 
@@ -81,7 +81,7 @@ def subscribe(topics: TopicSet, seen: Seen, done: Event) -> None:
 
 
 def readings(seconds: float) -> Iterator[Message]:
-    """A few people, each copied under many ids, which costs less than as many people."""
+    """A few people, each copied under many ids, which is cheaper than as many people."""
     fleet = [Device(f"{n}", Walker(n, RATE_HZ)) for n in range(PEOPLE)]
     copies = DEVICES // PEOPLE
     for message in messages(fleet, time.time(), seconds):
@@ -105,7 +105,7 @@ class Trial:
         self._names = 0
 
     def start(self) -> RunProcess:
-        """A consumer with a transactional id of its own, as in a StatefulSet: the free one."""
+        """A consumer with a free transactional id, as in a StatefulSet."""
         slot = next(n for n in "abc" if n not in {run.name[0] for run in self._runs})
         self._names += 1
         properties = {"session.timeout.ms": round(SESSION_S * 1000)}
@@ -127,7 +127,7 @@ class Trial:
         ]
 
     def act(self, kind: str, rounds: int) -> None:
-        """Do something ``rounds`` times, each time after a while without trouble."""
+        """Do something ``rounds`` times, each time after a while without a fault."""
         for _ in range(rounds):
             time.sleep(STEADY_S)
             before = self._replays()
@@ -172,10 +172,10 @@ class Trial:
                 run.terminate()
             over.set()
             subscriber.join()
-        print(f"sending lagged behind its plan by {sending.behind_s * 1000:.0f} ms at most")
+        print(f"messages were sent up to {sending.behind_s * 1000:.0f} ms late")
 
     def figures(self, appended: dict[tuple[int, int], float]) -> dict[str, list[float]]:
-        """Of each thing that was done: seconds to recover after a kill, else the longest gap."""
+        """For each fault: seconds to recover after a kill, otherwise the longest gap."""
         partition = np.array(self.seen.partition)
         time_ms = np.array(self.seen.time_ms)
         delay_ms = time_ms - np.array([appended[place] for place in self.seen.places])
@@ -196,7 +196,7 @@ class Trial:
 
 
 def append_times(topics: TopicSet, places: set[tuple[int, int]]) -> dict[tuple[int, int], float]:
-    """When the readings at some places were appended, ms; all are read, and few of them kept."""
+    """When the readings at some offsets were appended, ms; all are read, and few are kept."""
     reader = Consumer(
         {
             "bootstrap.servers": topics.bootstrap,

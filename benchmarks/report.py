@@ -1,7 +1,7 @@
 """Puts the results of the benchmarks into docs/benchmarks.md and docs/capacity.md, and draws them.
 
-Each part of a page between ``<!-- name -->`` and ``<!-- /name -->`` is written anew from
-``benchmarks/results/name.json``; what stands around it is left alone.
+Each part of a page between ``<!-- name -->`` and ``<!-- /name -->`` is replaced by text made from
+``benchmarks/results/name.json``. The rest of the page is not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMAGES = ROOT / "docs/images"
 INK, FAINT = "#1d2733", "#8a97a6"
 COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#c53030", "#6b46c1", "#319795", "#97266d", "#4a5568")
 BUSY = 4.0
-"""Load average beyond that of a broker, a consumer and what feeds them."""
+"""A larger load average than that of a broker, a consumer and their senders."""
 Results = dict[str, Any]
 
 
@@ -39,13 +39,13 @@ def main() -> None:
             path = next(path for path, page in pages.items() if begin in page and end in page)
             before, _, rest = pages[path].partition(begin)
             after = rest.partition(end)[2]
-            body = f"\n{write(results)}\n\n{taken(results)}\n\n"
+            body = f"\n{write(results)}\n\n{conditions(results)}\n\n"
             pages[path] = f"{before}{begin}{body}{end}{after}"
     for path, page in pages.items():
         path.write_text(page, encoding="utf-8")
 
 
-def taken(results: Results) -> str:
+def conditions(results: Results) -> str:
     """The command and the machine."""
     at = results["machine"]
     busy = float(at["load"].split()[0]) > BUSY
@@ -72,7 +72,7 @@ def figure(value: dict[str, float], digits: int = 0) -> str:
 
 
 def throughput(results: Results) -> str:
-    """The product beside the bare loop, and over batch sizes and rates."""
+    """The product compared with the bare loop, and for several batch sizes and rates."""
     rows = []
     for batch, row in results["table"].items():
         kind = "single readings" if batch == "1" else f"{batch} readings a message"
@@ -141,8 +141,8 @@ def peers(results: Results) -> str:
     tidy(axes, "")
     save(drawn, "bench-peers.png")
     header = (
-        "", "delivery, commits", "readings", "readings per CPU-second", "stepstream is",
-        "peak memory",
+        "", "delivery, commits", "readings", "readings per CPU-second",
+        "stepstream, in multiples of it", "peak memory",
     )  # fmt: skip
     failed = "".join(f"\n\n{name} failed: {why}." for name, why in results["failed"].items())
     picture = "![stepstream and its peers](images/bench-peers.png)"
@@ -150,7 +150,7 @@ def peers(results: Results) -> str:
 
 
 def latency(results: Results) -> str:
-    """Time to visibility."""
+    """Time until a subscriber has an event."""
     rows = []
     drawn = Figure(figsize=(10, 3.8), layout="constrained")
     rates = [rate for rate in results["rates"] if rate != "80"]
@@ -161,7 +161,7 @@ def latency(results: Results) -> str:
             )
         axes.set_xticks(range(5), ["0", "90", "99", "99.9", "99.99"])
         axes.set_xlabel(f"percentile, at {int(rate):,} readings/s", color=INK)
-        tidy(axes, "ms from arrival to visibility")
+        tidy(axes, "ms from arrival to subscriber")
         axes.legend(fontsize=8, frameon=False)
     save(drawn, "bench-latency.png")
     for rate, systems in results["rates"].items():
@@ -215,14 +215,14 @@ def scaling(results: Results) -> str:
         [
             table(("devices", "CPU us a reading", "resident MiB"), rows),
             (
-                f"From {few[0]:,} to {many[0]:,} devices a reading costs {cost:+.0%}; each device "
-                f"beyond {above[0][0]:,} takes {kib:.1f} KiB."
+                f"From {few[0]:,} to {many[0]:,} devices the cost of a reading changes by "
+                f"{cost:+.0%}; each device beyond {above[0][0]:,} needs {kib:.1f} KiB."
             ),
             "![Cost and memory over devices](images/bench-devices.png)",
             table(("consumers", "readings/s", "readings per CPU-second, both together"), more),
             (
-                f"Two consumers take {speed:.2f} times what one takes, at {loss:.2f} times its "
-                "readings per CPU-second."
+                f"Two consumers process {speed:.2f} times as many readings a second as one, at "
+                f"{loss:.2f} times its readings per CPU-second."
             ),
         ]
     )
@@ -235,7 +235,7 @@ def loads(results: Results) -> str:
     drawn = Figure(figsize=(10, 4.6), layout="constrained")
     upper, lower = drawn.subplots(2, 1, sharex=True)
     time_s = [sample[0] for sample in samples]
-    for column, name, colour in ((1, "sent", COLOURS[1]), (2, "taken", COLOURS[0])):
+    for column, name, colour in ((1, "sent", COLOURS[1]), (2, "processed", COLOURS[0])):
         step = 6
         pairs = list(zip(samples[:-step], samples[step:], strict=True))
         rate = [(b[column] - a[column]) / (b[0] - a[0]) for a, b in pairs]
@@ -259,25 +259,25 @@ def loads(results: Results) -> str:
             f"sent for {end_s - begin_s:.0f} s",
             (
                 f"{over['sent_per_s']:,.0f} readings/s, "
-                f"{over['sent_per_s'] / over['taken_per_s']:.0%} of what was taken"
+                f"{over['sent_per_s'] / over['taken_per_s']:.0%} of what was processed"
             ),
         ),
         (
-            "taken, first and last third of it",
+            "processed, first and last third of that time",
             (
                 f"{over['taken_per_s_first_third']:,.0f} and {over['taken_per_s_last_third']:,.0f} "
-                f"readings/s; of a backlog alone {over['backlog_per_s']:,.0f}"
+                f"readings/s; with a backlog only {over['backlog_per_s']:,.0f}"
             ),
         ),
-        ("behind, at most", f"{over['lag_at_end']:,.0f} readings"),
-        ("caught up", f"{over['recovered_s'] - end_s:.0f} s after it ended"),
+        ("largest lag", f"{over['lag_at_end']:,.0f} readings"),
+        ("lag processed", f"{over['recovered_s'] - end_s:.0f} s after the overload ended"),
         ("peak memory", f"{over['peak_mib']:.0f} MiB"),
     ]
     return f"{table(('', ''), rows)}\n\n![Overload and recovery](images/bench-overload.png)"
 
 
 def growth(results: Results) -> str:
-    """The model's figures, and what they rest on."""
+    """The figures of the capacity model, and the measurements that it uses."""
     calibrated, real = results["calibrated_us"], results["real"]
     compared = [
         (
@@ -311,7 +311,7 @@ def growth(results: Results) -> str:
     ]
     own = (
         "CPU us a reading", "calibration", "consumer on a real broker, exactly-once",
-        "broker: taking it in", "broker: handing it out",
+        "broker: receiving it", "broker: sending it",
     )  # fmt: skip
     needed = (
         "devices at 80 Hz", "readings a message", "readings/s", "consumers", "partitions",

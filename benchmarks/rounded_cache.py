@@ -1,4 +1,4 @@
-"""Would a cache of predictions by rounded readings ever hit? Counted on real recordings."""
+"""How often a cache of predictions by rounded readings would hit, on real recordings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stepstream.recordings import read_recording
 from stepstream.training.data import resample_series
 
 ROUNDINGS = (0.001, 0.01, 0.1, 0.5)
-"""To what each acceleration (m/s^2) and angular velocity (rad/s) is rounded."""
+"""Steps to which acceleration (m/s^2) and angular velocity (rad/s) are rounded."""
 RATE_HZ = 80.0
 PERIOD_US, WINDOW, HOP = 12_500, 128, 8
 

@@ -1,4 +1,4 @@
-"""Cost and memory over numbers of devices; two consumers against one."""
+"""Cost and memory for several numbers of devices; two consumers compared with one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure_devices(bootstrap: str, devices: int, share: float, rounds: int) -> dict[str, Any]:
-    """Cost of single readings of so many devices, once their windows are full."""
+    """Cost of single readings of this many devices, when their windows are full."""
     each = max(LEAST_READINGS, round(READINGS * share / devices))
     filling = Fleet(devices, FULL_S)
     fleet = Fleet(devices, each / RATE_HZ, begin_s=FULL_S)
@@ -61,7 +61,7 @@ def measure_devices(bootstrap: str, devices: int, share: float, rounds: int) -> 
     begin = fill(bootstrap, epoch_s, (filling, round(FULL_S * RATE_HZ)))
     us, resident = [], []
     for _ in range(rounds):
-        # What fills the windows costs the same with and without what comes after it.
+        # The readings that fill the windows cost the same with and without later readings.
         before = STEPSTREAM.run(for_one_run(begin.topics), begin.messages)
         run = STEPSTREAM.run(for_one_run(full.topics), full.messages)
         us.append((run.cpu_s - before.cpu_s) / fleet.readings * 1e6)
@@ -104,10 +104,10 @@ def measure_consumers(bootstrap: str, seconds: float, rounds: int) -> dict[int, 
 
 
 def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
-    """Seconds and CPU seconds in which consumers that are all there take a backlog.
+    """Seconds and CPU seconds in which running consumers process a backlog.
 
-    It is written in a transaction and committed when each has its share of the partitions, so
-    that neither their start nor their rebalances count.
+    The backlog is written in a transaction, which is committed when each consumer has its share of
+    the partitions. So neither their start nor their rebalances count.
     """
     topics = TopicSet.create(bootstrap, PARTITIONS)
     filler = Filler(topics, transaction=True)
@@ -139,7 +139,7 @@ def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
 
 
 def environments(topics: TopicSet, count: int) -> list[dict[str, str]]:
-    """What consumers of one group are told: each has a transactional id of its own."""
+    """Environments of consumers of one group: each has a transactional id of its own."""
     name = "STEPSTREAM_KAFKA__TRANSACTIONAL_ID"
     return [
         {**STEPSTREAM.environment_for(topics), name: f"{topics.group}-{number}"}

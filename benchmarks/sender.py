@@ -1,6 +1,6 @@
 """Sends the readings of a fleet at times that are fixed in advance; runs as a process of its own.
 
-If something stalls, the plan doesn't: what is late is sent at once, and counts as late.
+If sending pauses, the plan doesn't change: late messages are sent at once, and count as late.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.kafka.builders import TopicSet
 
 AHEAD = 2_000_000
-"""Messages that are made before sending begins; more are made on the way."""
+"""Messages that are made before sending begins; the others are made while it sends."""
 PAUSE_S = 0.0005
 FLUSH_S = 60
 MADE_S, MADE_PER_S = 4.0, 40_000
@@ -74,7 +74,7 @@ def main() -> None:
 def started_sender(
     topics: TopicSet, fleet: Fleet, batch: int = 1
 ) -> Iterator[tuple[Process, float]]:
-    """A sender that has made its messages, and the second since the epoch at which it begins."""
+    """A sender that is ready, and the second since the epoch at which it begins."""
     messages = fleet.readings / batch
     made_s = MADE_S + (messages / MADE_PER_S if messages <= AHEAD else 0)
     for patience in PATIENCE:
@@ -98,7 +98,7 @@ def started_sender(
 
 
 def sent(sender: Process) -> dict[str, float]:
-    """What a sender that has ended says of it: messages, lost ones, how far it was behind."""
+    """The report of a sender that has ended: messages, lost messages, the largest delay."""
     sender.end(None)
     report: dict[str, float] = json.loads(sender.output.splitlines()[-1])
     if report["lost"]:

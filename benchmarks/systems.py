@@ -30,13 +30,13 @@ class System:
     Attributes
     ----------
     name
-        As tables show it.
+        Name in the tables.
     guarantee
-        What it promises, and how often it commits.
+        Its delivery guarantee, and how often it commits.
     prepare
-        Installs what it needs, once; the command that starts it.
+        Installs what it needs, once; returns the command that starts it.
     environment
-        What it is told beside topics and group.
+        More environment variables than topics and group.
     ends_itself
         It commits no offsets to Kafka and ends where the topic ends.
     """
@@ -48,7 +48,7 @@ class System:
     ends_itself: bool = False
 
     def environment_for(self, topics: TopicSet, *, stop_at_end: bool = False) -> dict[str, str]:
-        """What a process of it is told."""
+        """Environment of its process."""
         return {
             **topics.environment(),
             "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": topics.group,
@@ -74,7 +74,7 @@ class System:
 
 
 def cache_folder(name: str, *sources: Path) -> Path:
-    """Where something that these files describe is kept once it was made."""
+    """Folder for a build from these files, which is reused."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME", ROOT / ".cache"))
     return cache / f"stepstream-bench-{name}-{digest}"
@@ -88,7 +88,7 @@ def peer_python(name: str) -> str:
     if not done.exists():
         print(f"installing {name}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        # The product's own constraints are not the peers'.
+        # The product's own constraints are not for the peers.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
         subprocess.run(
             [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps",

@@ -1,4 +1,4 @@
-"""Readings per CPU-second beside a bare consume-and-parse loop; over batch sizes and rates."""
+"""Readings per CPU-second, compared with a bare loop; for several batch sizes and rates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.systems import BARE, STEPSTREAM, System
 DEVICES = 1_000
 SYSTEMS = (BARE, STEPSTREAM)
 LENGTHS_S = {1: 37.5, 50: 75.0}
-"""Seconds of input by readings a message: enough for a steady figure."""
+"""Seconds of input by readings in a message: enough for a stable figure."""
 BATCHES = (1, 2, 5, 10, 20, 50, 100, 200)
 RATES_HZ = (20, 50, 80, 200, 400)
 READINGS = 1_500_000
-"""Of each point of the curves."""
+"""Readings for each point of the curves."""
 LEAST_RATIO = 0.60
 """`--quick` fails below this share of the bare loop."""
 QUICK_S = 12.0
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def start_up(bootstrap: str) -> dict[System, float]:
-    """CPU seconds of a run over next to nothing: the same however much there is to read."""
+    """CPU seconds of a run with almost no input: the start costs the same for any input."""
     few = load(bootstrap, Fleet(PARTITIONS * 4, 0.1))
     return {system: system.run(for_one_run(few.topics), few.messages).cpu_s for system in SYSTEMS}
 

@@ -28,11 +28,14 @@ COMMANDS = {
     "demo": ("Demo", "everything in one process, with simulated walkers and nothing to install"),
     "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
     "detect": ("Detect", "find the steps in CSV recordings"),
-    "topics": ("Topics", "create the topics, or say what is wrong with those that exist"),
-    "replay-dead-letters": ("ReplayDeadLetters", "send dead letters back to where they came from"),
-    "capacity": ("Capacity", "say what so many devices need, from a run on this machine"),
+    "topics": ("Topics", "create the topics, and say what is wrong with existing ones"),
+    "replay-dead-letters": (
+        "ReplayDeadLetters",
+        "publish dead letters again to where they came from",
+    ),
+    "capacity": ("Capacity", "compute what a number of devices needs, from a run on this machine"),
     "train": ("Train", "train a model on labelled recordings"),
-    "quantize": ("Quantize", "make the int8 form of a trained model"),
+    "quantize": ("Quantize", "convert a trained model to int8"),
     "evaluate": ("Evaluate", "score a model on labelled recordings"),
 }
 """Command name: class in ``stepstream.commands.<name>``, what it does."""
@@ -41,8 +44,9 @@ COMMANDS = {
 def program() -> NoReturn:
     """The program itself: `main`, then the end of the process.
 
-    ``run`` has closed everything by then, and ends without taking the interpreter down around
-    native threads, the Kafka client's among them: that can crash, and its signal hides the code.
+    ``run`` has closed everything by then, and ends the process at once. A normal end of the
+    interpreter can crash while native threads run, such as those of the Kafka client, and the
+    crash hides the exit code.
     """
     code = main()
     if sys.argv[1:2] == ["run"]:
@@ -54,7 +58,7 @@ def program() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code is 0, 1 if it failed, 2 if it was called wrongly."""
+    """Run one command; its exit code is 0, 1 if it failed, 2 if its arguments are wrong."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help"}:
         sys.stdout.write(_usage())
@@ -100,7 +104,7 @@ def _usage() -> str:
         "usage: stepstream COMMAND [OPTIONS]\n\n"
         "Footstep events from accelerometer and gyroscope readings, over Kafka.\n\n"
         "commands:\n" + "\n".join(lines) + "\n\n"
-        "stepstream COMMAND --help lists the options of a command. Settings may also stand in\n"
+        "stepstream COMMAND --help lists the options of a command. Settings may also be in\n"
         f"the environment ({ENV_PREFIX}KAFKA__BOOTSTRAP_SERVERS=...) or in a .env file.\n"
     )
 

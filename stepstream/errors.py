@@ -1,4 +1,4 @@
-"""The exceptions that stepstream raises on purpose: one tree, each with what to do about it."""
+"""The exceptions that stepstream raises on purpose: one tree; each says what to do."""
 
 __all__ = [
     "ModelError",
@@ -11,7 +11,7 @@ __all__ = [
 
 
 class StepstreamError(Exception):
-    """Anything that stepstream itself found wrong; its text says what to do."""
+    """Any error that stepstream itself finds; its text says what to do."""
 
     exit_code = 1
 
@@ -31,8 +31,8 @@ class RecordingError(StepstreamError):
 
 
 class TopicError(StepstreamError):
-    """A topic is missing or set up in a way that stepstream can't work with."""
+    """A topic is missing, or its settings are wrong."""
 
 
 class StreamError(StepstreamError):
-    """Kafka refused something that can't be tried again; the state is safe in Kafka."""
+    """Kafka refused something, and another attempt can't help; the state is safe in Kafka."""

@@ -26,7 +26,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 class _Redacted(logging.Formatter):
-    """Another formatter's lines without secrets."""
+    """Lines of another formatter, without secrets."""
 
     def __init__(self, formatter: logging.Formatter, hide: Callable[[str], str]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure_logging(settings: LoggingSettings, hide: Callable[[str], str]) -> None:
-    """Send all logs to standard error, as the settings say; `hide` takes secrets out of a line."""
+    """Send all logs to standard error, as the settings say; `hide` removes secrets from a line."""
     handler = logging.StreamHandler()
     formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()
     handler.setFormatter(_Redacted(formatter, hide))
@@ -71,9 +71,9 @@ def configure_logging(settings: LoggingSettings, hide: Callable[[str], str]) -> 
 def switch_on_signal(settings: LoggingSettings) -> None:
     """From now on, each SIGUSR1 switches between the level that is set and `debug`.
 
-    To be called before other threads are there: they must not be the ones that the signal ends.
+    Call it before other threads start: otherwise the signal could end the process in one of them.
     """
-    # A thread waits for it: a signal handler may not take the locks that logging takes.
+    # A thread waits for it: a signal handler must not acquire the locks of logging.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     Thread(target=_switch, args=(settings.level,), name="log level", daemon=True).start()
 

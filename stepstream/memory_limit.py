@@ -10,7 +10,7 @@ CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-"""Where the kernel says how much memory this container may use: cgroup 2 and 1."""
+"""Files in which the kernel gives the memory limit of this container: cgroup 2 and 1."""
 UNLIMITED_BYTES = 1 << 50
 
 

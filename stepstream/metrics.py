@@ -1,4 +1,4 @@
-"""Every metric, in one closed list; values are read when somebody asks, never in the loop."""
+"""Every metric, in one closed list; values are read when they are scraped, never in the loop."""
 
 from __future__ import annotations
 
@@ -66,26 +66,26 @@ METRICS = (
     Metric(
         "stepstream_messages_total",
         "counter",
-        "Messages taken, valid or not.",
+        "Messages processed, valid or not.",
         lambda consumer: consumer.totals.messages,
     ),
     Metric(
         "stepstream_readings_total",
         "counter",
-        "Valid readings taken.",
+        "Valid readings processed.",
         lambda consumer: consumer.totals.readings,
     ),
     Metric(
         "stepstream_late_readings_total",
         "counter",
-        "Readings dropped because their device was already past them.",
+        "Readings dropped because they were not after the last reading of their device.",
         lambda consumer: consumer.processor.counters.late_readings,
     ),
     Metric(
         "stepstream_gaps_total",
         "counter",
-        "Breaks in a device's readings: a pause longer than `processing.max_gap_ms`, or a clock "
-        "that was set back; a new window starts there.",
+        "Pauses in a device's readings that are longer than `processing.max_gap_ms`, and clocks "
+        "that were set back; a new window starts after each.",
         lambda consumer: consumer.processor.counters.gaps,
     ),
     Metric(
@@ -97,66 +97,64 @@ METRICS = (
     Metric(
         "stepstream_events_total",
         "counter",
-        "Step events handed to the outbox.",
+        "Step events added to the outbox.",
         lambda consumer: consumer.totals.events,
     ),
     Metric(
         "stepstream_dead_letters_total",
         "counter",
-        "Messages set aside as dead letters.",
+        "Messages that became dead letters.",
         by(ErrorCode, lambda consumer, code: consumer.totals.dead_letters[code]),
         {"error": "value of the dead letter's `stepstream-error` header"},
     ),
     Metric(
         "stepstream_end_to_end_reading_seconds",
         "histogram",
-        "Time from a reading, by its device's clock, to the commit behind it; measured for the "
-        "newest reading of a message, and of each poll for up to 64 messages a partition, which "
-        "count for all.",
+        "Time from a reading, by its device's clock, to the commit of its message; measured for "
+        "the newest reading of up to 64 messages of each poll and partition, which count for all.",
         lambda consumer: consumer.totals.reading_latency_s,
     ),
     Metric(
         "stepstream_end_to_end_broker_seconds",
         "histogram",
-        "Time from a message's record time to the commit behind it; measured for the same "
-        "messages.",
+        "Time from a message's record time to its commit; measured for the same messages.",
         lambda consumer: consumer.totals.broker_latency_s,
     ),
     Metric(
         "stepstream_polls_total",
         "counter",
-        "Polls that brought messages.",
+        "Polls that consumed messages.",
         lambda consumer: consumer.totals.polls,
     ),
     Metric(
         "stepstream_batch_messages",
         "histogram",
-        "Messages of a poll.",
+        "Messages in a poll.",
         lambda consumer: consumer.totals.batch_messages,
     ),
     Metric(
         "stepstream_batch_windows",
         "histogram",
-        "Windows given to the model together.",
+        "Windows that the model predicts together.",
         lambda consumer: consumer.totals.batch_windows,
     ),
     Metric(
         "stepstream_inference_seconds",
         "histogram",
-        "Time of a run of the model over the windows that are due together.",
+        "Time of one run of the model, over the windows that are due together.",
         lambda consumer: consumer.totals.inference_s,
     ),
     Metric(
         "stepstream_processing_seconds_total",
         "counter",
-        "Time spent on messages, from the poll to the outbox; its rate is the share of the loop "
-        "that is used.",
+        "Time that messages need from the poll to the outbox; its rate is the share of the time "
+        "for which the loop is busy.",
         lambda consumer: consumer.totals.processing_s,
     ),
     Metric(
         "stepstream_stage_seconds_total",
         "counter",
-        "The same by part of the work.",
+        "The same time by part of the work.",
         by(STAGES, lambda consumer, stage: consumer.totals.stage_s.get(stage, 0.0)),
         {"stage": ", ".join(f"`{stage}`" for stage in STAGES)},
     ),
@@ -175,7 +173,7 @@ METRICS = (
     Metric(
         "stepstream_commit_seconds",
         "histogram",
-        "Time of a commit, whatever became of it.",
+        "Time of a commit, successful or not.",
         lambda consumer: consumer.totals.commit_s,
     ),
     Metric(
@@ -199,22 +197,22 @@ METRICS = (
     Metric(
         "stepstream_reading_paused",
         "gauge",
-        "1 while nothing is read because too much waits to be published.",
+        "1 while reading is paused because too many results wait to be published.",
         lambda consumer: consumer.flow.is_backpressured,
     ),
     Metric(
         "stepstream_lag_messages",
         "gauge",
-        "Offsets up to the last stable one that were not taken yet; 0 where all that can be read "
-        "was taken, also if the partition ends with transaction markers.",
+        "Offsets up to the last stable one that are not yet processed; 0 if everything that can be "
+        "read is processed, also if the partition ends with transaction markers.",
         by_partition(lambda partition: partition.lag_messages),
         _PARTITION,
     ),
     Metric(
         "stepstream_lag_seconds",
         "gauge",
-        "How far behind that is in time: since the record time of the last message taken, or "
-        "since nothing was left to take, whichever is later; 0 where nothing is left.",
+        "The same lag as a time: since the record time of the last message processed, or since "
+        "nothing was left to process, whichever is later; 0 if nothing is left.",
         by_partition(lag_s),
         _PARTITION,
     ),
@@ -231,32 +229,32 @@ METRICS = (
     Metric(
         "stepstream_held_partitions",
         "gauge",
-        "Input partitions that are paused because too much of them is set aside.",
+        "Input partitions that are paused because too many of their messages are dead letters.",
         lambda consumer: sum(partition.is_held for partition in consumer.assignment.owned),
     ),
     Metric(
         "stepstream_rebalances_total",
         "counter",
-        "Times that the group gave or took partitions.",
+        "Assignments, revocations and losses of partitions.",
         by(REBALANCES, lambda consumer, kind: consumer.totals.rebalances[kind]),
         {"kind": ", ".join(f"`{kind}`" for kind in REBALANCES)},
     ),
     Metric(
         "stepstream_partition_start_seconds",
         "histogram",
-        "Time from a partition's assignment until it runs: ledger and replay.",
+        "Time from a partition's assignment until it runs: restoring the ledger, and replay.",
         lambda consumer: consumer.totals.start_s,
     ),
     Metric(
         "stepstream_partition_starting_seconds",
         "gauge",
-        "Time since the assignment of the partition that has waited longest to run; 0 if all run.",
+        "Time since the oldest assignment of a partition that doesn't run yet; 0 if all run.",
         starting_s,
     ),
     Metric(
         "stepstream_ledger_remaining_offsets",
         "gauge",
-        "Offsets of the state topic that are still to be read for partitions being restored.",
+        "Offsets of the state topic that are still to be read for partitions that are restored.",
         lambda consumer: consumer.ledger_remaining,
     ),
     Metric(
@@ -289,13 +287,14 @@ METRICS = (
     Metric(
         "stepstream_ready",
         "gauge",
-        "1 if the consumer is ready, as `/readyz` says.",
+        "1 if the consumer is ready, as in `/readyz`.",
         lambda consumer: consumer.health.is_ready,
     ),
     Metric(
         "stepstream_last_turn_age_seconds",
         "gauge",
-        "Time since the loop last turned; it does so many times a second, also without messages.",
+        "Time since the last turn of the loop, which turns many times a second, also without "
+        "messages.",
         lambda consumer: consumer.last_turn_age_s,
     ),
     Metric(
@@ -328,15 +327,16 @@ METRICS = (
     Metric(
         "stepstream_kafka_round_trip_seconds",
         "gauge",
-        "Round trip of requests, 99th percentile of a second at the slowest broker; a consumer's "
-        "contains the broker's wait for messages.",
+        "Round trip of requests, 99th percentile of the last second at the slowest broker; for the "
+        "consumer it includes the time that the broker waits for messages.",
         by_client(lambda statistics: statistics.round_trip_s),
         _CLIENT,
     ),
     Metric(
         "stepstream_kafka_throttle_seconds",
         "gauge",
-        "Time for which brokers held requests back, average of a second at the strictest one.",
+        "Time for which brokers throttled requests, average of the last second at the strictest "
+        "broker.",
         by_client(lambda statistics: statistics.throttle_s),
         _CLIENT,
     ),
@@ -359,7 +359,7 @@ METRICS = (
         "info",
         "The model.",
         model,
-        {"model": "name and version, as events carry it", "name": "", "version": ""},
+        {"model": "name and version, as in events", "name": "", "version": ""},
     ),
     Metric(
         "stepstream_build_info",
@@ -379,4 +379,4 @@ PROCESS_METRICS = {
     "process_max_fds": "Most file descriptors that may be open.",
     "python_info": "The interpreter.",
 }
-"""What prometheus-client tells of any process on Linux."""
+"""What prometheus-client reports for any process on Linux."""

@@ -11,8 +11,9 @@ __all__ = ["render_reference"]
 INTRODUCTION = """\
 # Metrics
 
-A consumer serves these on `/metrics`, in the text format of Prometheus. Values are read when
-somebody asks. No metric has a label for devices; partitions have one where this consumer owns them.
+A consumer serves these on `/metrics`, in the text format of Prometheus. Values are read when they
+are scraped. No metric has a label for devices. A label for partitions has only the partitions that
+the consumer owns.
 
 This page is generated: `python -m stepstream.metrics_reference > docs/metrics.md`.
 
@@ -20,7 +21,7 @@ This page is generated: `python -m stepstream.metrics_reference > docs/metrics.m
 | --- | --- | --- |
 """
 PROCESS = """
-Of the process, by prometheus-client:
+Metrics of the process, from prometheus-client:
 
 | metric | meaning |
 | --- | --- |

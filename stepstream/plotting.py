@@ -33,7 +33,7 @@ def plot_steps(
     probabilities: NDArray[np.float32],
     metadata: ModelMetadata,
 ) -> None:
-    """Draw a recording's cadence, and up to three closer looks at signal and steps.
+    """Draw a recording's cadence, and up to three enlarged parts of signal and steps.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def plot_steps(
 
 
 def _choose_zooms(recording: Recording, steps: Steps) -> list[tuple[float, float]]:
-    """Parts to look at closely: spread over the recording, where there are steps if any."""
+    """Parts to enlarge: spread over the recording, and with steps if there are any."""
     first, last = float(recording.time_s.min()), float(recording.time_s.max())
     if last - first <= ZOOM_S * 1.5:
         return [(first, last)]

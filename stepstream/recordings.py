@@ -31,7 +31,7 @@ class Recording:
     device_id
         The file's name without ``.csv`` or ``.csv.gz``.
     time_s : (n,) float64
-        Times in seconds, from wherever the file counts them; not necessarily ascending.
+        Times in seconds, with the origin of the file; not necessarily ascending.
     axes : (n, 6) float64
         Acceleration in m/s^2, angular velocity in rad/s (0 without a gyroscope).
     """
@@ -45,20 +45,20 @@ class Recording:
 
 
 def read_recording(path: Path, rate_hz: float | None = None) -> Recording:
-    """Read a recording with columns ``timestamp`` or ``time``, ``accel_*`` and maybe ``gyro_*``.
+    """Read a recording: ``timestamp`` or ``time``, ``accel_*``, and optionally ``gyro_*``.
 
     Parameters
     ----------
     path
-        A ``.csv`` or ``.csv.gz`` file with a header; columns that aren't needed are passed over.
+        A ``.csv`` or ``.csv.gz`` file with a header; other columns are ignored.
     rate_hz
         For a file without a time column: row i is at i / rate_hz seconds.
 
     Raises
     ------
     RecordingError
-        The file can't be read, lacks a column, is empty, or has something in it that isn't a
-        number a sensor could give; the message names the line.
+        The file can't be read, lacks a column, is empty, or has a value that isn't a number of a
+        sensor; the message names the line.
     """
     text = _read_text(path)
     header, _, body = text.partition("\n")

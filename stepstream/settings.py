@@ -60,13 +60,13 @@ RESERVED_PROPERTIES = {
     "max.in.flight.requests.per.connection": None,
     "partitioner": None,
 }
-"""librdkafka properties that the guarantees rest on, and the setting to use instead, if any."""
+"""librdkafka properties that the guarantees depend on, and the setting to use instead, if any."""
 
 SECRET_PROPERTY = re.compile(r"password|passphrase|secret|jaas|key\.pem|oauthbearer\.config")
-"""Found in the names of librdkafka properties whose values are shown nowhere."""
+"""Names of librdkafka properties that match this have values that are never shown."""
 TOKEN_MIN_LENGTH = 16
 SECRET_MIN_LENGTH = 4
-"""A shorter part of a secret is found in too many other words to be hidden."""
+"""Shorter parts of a secret are not hidden: they occur in too many other words."""
 
 
 class _Group(BaseModel):
@@ -74,7 +74,7 @@ class _Group(BaseModel):
 
 
 def split_commas(value: object) -> object:
-    """A text's parts between commas; anything else as it is."""
+    """The parts of a text between commas; any other value as it is."""
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
@@ -100,12 +100,12 @@ def read_secret_file(path: Path, setting: str) -> SecretStr:
 
 
 class KafkaSettings(_Group):
-    """How to reach Kafka and as whom."""
+    """How to connect to Kafka, and as which user."""
 
     bootstrap_servers: str = "localhost:9092"
-    """Brokers to start from, as host:port, several with commas."""
+    """Brokers to connect to first, as host:port, several with commas."""
     group_id: str = Field("stepstream", min_length=1)
-    """Consumer group; a new group counts every device from scratch."""
+    """Consumer group; a new group counts every device from 1."""
     transactional_id: str | None = None
     """Identity of this process in transactions, unique and stable across restarts; `<group>-<hostname>` if not set."""
     client_id: str = "stepstream"
@@ -113,9 +113,9 @@ class KafkaSettings(_Group):
     group_protocol: Literal["classic", "consumer"] = "classic"
     """Rebalance protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848, brokers from 4.0)."""
     start_at: Literal["earliest", "latest"] = "earliest"
-    """Where a group without committed offsets begins."""
+    """Offset at which a group without committed offsets begins."""
     transaction_timeout_ms: int = Field(10_000, ge=1_000, le=900_000, json_schema_extra=_unit("ms"))
-    """After this time the broker ends a transaction that its owner left open."""
+    """Time after which the broker ends a transaction that is still open."""
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     """How connections to the brokers are encrypted and authenticated."""
     sasl_mechanism: str | None = None
@@ -137,7 +137,7 @@ class KafkaSettings(_Group):
     ssl_key_password_file: Path | None = None
     """File that holds the password of the private key."""
     properties: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
-    """Any other librdkafka property, as a JSON object; those the guarantees rest on are refused."""
+    """Any other librdkafka property, as a JSON object; properties that the guarantees depend on are refused."""
 
     @field_validator("properties")
     @classmethod
@@ -147,7 +147,7 @@ class KafkaSettings(_Group):
                 instead = RESERVED_PROPERTIES[name]
                 hint = f"; use {instead}" if instead else ""
                 raise ValueError(
-                    f"{name} can't be set here, the delivery guarantee rests on it{hint}"
+                    f"{name} can't be set here, the delivery guarantee depends on it{hint}"
                 )
         return properties
 
@@ -165,8 +165,8 @@ class KafkaSettings(_Group):
     def hide_secrets(self, text: str) -> str:
         """Replace passwords, and values of properties that look secret, by asterisks.
 
-        librdkafka quotes values in some of its errors, also the rest of a value from where it
-        couldn't read on: so each line of a secret is hidden, and each `key=value` in it.
+        Some errors of librdkafka quote a value, or the rest of a value that it couldn't parse. So
+        each line of a secret is hidden, and each `key=value` in it.
         """
         secrets = [str(v) for name, v in self.properties.items() if SECRET_PROPERTY.search(name)]
         for password in (self.sasl_password, self.ssl_key_password):
@@ -193,7 +193,7 @@ class TopicSettings(_Group):
     state: str = "stepstream-state"
     """Compacted topic of the step counts."""
     dead_letters: str = "sensor-readings.dlq"
-    """Topic of the messages that could not be read."""
+    """Topic of the dead letters: invalid messages."""
     partitions: int = Field(4, ge=1, le=10_000)
     """Partitions of a topic that `stepstream topics` creates."""
     replication_factor: int = Field(-1, ge=-1, le=32_767)
@@ -224,50 +224,50 @@ class TopicSettings(_Group):
 
 
 class ProcessingSettings(_Group):
-    """How readings are taken and when results are published."""
+    """How readings are processed and when results are published."""
 
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
-    """`exactly_once` commits events, dead letters and offsets in one transaction; `at_least_once` does without transactions."""
+    """`exactly_once` commits events, dead letters and offsets in one transaction; `at_least_once` uses no transactions."""
     commit_interval_ms: int = Field(100, ge=1, le=60_000, json_schema_extra=_unit("ms"))
-    """Offsets that moved are committed at the latest after this time."""
+    """Longest time after which new offsets are committed."""
     output_interval_ms: int = Field(20, ge=0, le=60_000, json_schema_extra=_unit("ms"))
-    """Least time between two commits while events wait."""
+    """Shortest time between two commits while events wait."""
     linger_ms: int = Field(5, ge=0, le=1_000, json_schema_extra=_unit("ms"))
-    """Time given to more messages to arrive after the first of a poll."""
+    """Time that a poll waits for more messages after the first."""
     poll_max_messages: int = Field(8_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
-    """Most messages taken in one poll."""
+    """Most messages that one poll consumes."""
     max_gap_ms: int = Field(250, ge=25, le=5_000, json_schema_extra=_unit("ms"))
     """A longer pause between two readings of a device starts a new window."""
     max_lateness_s: float = Field(600.0, gt=0, json_schema_extra=_unit("s"))
-    """A reading further behind its device's last one means that the device's clock was set back."""
+    """A reading that is further behind its device's last one means that the device's clock was set back; one that is less behind is late."""
     max_ahead_s: float = Field(60.0, gt=0, json_schema_extra=_unit("s"))
-    """A reading further ahead of this machine's clock is a dead letter."""
+    """A message with a reading that is further ahead of this machine's clock becomes a dead letter."""
     idle_timeout_s: float = Field(10.0, gt=0, json_schema_extra=_unit("s"))
-    """A device that delivered nothing for this time starts a new window; set it above the interval of batch uploads."""
+    """A device that sent nothing for this time starts a new window; set it above the interval of batch uploads."""
     max_devices: int = Field(1_000_000, ge=1, json_schema_extra=_unit("devices"))
-    """Most devices with a live window in one partition; further ones go to the dead letters."""
+    """Most devices with a window in one partition; messages of further devices become dead letters."""
     outbox_max_records: int = Field(100_000, ge=1, json_schema_extra=_unit("records"))
-    """Most records that wait to be published before reading is paused."""
+    """Most records that wait to be published; with more, reading pauses."""
     outbox_max_bytes: int = Field(64 << 20, ge=1 << 20, json_schema_extra=_unit("bytes"))
-    """Most bytes of these records."""
+    """Most bytes of these records; with more, reading pauses."""
     device_ttl_s: float = Field(2_592_000.0, ge=60, json_schema_extra=_unit("s"))
-    """The step count of a device that made no step for this time is forgotten; half as long, and a device that still sends has it written anew."""
+    """The step count of a device without a step for this time is deleted; it is written again after half of the time if the device still sends."""
     restore_timeout_s: float = Field(120.0, gt=0, json_schema_extra=_unit("s"))
-    """Longest time without progress while committed offsets or step counts are read, before the process ends."""
+    """The process ends if reading committed offsets or step counts makes no progress for this time."""
     stuck_after_s: float = Field(60.0, ge=1, json_schema_extra=_unit("s"))
-    """Time after which a loop that doesn't turn counts as stuck: it is no longer live, and the log shows where it is."""
+    """A loop that doesn't turn for this time is stuck: the consumer is no longer live, and the log shows the stacks of all threads."""
     dead_letter_window: int = Field(10_000, ge=1, le=1_000_000, json_schema_extra=_unit("messages"))
-    """Last messages of a partition among which dead letters are counted."""
+    """Number of a partition's last messages among which the share of dead letters is computed."""
     dead_letter_share: float = Field(0.5, gt=0, le=1)
-    """Share of dead letters among them that is too much."""
+    """Share of dead letters among these messages that is too large."""
     dead_letter_streak: int = Field(5_000, ge=1, json_schema_extra=_unit("messages"))
-    """Dead letters in a row that are too many."""
+    """Number of dead letters in a row that is too large."""
     on_dead_letter_limit: Literal["pause", "stop", "continue"] = "pause"
-    """What happens then: `pause` reads no more of that partition until a restart and is unready, `stop` ends the process, `continue` only warns."""
+    """What happens at these limits: `pause` reads no more of that partition until a restart, and the consumer is not ready; `stop` ends the process; `continue` only logs a warning."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
-    """Abnormal starts to go on after, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
+    """Abnormal starts to accept, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=_unit("s"))
-    """Time for the last commit and for leaving the group at the end."""
+    """Longest time for the last commit and for leaving the group when the process stops."""
     accel_unit: Literal["m/s2", "g"] = "m/s2"
     """Unit of the accelerometer's readings."""
     gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
@@ -285,7 +285,7 @@ class ModelSettings(_Group):
     """The neural network."""
 
     path: Path | None = None
-    """Model file; the one that ships with stepstream if not set."""
+    """Model file; the model that ships with stepstream if not set."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of one inference call."""
 
@@ -294,9 +294,9 @@ class LoggingSettings(_Group):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level that is written."""
+    """Lowest level that is written."""
     format: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object a line."""
+    """`text`: lines for people; `json`: one JSON object in each line."""
 
 
 class HttpSettings(_Group):
@@ -305,9 +305,9 @@ class HttpSettings(_Group):
     address: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
     """Address to listen on."""
     port: int = Field(8080, ge=0, le=65_535)
-    """Port to listen on; 0 serves nothing."""
+    """Port to listen on; with 0 there is no server."""
     token: SecretStr | None = None
-    """Whoever asks for `/performance` or `/v1` must send it as bearer token; anyone may if not set."""
+    """Bearer token that requests to `/performance` and `/v1` must have; none is needed if not set."""
     token_file: Path | None = None
     """File that holds the token."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -332,7 +332,7 @@ class HttpSettings(_Group):
 
 
 class CommandSettings(BaseSettings):
-    """What a command can be told: groups of settings, and options of its own."""
+    """The arguments of a command: groups of settings, and options of its own."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -350,7 +350,7 @@ class CommandSettings(BaseSettings):
     )
 
     def execute(self) -> int:
-        """Do the command's work; returns its exit code."""
+        """Run the command and return its exit code."""
         raise NotImplementedError
 
     def hide_secrets(self, text: str) -> str:

@@ -18,9 +18,9 @@ INTRODUCTION = """\
 # Settings
 
 Each setting has an environment name and a flag: `STEPSTREAM_KAFKA__GROUP_ID=steps` and
-`--kafka.group-id steps` say the same. A flag goes before the environment, the environment before
-a `.env` file in the working directory. A `STEPSTREAM_` variable that no setting reads stops the
-start.
+`--kafka.group-id steps` do the same. A flag overrides the environment, and the environment
+overrides a `.env` file in the working directory. stepstream doesn't start if a `STEPSTREAM_`
+variable belongs to no setting.
 
 This page is generated: `python -m stepstream.settings_reference > docs/settings.md`.
 """

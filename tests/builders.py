@@ -1,4 +1,4 @@
-"""Messages of readings, as senders write them; model files, as deployments put them."""
+"""Messages of readings, as senders write them, and model files, as a deployment replaces them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def load_walk(
 
 
 def put_model(path: Path, **changes: object) -> None:
-    """Put the shipped model there, with another metadata, as a deployment would: in one step."""
+    """Put the shipped model there with other metadata, in one step, as a deployment does."""
     metadata = msgspec.structs.replace(Model(default_model_path()).metadata, **changes)
     beside = path.with_suffix(".new")
     beside.write_bytes(default_model_path().read_bytes())

@@ -1,4 +1,4 @@
-"""What tests share: things that may be missing here, and saying so loudly."""
+"""Shared parts of the tests, and a list of what is missing on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.kafka.builders import TopicSet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Repeatable, so that a change is judged by what it changes; HYPOTHESIS_PROFILE=explore searches on.
+# Repeatable, so that only a change of the code changes a result; HYPOTHESIS_PROFILE=explore
+# searches for new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
@@ -25,7 +26,7 @@ MISSING = "missing here: "
 
 
 def missing(what: str) -> NoReturn:
-    """Skip, and say so at the end of the run; fail where everything is required."""
+    """Skip, and list it at the end of the run; fail if everything is required."""
     if os.environ.get("TEST_REQUIRE_ALL") == "1":
         pytest.fail(f"{MISSING}{what}, and TEST_REQUIRE_ALL is set", pytrace=False)
     pytest.skip(f"{MISSING}{what}")
@@ -64,7 +65,7 @@ def recordings() -> Path:
 
 @pytest.fixture(scope="session")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real broker: the one in KAFKA_BOOTSTRAP, else one started for this run."""
+    """Address of a real broker: KAFKA_BOOTSTRAP, or a broker that is started for this run."""
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
         yield given

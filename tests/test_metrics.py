@@ -72,7 +72,7 @@ def test_what_is_exported_is_what_the_list_names(consumer: Consumer) -> None:
         assert family.type == {"info": "gauge"}.get(metric.kind, metric.kind), metric.name
         for sample in family.samples:
             assert sample.labels.keys() - {"le"} == (metric.labels or {}).keys(), metric.name
-        # The same labels whatever happened, so that a rate has no beginning.
+        # The labels are always the same, so that a rate exists from the start.
         assert family.samples, metric.name
 
 
@@ -167,7 +167,7 @@ def test_lag_is_unknown_as_long_as_the_end_is() -> None:
     assert partition.lag_ms(5_000) is None
 
 
-def test_lag_is_what_can_be_read_and_was_not_taken() -> None:
+def test_lag_is_what_can_be_read_and_is_not_processed() -> None:
     partition = a_partition()
     partition.start_at(Start(10, None))
     partition.note_end(15, now_ms=5_000)

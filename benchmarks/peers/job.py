@@ -1,8 +1,8 @@
 """The job of the peers that are written in Python, the same as in Java.
 
-For each reading: the size of its acceleration joins the last 64 of its device. At every eighth
-reading of a device, if the largest of these 64 stands in their middle and is above 11 m/s², that
-is a step. It is the least that a step counter of this kind has to do, and needs no model.
+For each reading, the magnitude of its acceleration is added to the last 64 of its device. At every
+eighth reading of a device, there is a step if the largest of these 64 is in their middle and above
+11 m/s². This is the minimum for a step counter of this kind; it needs no model.
 """
 
 from math import sqrt
@@ -14,7 +14,7 @@ LEAST = 11.0
 
 
 def magnitude(reading: dict[str, float]) -> float:
-    """The size of a reading's acceleration."""
+    """The magnitude of a reading's acceleration."""
     x, y, z = reading["accel_x"], reading["accel_y"], reading["accel_z"]
     return sqrt(x * x + y * y + z * z)
 

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, for who is on call: ``make dashboard`` writes it.
+"""The Grafana dashboard, for operators: ``make dashboard`` writes it.
 
 Four questions, a row each: Is it healthy? Is it keeping up? What is slow? What is being rejected?
 """
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["ROWS", "Panel", "Query", "dashboard_json"]
 
 WIDTH = 24
-"""Of Grafana's grid."""
+"""Width of Grafana's grid."""
 SELECTED = '{job=~"$job", instance=~"$instance"}'
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
 @dataclass(frozen=True)
 class Query:
-    """A line or lines of a panel.
+    """One or more lines of a panel.
 
     Attributes
     ----------
@@ -47,13 +47,13 @@ class Query:
 
     @property
     def text(self) -> str:
-        """The expression as Grafana gets it."""
+        """The expression for Grafana."""
         return self.expr.replace("@@", f"{SELECTED}[$__rate_interval]").replace("@", SELECTED)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel; all have the same height, those of a row share its width.
+    """A panel; all have the same height, and the panels of a row divide its width.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Panel:
     kind
         Lines, lines on top of each other, or the last value in large figures.
     bad_from, good_from
-        For figures: the value from which they are red, or green.
+        For figures: the value from which on they are red, or green.
     """
 
     title: str
@@ -107,7 +107,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Firing alerts",
-                "Of deploy/prometheus/rules.yml, for all jobs. docs/runbook.md says what to do.",
+                "Alerts of deploy/prometheus/rules.yml, for all jobs. docs/runbook.md says what to do.",
                 "short",
                 [
                     Query(
@@ -120,7 +120,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Held partitions",
-                "Paused until a restart, because too much of them had to be set aside.",
+                "Paused until a restart, because too many of their messages are dead letters.",
                 "short",
                 [Query("sum(stepstream_held_partitions@)", "")],
                 "figure",
@@ -128,7 +128,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Lag",
-                "The worst partition's, in time: how late steps are found.",
+                "How far the slowest partition is behind, as a time.",
                 "s",
                 [Query("max(stepstream_lag_seconds@)", "")],
                 "figure",
@@ -136,7 +136,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Starts in the last hour",
-                "Of the consumer that started most often, its first one not counted.",
+                "Of the consumer that started most often, without its first start.",
                 "short",
                 [
                     Query(
@@ -149,7 +149,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Loop",
-                "Time since the slowest loop last turned; many times a second is normal.",
+                "Time since the last turn of the slowest loop; a loop turns many times a second.",
                 "s",
                 [Query("max(stepstream_last_turn_age_seconds@)", "")],
                 "figure",
@@ -166,14 +166,14 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Partitions of each consumer",
-                "As even as the numbers allow.",
+                "The numbers should differ by one at most.",
                 "short",
                 [Query("sum by (instance) (stepstream_partitions@)")],
                 "stacked",
             ),
             Panel(
                 "Memory",
-                "Resident, beside what the container may use.",
+                "Resident memory, and the limit of the container.",
                 "bytes",
                 [
                     Query(
@@ -184,7 +184,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "CPU",
-                "Cores. The loop uses one at most; the Kafka client's threads and the model's come to it.",
+                "In cores. The loop uses one at most; the threads of the Kafka client and of the model are added to it.",
                 "short",
                 [
                     Query(
@@ -196,13 +196,13 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Rebalances",
-                "Partitions given and taken. `lost` means that the group threw a consumer out.",
+                "Assignments, revocations and losses of partitions. `lost` means that the group has removed a consumer.",
                 "short",
                 [Query("sum by (kind) (increase(stepstream_rebalances_total@@))", "{{kind}}")],
             ),
             Panel(
                 "Starts of partitions",
-                "How long the one lasts that has waited longest, and how long nine in ten took since their consumer began.",
+                "Age of the oldest start that is not complete, and 90th percentile of all starts since their consumer started.",
                 "s",
                 [
                     Query("max(stepstream_partition_starting_seconds@)", "under way"),
@@ -214,7 +214,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Left to restore",
-                "What starting partitions still have to read: step counts, and readings of the last seconds.",
+                "What partitions still have to read before they run: step counts, and readings of the last seconds.",
                 "short",
                 [
                     Query("sum(stepstream_ledger_remaining_offsets@)", "ledger"),
@@ -237,7 +237,7 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Lag in time",
-                "How far behind each partition is; 0 where nothing waits. Growing means too few consumers, or one that stands still.",
+                "How far behind each partition is; 0 if nothing waits. If it grows, there are too few consumers, or one makes no progress.",
                 "s",
                 [Query("stepstream_lag_seconds@", "{{topic}} {{partition}}")],
             ),
@@ -249,7 +249,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Throughput",
-                "What is taken, and what comes of it.",
+                "Readings and messages that are processed, and events.",
                 "cps",
                 [
                     Query(_rate("stepstream_messages_total"), "messages"),
@@ -261,13 +261,13 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Busy",
-                "Share of the loop's time that is used; near 100 % a consumer is at its limit: add one, if there are partitions for it.",
+                "Share of the time for which the loop is busy. Near 100 % a consumer is at its limit: add one, if there are enough partitions.",
                 "percentunit",
                 [Query("rate(stepstream_processing_seconds_total@@)")],
             ),
             Panel(
                 "Devices",
-                "With a live window, and with a step count.",
+                "Devices with a window, and devices with a step count.",
                 "short",
                 [
                     Query("sum(stepstream_devices@)", "live"),
@@ -276,7 +276,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Outbox",
-                "Records that wait to be published. When it is full, reading pauses: the broker doesn't take what is sent.",
+                "Records that wait to be published. When the outbox is full, reading pauses: the brokers accept records too slowly.",
                 "short",
                 [
                     Query("stepstream_outbox_records@"),
@@ -289,19 +289,19 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "From broker to commit",
-                "From a message's record time to the commit behind it.",
+                "From a message's record time to its commit.",
                 "s",
                 _quantiles("stepstream_end_to_end_broker_seconds", 0.5, 0.95, 0.99),
             ),
             Panel(
                 "From reading to commit",
-                "By the devices' clocks: upload delays and clock errors are in it.",
+                "By the devices' clocks, so upload delays and clock errors are included.",
                 "s",
                 _quantiles("stepstream_end_to_end_reading_seconds", 0.5, 0.95, 0.99),
             ),
             Panel(
                 "Time by part of the work",
-                "Cores used by each; the largest is where to look first.",
+                "Cores that each part uses; look at the largest first.",
                 "percentunit",
                 [Query("sum by (stage) (rate(stepstream_stage_seconds_total@@))", "{{stage}}")],
                 "stacked",
@@ -322,7 +322,7 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Batches",
-                "Messages of a poll and windows of a run of the model: large ones mean that there was much to catch up with.",
+                "Messages of a poll, and windows of a run of the model. Large batches mean that there was a backlog.",
                 "short",
                 [
                     Query(
@@ -334,7 +334,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Polls and windows",
-                "Polls that brought messages; windows that new or idle devices, or gaps, began.",
+                "Polls that consumed messages; windows that new devices, idle devices and gaps opened.",
                 "cps",
                 [
                     Query(_rate("stepstream_polls_total"), "polls"),
@@ -343,13 +343,13 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Commits",
-                "Time of a commit: mostly the broker's.",
+                "Time of a commit; most of it is the brokers' time.",
                 "s",
                 _quantiles("stepstream_commit_seconds", 0.5, 0.99),
             ),
             Panel(
                 "Round trip to brokers",
-                "99th percentile at the slowest broker, and the time for which brokers held requests back. A consumer's contains the broker's wait for messages.",
+                "99th percentile at the slowest broker, and the time for which brokers throttled requests. For the consumer it includes the time that the broker waits for messages.",
                 "s",
                 [
                     Query("max by (client) (stepstream_kafka_round_trip_seconds@)", "{{client}}"),
@@ -365,7 +365,7 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Dead letters",
-                "By what was wrong with them; empty while there are none. Their headers say more: docs/dead-letters.md.",
+                "By error code; empty while there are none. The headers of the dead letters say more: docs/dead-letters.md.",
                 "cps",
                 [
                     Query(
@@ -388,7 +388,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Readings that came after later ones of their device, which are dropped, and breaks in devices' readings.",
+                "Late readings, which are dropped, and gaps in devices' readings.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
@@ -399,7 +399,7 @@ ROWS: dict[str, list[list[Panel]]] = {
         [
             Panel(
                 "Aborted commits",
-                "Repeated, so nothing is lost. A few at a rebalance are normal.",
+                "They are repeated, so nothing is lost. A few during a rebalance are normal.",
                 "cps",
                 [
                     Query(_rate("stepstream_commit_aborts_total"), "aborted"),
@@ -423,7 +423,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Connections",
-                "To brokers, that are up.",
+                "Open connections to brokers.",
                 "short",
                 [Query("sum by (client) (stepstream_kafka_connections@)", "{{client}}")],
             ),

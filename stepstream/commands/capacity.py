@@ -24,30 +24,30 @@ EVENT_BYTES, LEDGER_BYTES = 300, 350
 """Of an event and of the ledger record that goes with it, keys included."""
 BASE_MIB = 130
 DEVICE_KIB = 7.3
-"""Memory of a consumer that works off a backlog, and what each device adds (docs/benchmarks.md)."""
+"""Memory of a consumer that processes a backlog, and what each device adds (docs/benchmarks.md)."""
 REPLAY_S = 4.0
 """Input that is read again when a partition moves: the horizon of the detector, and a margin."""
 PARTITIONS_PER_CONSUMER = 2
-"""So that consumers can double before keys have to move to other partitions."""
+"""So the number of consumers can double before keys have to move to other partitions."""
 
 
 class Capacity(CommandSettings):
-    """Say what so many devices need, from a calibration run on this machine; needs no broker."""
+    """Compute what a number of devices needs, from a calibration run here; needs no broker."""
 
     devices: int = Field(1_000, ge=1, le=1_000_000_000)
     """Devices that send."""
     rate: float = Field(80.0, gt=0, le=10_000)
-    """Readings a second of each."""
+    """Readings that each device sends a second."""
     batch: int = Field(1, ge=1, le=10_000)
-    """Readings a message."""
+    """Readings in a message."""
     walking: float = Field(1.0, ge=0, le=1)
     """Share of the devices whose people walk at the same time."""
     utilisation: float = Field(0.6, gt=0, le=1)
-    """Share of a core that a consumer may use; the rest is for catching up."""
+    """Share of a core that a consumer may use; the rest is for processing a lag."""
     replicas: int = Field(3, ge=1, le=10)
-    """Copies that the brokers keep."""
+    """Number of copies that the brokers keep."""
     broker_mib_s: float = Field(60.0, gt=0)
-    """What a broker may write in MiB/s, copies of others included; measure yours."""
+    """MiB/s that a broker may write, copies of other brokers' data included; measure yours."""
     compression: float = Field(1.8, ge=1)
     """How many times smaller the input gets: recordings by lz4 1.6 to 2 in batches, 3 singly."""
     model: ModelSettings = ModelSettings()
@@ -134,7 +134,7 @@ def estimate(asked: Capacity, cost: Calibration) -> Need:
     stored_mib = input_mib / asked.compression
     written = (stored_mib + output_mib) * asked.replicas
     needed_brokers = math.ceil(written / asked.broker_mib_s)
-    # A core that runs at its share of work has the rest of it to read again.
+    # A core uses its share for new readings, and the rest to read old ones again.
     load = min(asked.utilisation, cores / consumers)
     return Need(
         readings_per_s=readings,

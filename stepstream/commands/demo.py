@@ -21,17 +21,17 @@ class Demo(CommandSettings):
     devices: int = Field(20, ge=1, le=10_000)
     """Simulated people."""
     rate: float = Field(80.0, gt=0, le=1_000)
-    """Readings a second of each."""
+    """Readings that each person's device sends a second."""
     seconds: float | None = Field(30.0, gt=0)
     """Length; `none` runs until Ctrl-C."""
     seed: int = 1
-    """Of everything random."""
+    """Seed of everything random."""
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings(address="127.0.0.1")
     logging: LoggingSettings = LoggingSettings(level="warning")
 
     def execute(self) -> int:
-        """Run the demo; 1 if the detected steps stray from the true ones by over 10 %."""
+        """Run the demo; 1 if the numbers of detected and of true steps differ by over 10 %."""
         from stepstream.simulation.demo import Walkers, run_demo  # noqa: PLC0415 - a Kafka client
 
         configure_logging(self.logging, self.hide_secrets)

@@ -25,10 +25,10 @@ __all__ = ["Detect"]
 
 
 class Detect(CommandSettings):
-    """Find the steps in CSV recordings; prints a JSON object a step, like the events."""
+    """Find the steps in CSV recordings; prints a JSON object for each step, like the events."""
 
     files: CliPositionalArg[list[Path]] = Field(min_length=1)
-    """Recordings: `timestamp` or `time` in s, `accel_*`, maybe `gyro_*`; `.gz` too."""
+    """Recordings: `timestamp` or `time` in s, `accel_*`, optionally `gyro_*`; `.gz` too."""
     rate: float | None = Field(None, gt=0)
     """Rows a second of files that have no time column."""
     plot: Path | None = None

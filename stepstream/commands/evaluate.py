@@ -17,7 +17,7 @@ from stepstream.detection import Model
 from stepstream.errors import SettingsError
 from stepstream.settings import CommandSettings
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import Score, detect_with, judge, score
+from stepstream.training.evaluation import Score, detect_with, evaluate_recording, score
 from stepstream.training.peaks import fit_peaks
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Evaluate(CommandSettings):
     """Score a model on labelled recordings with the detector of the stream."""
 
     model_file: CliPositionalArg[Path]
-    """The model, or a folder of models that `stepstream train --folds` wrote: then everybody is scored by the model that was trained without them."""
+    """The model, or a folder of models that `stepstream train --folds` wrote: then each person is scored by the model that was not trained on them."""
     data: CliPositionalArg[list[Path]] = Field(min_length=1)
     """Folders of recordings, as for `stepstream train`."""
     people: list[str] = Field(default_factory=list)
@@ -54,13 +54,13 @@ class Evaluate(CommandSettings):
         detect = detector(self.model_file)
         console = Console(width=150)
         results = [
-            judge(recording, detect(recording))
+            evaluate_recording(recording, detect(recording))
             for recording in track(chosen, "detecting", console=Console(stderr=True))
         ]
         _print(console, "", results)
         if self.peaks:
             baseline = fit_peaks(chosen)
-            _print(console, "peak detector, ", [judge(r, baseline(r)) for r in chosen])
+            _print(console, "peak detector, ", [evaluate_recording(r, baseline(r)) for r in chosen])
         if self.plot:
             from stepstream.training.pictures import draw_evaluation  # noqa: PLC0415 - an extra
 
@@ -69,14 +69,14 @@ class Evaluate(CommandSettings):
 
 
 def detector(model_file: Path) -> Detect:
-    """Detection by a model, or of everybody by that one of a folder that never saw them.
+    """Detection by a model, or of each person by the model of a folder not trained on them.
 
     Raises
     ------
     ModelError
         A file can't be read.
     SettingsError
-        When it is used: all models of the folder have seen that person.
+        When it is used: all models of the folder were trained on that person.
     """
     if not model_file.is_dir():
         return detect_with(Model(model_file))

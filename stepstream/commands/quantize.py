@@ -32,23 +32,23 @@ __all__ = ["Quantize", "draw_windows"]
 
 
 class Quantize(CommandSettings):
-    """Make the int8 form of a trained model, calibrated on real windows."""
+    """Convert a trained model to int8, calibrated on real windows."""
 
     network: CliPositionalArg[Path]
-    """The `.keras` file that `stepstream train` wrote; the `.tflite` file stands beside it."""
+    """The `.keras` file that `stepstream train` wrote; the `.tflite` file must be beside it."""
     data: CliPositionalArg[list[Path]] = Field(min_length=1)
     """Folders of recordings, as for `stepstream train`."""
     out: Path | None = None
     """Model file to write; the network's name with `-int8.tflite` if not set."""
     windows: int = Field(500, ge=1)
-    """Windows from which the ranges of all activations are taken, as many of each placement and activity."""
+    """Number of windows to measure the ranges of all activations on, the same for each placement and activity."""
     prune: float = Field(0.0, ge=0, lt=1)
-    """Share of the weights, the smallest, that are set to 0 before. The file compresses better; LiteRT is no faster by it."""
+    """Share of the weights, the smallest, that are set to 0 first. The file compresses better; LiteRT gets no faster."""
     seed: int = 1
-    """Of the windows' choice."""
+    """Seed of the choice of windows."""
 
     def execute(self) -> int:
-        """Quantize, write, say what it measures."""
+        """Quantize, write the file, and print its size."""
         require_tensorflow()
         import keras  # noqa: PLC0415 - an extra
 
@@ -80,7 +80,7 @@ def draw_windows(
     count: int,
     random: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Real windows (n, 1, window, 8), about as many of each placement and activity."""
+    """Real windows (n, 1, window, 8), about the same number for each placement and activity."""
     groups: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
     for recording in recordings:
         channels = scale_channels(

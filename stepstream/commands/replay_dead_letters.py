@@ -29,22 +29,22 @@ __all__ = ["ReplayDeadLetters"]
 
 
 class ReplayDeadLetters(CommandSettings):
-    """Send dead letters back to the topic and partition that they came from, each once."""
+    """Publish dead letters again to the topic and partition that they came from, each once."""
 
     code: Annotated[tuple[str, ...], NoDecode] = ()
     """Only those with these error codes, several with commas."""
     partition: Annotated[tuple[int, ...], NoDecode] = ()
     """Only those that came from these partitions, several with commas."""
     since: AwareDatetime | None = None
-    """Only those set aside at or after this time, like 2030-01-31T12:00:00Z."""
+    """Only those that became dead letters at or after this time, like 2030-01-31T12:00:00Z."""
     until: AwareDatetime | None = None
-    """Only those set aside before this time."""
+    """Only those that became dead letters before this time."""
     limit: int | None = Field(None, ge=1)
-    """Most to send."""
+    """Largest number to publish."""
     from_start: bool = False
-    """Begin with the oldest, also if the same selection was sent before."""
+    """Begin with the oldest, even if the same selection was replayed before."""
     dry_run: bool = False
-    """Say what would be sent, and send nothing."""
+    """Print what would be published, and publish nothing."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -63,7 +63,7 @@ class ReplayDeadLetters(CommandSettings):
         return codes
 
     def execute(self) -> int:
-        """Send them, and say what was sent and what was left out."""
+        """Replay, and print what was published and what was left out."""
         configure_logging(self.logging, self.hide_secrets)
         selection = Selection(
             frozenset(self.code),

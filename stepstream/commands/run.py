@@ -19,7 +19,7 @@ __all__ = ["Run"]
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLD = 100_000
-"""Objects that are made, and not yet freed, before the garbage collector looks at them."""
+"""The garbage collector runs after this many objects were made and not freed."""
 
 
 class Run(Settings):
@@ -58,9 +58,9 @@ class Run(Settings):
 
 
 def _spare_the_garbage_collector() -> None:
-    """Look for reference cycles once in many polls; otherwise each poll sets it off several times.
+    """Run the garbage collector once in many polls; by default it runs several times in each poll.
 
-    It finds none among messages, and to look is a third of what taking them costs.
+    Messages have no reference cycles, and the search costs a third of the time to consume them.
     """
     gc.collect()
     gc.freeze()
@@ -68,6 +68,6 @@ def _spare_the_garbage_collector() -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    """End without waiting for threads that may never come back from the Kafka client."""
+    """End without waiting for threads whose call of the Kafka client may never return."""
     logging.shutdown()
     os._exit(exit_code)

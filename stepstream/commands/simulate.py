@@ -37,23 +37,23 @@ class Simulate(CommandSettings):
     devices: int = Field(20, ge=1, le=1_000_000)
     """Simulated people."""
     copies: int = Field(1, ge=1, le=100_000)
-    """Devices for each recording; each begins some whole seconds after the one before."""
+    """Devices for each recording; each begins some whole seconds after the previous one."""
     rate: float = Field(80.0, gt=0, le=10_000)
-    """Readings a second of each person, and of recordings without a time column."""
+    """Readings a second, of each person and of recordings without a time column."""
     speed: float = Field(1.0, ge=0)
-    """Times real time; 0 is as fast as possible."""
+    """Speed as a multiple of real time; 0 is as fast as possible."""
     seconds: float | None = Field(None, gt=0)
     """Length in the devices' own time; endless, or as long as the recordings, if not set."""
     batch: int = Field(1, ge=1, le=10_000)
-    """Readings a message."""
+    """Readings in a message."""
     placement: Literal["hand", "armband", "pocket", "mixed"] = "mixed"
     """Where the sensor is carried."""
     gyroscope: bool = True
     """Whether the devices have a gyroscope."""
     seed: int = 1
-    """Of everything random."""
+    """Seed of everything random."""
     truth: Path | None = None
-    """File for the true steps, a JSON object a line; for recordings, how they were shifted."""
+    """File for the true steps, a JSON object in each line; for recordings, for their shifts."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -66,7 +66,7 @@ class Simulate(CommandSettings):
         configure_logging(self.logging, self.hide_secrets)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
-            raise SettingsError("give --seconds: at another speed than 1 the end must be known")
+            raise SettingsError("at another speed than 1 the end must be known: give --seconds")
         epoch_s = begin_epoch(0 if seconds == float("inf") else seconds, self.speed, time.time())
         if self.recordings:
             epoch_s = math.floor(epoch_s)

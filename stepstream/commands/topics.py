@@ -11,7 +11,7 @@ __all__ = ["Topics"]
 
 
 class Topics(CommandSettings):
-    """Create the topics that stepstream needs, or say what is wrong with those that exist."""
+    """Create the topics that stepstream needs, and say what is wrong with existing ones."""
 
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()

@@ -21,7 +21,7 @@ from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.contacts import align
 from stepstream.training.data import load_people
-from stepstream.training.evaluation import judge, predict_recording, score
+from stepstream.training.evaluation import evaluate_recording, predict_recording, score
 from stepstream.training.thresholds import Rating, choose_constants, find_steps, rate_constants
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ __all__ = ["Train", "require_tensorflow"]
 
 
 def require_tensorflow() -> None:
-    """Refuse to go on without TensorFlow.
+    """Raise if TensorFlow is missing.
 
     Raises
     ------
     StepstreamError
-        It isn't installed; the message says how to.
+        It isn't installed; the message says how to install it.
     """
     try:
         import tensorflow as tf  # noqa: F401, PLC0415 - an extra
@@ -55,25 +55,25 @@ class Train(CommandSettings):
     data: CliPositionalArg[list[Path]] = Field(min_length=1)
     """Folders with `<person>/<recording>.csv.gz` and its labels beside it, see docs/model.md."""
     out: Path = Path("stepstream-model.tflite")
-    """Model file to write; the network itself goes beside it, as `.keras`."""
+    """Model file to write; the network itself is written beside it, as `.keras`."""
     folds: int = Field(0, ge=0)
-    """First train so many times, each time without a share of the people, to judge the recipe and to choose thresholds; as many as people leaves out one at a time. These models go into a folder beside `out`; those already there are kept."""
+    """First train this many times, each time without a share of the people, to evaluate the recipe and to choose thresholds; with the number of people, each is left out once. These models go into a folder beside `out`; those already there are kept."""
     hold_out: list[str] = Field(default_factory=list)
-    """People not to train on; training stops early by them."""
+    """People not to train on; they decide when training stops early."""
     align_with: Path | None = None
     """Model that finds the lag of foot contacts, instead of a first one trained on the whole steps."""
     epochs: int = Field(40, ge=1)
-    """Passes over the recordings, each varied anew."""
+    """Passes over the recordings, each with other variations."""
     batch_size: int = Field(24, ge=1)
     """Stretches of 9.6 s in a step of the optimiser."""
     learning_rate: float = Field(6e-3, gt=0)
-    """Its largest value."""
+    """Largest learning rate."""
     width: int = Field(64, ge=4)
-    """Channels of the network: accuracy against cost."""
+    """Channels of the network: more cost more, and may be more accurate."""
     delay: int = Field(24, ge=8)
-    """Samples of 12.5 ms that the model sees after those it judges; a multiple of 8."""
+    """Look-ahead: samples of 12.5 ms that the model sees after those it predicts; a multiple of 8."""
     seed: int = 1
-    """Of everything random."""
+    """Seed of everything random."""
     precision: Literal["float32", "mixed"] = "float32"
     """`mixed` computes in half precision where that does no harm; faster on a GPU only."""
     accumulate: int = Field(1, ge=1)
@@ -83,14 +83,14 @@ class Train(CommandSettings):
     logs: Path | None = None
     """Folder to write TensorBoard's logs to."""
     name: str = "stepstream-own"
-    """The model's name, as events carry it."""
+    """The model's name, as in events."""
     version: str = "1.0"
-    """Its version."""
+    """The model's version."""
     notes: dict[str, str] = Field(default_factory=dict)
-    """What else the file should say of itself, such as the licence: a JSON object."""
+    """More metadata for the file, such as the licence: a JSON object."""
 
     def execute(self) -> int:
-        """Judge the recipe on people left out, then train, export and say what came out."""
+        """Evaluate the recipe on people left out, then train, export and print the result."""
         require_tensorflow()
         from stepstream.training.fitting import prepare_devices  # noqa: PLC0415 - TensorFlow
 
@@ -117,7 +117,7 @@ class Train(CommandSettings):
             predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
             ratings = rate_constants(predicted, metadata)
-            self._judge_folds(predicted, folds, ratings)
+            self._evaluate_folds(predicted, folds, ratings)
             metadata = choose_constants(ratings)
         self._train(recordings, self.hold_out, metadata, self.out)
         sys.stdout.write(
@@ -127,7 +127,7 @@ class Train(CommandSettings):
         return 0
 
     def _folds(self, recordings: list[LabelledRecording]) -> list[set[str]]:
-        """Who is left out of each training: as many steps, and contacts, of each as possible."""
+        """The people left out of each training, with similar numbers of steps and contacts."""
         folds: list[set[str]] = [set() for _ in range(self.folds)]
         for contacts_only in (False, True):
             steps: dict[str, int] = {}
@@ -234,7 +234,7 @@ class Train(CommandSettings):
         metadata: ModelMetadata,
         path: Path,
     ) -> list[tuple[LabelledRecording, NDArray[np.float32]]]:
-        """Train without some people, unless that was done, and predict theirs."""
+        """Train without some people, unless that is done already, and predict their recordings."""
         import keras  # noqa: PLC0415 - an extra
 
         from stepstream.training.fitting import predict_series  # noqa: PLC0415
@@ -248,13 +248,13 @@ class Train(CommandSettings):
             if recording.person in left_out
         ]
 
-    def _judge_folds(
+    def _evaluate_folds(
         self,
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
         folds: list[set[str]],
         ratings: list[Rating],
     ) -> None:
-        """Score each fold with the thresholds that the others choose, which its model gets."""
+        """Score each fold with the thresholds chosen on the others; its model gets them too."""
         results = []
         for number, fold in enumerate(folds, start=1):
             chosen = choose_constants(ratings, fold)
@@ -262,7 +262,7 @@ class Train(CommandSettings):
             training = Model(path).metadata.training
             write_metadata(path, msgspec.structs.replace(chosen, training=training))
             results += [
-                judge(recording, find_steps(given, chosen))
+                evaluate_recording(recording, find_steps(given, chosen))
                 for recording, given in predicted
                 if recording.person in fold
             ]

@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 class Detector(Generic[C]):
-    """Finds steps, or what else a finder looks for, in the readings of many devices.
+    """Finds steps, or what another finder looks for, in the readings of many devices.
 
     What is found for a device depends on its own readings only: not on how they were cut into
     calls, nor on other devices in these calls. All that is known of a device derives from its
@@ -122,7 +122,7 @@ class Detector(Generic[C]):
         return self._free.pop()
 
     def remove_devices(self, slots: NDArray[np.intp]) -> None:
-        """Give slots back; their windows are forgotten."""
+        """Free slots, and drop their windows."""
         self._windows.clear(slots)
         self._free.extend(slots.tolist())
 
@@ -194,7 +194,7 @@ class Detector(Generic[C]):
         return first, self._samples.read(slot, first, last)[:, MAGNITUDES] * scale
 
     def feed(self, readings: Readings) -> C:
-        """Take readings in the order of arrival; what they complete.
+        """Add readings in the order of arrival; returns what they complete.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Detector(Generic[C]):
         """
         if not len(readings):
             return self._finder.none()
-        # A stable sort by slot, as a sort of whole numbers: a tenth of what argsort takes.
+        # A stable sort by slot, as a sort of whole numbers: a tenth of the time of argsort.
         keyed = np.sort(readings.slot << ROW_BITS | np.arange(len(readings)))
         admitted = self._windows.admit(readings.take(keyed & ((1 << ROW_BITS) - 1)))
         if not len(admitted.readings):
@@ -251,8 +251,8 @@ class Detector(Generic[C]):
     ) -> list[tuple[Rows, Rows]]:
         """Samples in rounds: those of a round fit into the rings together.
 
-        Nearly always one round takes all. A long message brings more hops of a device than its
-        ring has, or two windows of it. Then a round takes at most ``hops_ahead`` hops of one
+        Nearly always one round is enough. A long message may contain more hops of a device than its
+        ring has, or two windows of it. Then a round has at most ``hops_ahead`` hops of one
         window, and the network runs over them before the next round replaces them.
 
         A window without a hop in ``due`` that another window of the device follows is left out:

@@ -21,7 +21,7 @@ class Finder(Protocol[C_co]):
     Attributes
     ----------
     hops_ahead
-        Most hops of a device that one call of `find` takes.
+        Most hops of a device in one call of `find`.
     lookback_hops
         How many hops before the newest but one the result of `find` can depend on.
     """
@@ -40,7 +40,7 @@ class Finder(Protocol[C_co]):
         probabilities: NDArray[np.float32],
         offset: NDArray[np.int64],
     ) -> C_co:
-        """Take the probabilities of one hop a row; what they complete.
+        """Add probabilities, one hop in each row; returns what they complete.
 
         Parameters
         ----------

@@ -69,7 +69,7 @@ class History:
         self._pins.resize(capacity)
 
     def clear(self, slots: NDArray[np.intp]) -> None:
-        """Forget the pins of the devices in ``slots``."""
+        """Drop the pins of the devices in ``slots``."""
         self._pins.until_ms[slots] = NO_TIME
 
     def note(
@@ -114,16 +114,16 @@ class History:
 
             reading       R          L       L           N
             offset       40         41      42          43
-                       taken       late    late    opens a window
+                       accepted    late    late    opens a window
             stream time --+----------+-------+-----------+-------------------+--------->
                                                      stream_ms           until_ms
                                                          '- idle_timeout_ms -'
 
-            replay from 40:   R is taken, L and L are late, N opens a window. As before.
-            replay from 41:   L is taken. N belongs to the window of L, or is late. Other steps.
+            replay from 40:   R is accepted, L and L are late, N opens a window. As before.
+            replay from 41:   L is accepted. N is in the window of L, or late. Other steps.
 
         The window that L opens in such a replay is idle after ``until_ms`` at the latest, if it
-        takes none of the readings from N on. Until a window needs only readings after that time,
+        accepts none of the readings from N on. Until a window needs only readings after that time,
         a replay begins at R, the pin.
 
         Parameters
@@ -139,7 +139,7 @@ class History:
         """
         pins = self._pins
         holds = needed_ms <= pins.until_ms[slot]
-        # Without this bound, a device that goes on like this would keep its first pin for ever.
+        # Without this limit, a device that continues like this would keep its first pin forever.
         is_young = not self._rules.is_too_old(int(pins.since_ms[slot]), stream_ms)
         if not (holds and is_young):
             pins.offset[slot], pins.stream_ms[slot] = last

@@ -40,7 +40,7 @@ class Rules:
         A reading that is not after the last one of its device is late and dropped. One that is
         further back than this means that the clock was set back: it opens a new window.
     idle_timeout_ms
-        A device is idle if no reading of it was taken for longer than this, in stream time. Its
+        A device is idle if no reading of it was accepted for longer than this, in stream time. Its
         next reading opens a new window.
     """
 

@@ -44,9 +44,9 @@ class StepFinder:
     A sample is a *peak* if its end probability reaches the walking threshold, exceeds that of all
     samples within the refractory time before it, and is not exceeded within the settling time
     after it. A peak is an *end* if it reaches the end threshold, or if a peak within the longest
-    step before it does: a person who walks goes on walking. The *start* of an end is the most
-    probable start between the shortest and the longest step before it that can't belong to the
-    peak before it.
+    step before it does: walking probably continues. The *start* of an end is the most probable
+    start between the shortest and the longest step before it that can't belong to the peak before
+    it.
 
     Around the middle of a clear step the probabilities are flat, and which of their samples is
     the highest is chance. So both moments are the centre of the squared probabilities nearby.
@@ -59,7 +59,7 @@ class StepFinder:
     metadata
         The model's thresholds and lengths.
     hops_ahead
-        Most hops of a device that one call of `find` takes.
+        Most hops of a device in one call of `find`.
     """
 
     def __init__(self, metadata: ModelMetadata, hops_ahead: int) -> None:
@@ -89,7 +89,7 @@ class StepFinder:
         probabilities: NDArray[np.float32],
         offset: NDArray[np.int64],
     ) -> Steps:
-        """Take the probabilities of one hop a row; the steps whose ends they settle.
+        """Add probabilities, one hop in each row; returns the steps whose ends they settle.
 
         The hop before each given one is searched for ends: the samples of the given one settle
         them. See `Finder.find` for the parameters.

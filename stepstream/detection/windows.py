@@ -1,4 +1,4 @@
-"""Windows of devices: which readings are taken, and which open a new window."""
+"""Windows of devices: which readings are accepted, and which open a new window."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ N = TypeVar("N", int, "NDArray[np.int64]")
 
 
 class Admitted(NamedTuple):
-    """Readings that were taken, sorted by device, each with the reading before it.
+    """Accepted readings, sorted by device, each with the reading before it.
 
-    A reading that opens a window has none before it: the reading itself takes that place, one
+    A reading that opens a window has none before it: the reading itself is used in its place, one
     microsecond earlier.
 
     Attributes
@@ -110,7 +110,7 @@ class Windows:
         self._history.resize(capacity)
 
     def clear(self, slots: NDArray[np.intp]) -> None:
-        """Forget the windows in ``slots``."""
+        """Drop the windows in ``slots``."""
         self._devices.last_us[slots] = NO_TIME
         self._devices.has_dropped[slots] = False
         self._history.clear(slots)
@@ -142,15 +142,15 @@ class Windows:
         walked through, one reading after the other.
         """
         heads = first_rows(readings.slot)
-        opens, taken = self._evaluate(readings, heads)
-        if taken is not None:
-            self._counters.late_readings += len(taken) - int(np.count_nonzero(taken))
-            readings, opens = readings.take(taken), opens[taken]
+        opens, accepted = self._evaluate(readings, heads)
+        if accepted is not None:
+            self._counters.late_readings += len(accepted) - int(np.count_nonzero(accepted))
+            readings, opens = readings.take(accepted), opens[accepted]
             heads = first_rows(readings.slot)
         return self._remember(readings, opens, heads)
 
     def _evaluate(self, readings: Readings, heads: NDArray[np.intp]) -> tuple[Flags, Flags | None]:
-        """Which readings open a window, and which are taken (None: all)."""
+        """Which readings open a window, and which are accepted (None: all)."""
         rules, devices = self._rules, self._devices
         slot, time_us, stream_ms = readings.slot, readings.time_us, readings.stream_ms
         slots = slot[heads]
@@ -170,11 +170,11 @@ class Windows:
         walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
         if not len(walk):
             return opens, None
-        taken = np.ones(len(slot), np.bool_)
+        accepted = np.ones(len(slot), np.bool_)
         for device in walk:
             rows = slice(heads[device], ends[device])
-            opens[rows], taken[rows] = self._walk(readings.take(rows))
-        return opens, taken
+            opens[rows], accepted[rows] = self._walk(readings.take(rows))
+        return opens, accepted
 
     def _walk(self, readings: Readings) -> tuple[list[bool], list[bool]]:
         """Evaluate the rules for readings of one device, one after the other."""
@@ -187,7 +187,7 @@ class Windows:
         needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         newest_hop = max(opening_hop, last_us // hop_us)
         base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
-        opens, taken = [], []
+        opens, accepted = [], []
         columns = (readings.time_us, readings.stream_ms, readings.offset)
         for time_us, stream_ms, offset in zip(*(c.tolist() for c in columns), strict=True):
             new = (
@@ -199,7 +199,7 @@ class Windows:
             )
             late = not new and time_us <= last_us
             opens.append(new)
-            taken.append(not late)
+            accepted.append(not late)
             if late:
                 has_dropped = True
                 continue
@@ -215,7 +215,7 @@ class Windows:
             last_us, last_ms, last_offset, has_dropped = time_us, stream_ms, offset, False
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         devices.has_dropped[slot] = has_dropped
-        return opens, taken
+        return opens, accepted
 
     def _remember(self, readings: Readings, opens: Flags, heads: NDArray[np.intp]) -> Admitted:
         """Link each reading with the one before it, and keep the last one of each device."""

@@ -1,4 +1,4 @@
-"""What every format takes and gives: messages in, columns of readings out."""
+"""Input and output of every format: it turns messages into columns of readings."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ErrorCode(StrEnum):
 
 
 class InvalidMessage(Exception):  # noqa: N818 - a finding about data, not an error of ours
-    """A message that can't be taken, and why.
+    """An invalid message, and why it is invalid.
 
     Attributes
     ----------

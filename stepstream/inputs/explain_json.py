@@ -23,7 +23,7 @@ def explain_json(value: bytes, error: Exception) -> InvalidMessage:
         What the decoder said of it; used where nothing better is found.
     """
     try:
-        # Unlike JSON proper, this takes NaN and Infinity, which is what some senders write.
+        # Unlike strict JSON, this accepts NaN and Infinity, which some senders write.
         content = json.loads(value)
     except (ValueError, RecursionError):
         return InvalidMessage(ErrorCode.INVALID_JSON, _first_line(error))

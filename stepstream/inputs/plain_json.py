@@ -132,7 +132,7 @@ class PlainJson:
         """Columns of a batch that is as expected in all respects, or None: to be looked at closely.
 
         simdjson copies an array of numbers without a Python object for each, in a third of the
-        time. But it flattens nested arrays, takes the first of repeated names and a byte order
+        time. But it flattens nested arrays, accepts the first of repeated names and a byte order
         mark; so each array has to be one of ours, and each name to be there once.
         """
         if value is None or len(value) > MAX_MESSAGE_BYTES or not value.startswith(b"{"):

@@ -31,7 +31,7 @@ def make_dead_letter(  # noqa: PLR0913 - all that a record is
 ) -> OutputRecord:
     """The dead letter of an invalid message: as it came, with headers that say what was wrong.
 
-    A message so large that no topic would take it is cut to its first 64 KiB; if its headers
+    A message so large that no topic would accept it is cut to its first 64 KiB; if its headers
     alone are that large, they are left out.
 
     Parameters

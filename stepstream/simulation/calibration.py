@@ -1,4 +1,4 @@
-"""What a reading costs on this machine: the real consumer on a backlog at a mock broker.
+"""What a reading costs on this machine: the real consumer processes a backlog of a mock broker.
 
 The broker, librdkafka's own, runs in a second process, so that the CPU time of this one is that of
 a consumer and its Kafka client.
@@ -34,13 +34,13 @@ __all__ = ["BATCHES", "Calibration", "Work", "calibrate", "work_off"]
 logger = logging.getLogger(__name__)
 
 BATCHES = (1, 50)
-"""Readings a message of the two runs; what differs between them is the cost of a message."""
+"""Readings in a message of the two runs; they differ by the cost of a message."""
 WALKERS = 10
 COPIES = 20
-"""Devices for each simulated walker: the same readings under other ids, which costs less."""
+"""Devices for each simulated walker: the same readings under other ids, which is cheaper."""
 RATE_HZ = 80.0
 SECONDS = {1: 12.0, 50: 36.0}
-"""Length of the backlogs; the mock broker forgets what exceeds 5 MiB a partition, compressed."""
+"""Length of the backlogs; the mock broker drops what exceeds 5 MiB a partition, compressed."""
 FILLED_S = 2.5
 """Length of another backlog, to be subtracted: the start, and windows that aren't full yet."""
 START_TIMEOUT_S = 120.0
@@ -54,9 +54,9 @@ class Calibration:
     Attributes
     ----------
     message_us, reading_us
-        CPU time of a message, whatever is in it, and of each reading.
+        CPU time of a message, independent of its content, and of each reading.
     reading_bytes, message_bytes
-        Size of a reading within a batch, and of a message beside its readings, as JSON.
+        Size of a reading within a batch, and of a message without its readings, as JSON.
     """
 
     message_us: float
@@ -70,7 +70,7 @@ class Calibration:
 
 
 class Work(NamedTuple):
-    """What a consumer did with a backlog: messages, readings, their bytes, seconds of CPU."""
+    """A consumer's run on a backlog: messages, readings, their bytes, seconds of CPU."""
 
     messages: int
     readings: int
@@ -79,7 +79,7 @@ class Work(NamedTuple):
 
 
 def calibrate(settings: ModelSettings) -> Calibration:
-    """Measure the consumer with single readings and with batches; takes some seconds.
+    """Measure the consumer with single readings and with batches; this needs some seconds.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def calibrate(settings: ModelSettings) -> Calibration:
     Raises
     ------
     StreamError
-        The mock broker or the consumer doesn't get on.
+        The mock broker or the consumer makes no progress.
     """
     model = Model(settings.path or default_model_path(), settings.threads)
     costs_us, sizes = [], []
@@ -99,7 +99,7 @@ def calibrate(settings: ModelSettings) -> Calibration:
         costs_us.append((long.cpu_s - short.cpu_s) / readings * 1e6)
         sizes.append(long.size / long.messages)
     few, many = BATCHES
-    # A reading costs message / batch + reading, and a message has a size likewise: two points.
+    # The cost of a reading is message / batch + reading; two points give both. Sizes likewise.
     message_us = max(0.0, (costs_us[0] - costs_us[1]) / (1 / few - 1 / many))
     reading_bytes = (sizes[1] - sizes[0]) / (many - few)
     return Calibration(
@@ -111,7 +111,7 @@ def calibrate(settings: ModelSettings) -> Calibration:
 
 
 def work_off(model: Model, batch: int, seconds: float) -> Work:
-    """Let a consumer take a backlog of ``seconds`` of input."""
+    """Let a consumer process a backlog of ``seconds`` of input."""
     context = multiprocessing.get_context("spawn")
     own, other = context.Pipe()
     broker = context.Process(target=_serve, args=(other, batch, seconds), daemon=True)
@@ -132,7 +132,7 @@ def work_off(model: Model, batch: int, seconds: float) -> Work:
 
 
 def _serve(parent: Connection, batch: int, seconds: float) -> None:
-    """Be a broker with a backlog, in a process of its own, until the parent goes."""
+    """Run a broker with a backlog, in a process of its own, until the parent ends."""
     mock = Producer(
         {"test.mock.num.brokers": 1, "compression.type": "lz4", "linger.ms": 20}, logger=logger
     )
@@ -146,7 +146,7 @@ def _serve(parent: Connection, batch: int, seconds: float) -> None:
         count += 1
         size += len(key) + len(value)
     if mock.flush(START_TIMEOUT_S):
-        raise StreamError("the mock broker doesn't take messages")
+        raise StreamError("the mock broker doesn't accept messages")
     brokers = mock.list_topics(timeout=START_TIMEOUT_S).brokers.values()
     bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
     readings = round(WALKERS * COPIES * RATE_HZ * seconds)
@@ -167,13 +167,13 @@ def _messages(batch: int, seconds: float) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _consume(model: Model, bootstrap: str, count: int) -> float:
-    """CPU seconds in which a consumer starts, takes so many messages, and ends."""
+    """CPU seconds in which a consumer starts, processes this many messages, and ends."""
     settings = Settings(
         kafka=KafkaSettings(
             bootstrap_servers=bootstrap, group_id="capacity", properties=MOCK_PROPERTIES
         ),
         topics=TopicSettings(),
-        # The mock broker's transactions are no measure of a real one's.
+        # The cost of the mock broker's transactions says nothing about those of a real broker.
         processing=ProcessingSettings(guarantee="at_least_once"),
     )
     begin_s = time.process_time()
@@ -188,12 +188,12 @@ def _consume(model: Model, bootstrap: str, count: int) -> float:
 
     thread = Thread(target=run, name="consumer", daemon=True)
     thread.start()
-    taken, progress_s = 0, time.monotonic()
-    while taken < count and not failure:
-        if consumer.totals.messages > taken:
-            taken, progress_s = consumer.totals.messages, time.monotonic()
+    done, progress_s = 0, time.monotonic()
+    while done < count and not failure:
+        if consumer.totals.messages > done:
+            done, progress_s = consumer.totals.messages, time.monotonic()
         elif time.monotonic() - progress_s > PROGRESS_TIMEOUT_S:
-            failure.append(StreamError(f"only {taken} of {count} messages were taken"))
+            failure.append(StreamError(f"only {done} of {count} messages were processed"))
         time.sleep(0.005)
     consumer.stop()
     thread.join(PROGRESS_TIMEOUT_S)

@@ -45,12 +45,12 @@ DRAIN_TIMEOUT_S = 20.0
 FIRST_STEP_S = 0.1
 """Earliest start of a step that can be found: a window begins with its first whole hop."""
 LOOK_AHEAD_S = 0.6
-"""Readings after a step's end that are needed to be sure of it."""
+"""Readings that are needed after a step's end to find the step."""
 MOCK_PROPERTIES = {"fetch.wait.max.ms": 10, "enable.sparse.connections": True}
-"""The mock broker holds a fetch for the whole time, even when messages arrive meanwhile; and it is
-gone before its clients, which need not look for it then."""
+"""The mock broker holds a fetch for its whole time, even if messages arrive before. And it ends
+before its clients, which then must not try to connect again."""
 PARTITIONS = 4
-"""Of every topic of the mock broker, which makes them itself."""
+"""Partitions of every topic of the mock broker, which creates topics itself."""
 SHOWN = 8
 SPARK_RATE_HZ = 16
 
@@ -91,7 +91,7 @@ class MockConnections(Connections):
 
 
 class _Subscriber:
-    """Reads the events as any downstream service would."""
+    """Reads the events as a downstream service does."""
 
     def __init__(self, settings: Settings) -> None:
         self._consumer = KafkaConsumer(
@@ -121,12 +121,12 @@ class _Subscriber:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo has shown.
+    """The result of a demo.
 
     Attributes
     ----------
     true_steps
-        Steps that could be found: not those of the first and last moments.
+        Steps that can be found, without those of the first and last moments.
     found_steps
         Events that arrived.
     snapshot
@@ -154,7 +154,7 @@ class Walkers:
     seconds
         For how long; until interrupted if None.
     seed
-        Of everything random.
+        Seed of everything random.
     """
 
     devices: int
@@ -340,7 +340,7 @@ def run_demo(
     Parameters
     ----------
     console
-        Where the view is shown: drawn on a terminal, else a line now and then.
+        Where the view is shown: drawn on a terminal, otherwise a line from time to time.
     walkers
         Who walks, and for how long.
     model

@@ -25,7 +25,7 @@ class Sensor(Protocol):
     """Something that gives readings in the order of time."""
 
     def read(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Readings from where the last call ended up to a time: times (n,), axes (n, 6)."""
+        """Readings from the end of the last call up to a time: times (n,), axes (n, 6)."""
 
 
 class Player:
@@ -34,7 +34,7 @@ class Player:
     Parameters
     ----------
     recording
-        Its times are taken to begin in the second of its first reading.
+        Its first reading is in the first second of the simulation.
     delay_s
         Whole seconds, so that the recording keeps its place on the model's time grid.
     """
@@ -44,7 +44,7 @@ class Player:
         self._time_s = recording.time_s - self.first_s + delay_s
         self._axes = recording.axes
         self._row = 0
-        # A clock that was set back doesn't hold up what comes after it.
+        # A clock that was set back doesn't delay later readings.
         self._due_s = np.maximum.accumulate(self._time_s)
         self.end_s = float(self._due_s[-1])
 
@@ -64,7 +64,7 @@ class Device:
 
 
 class Message(NamedTuple):
-    """A message of readings, due when its last reading is taken: seconds from the beginning."""
+    """A message of readings, due at the time of its last reading: seconds from the beginning."""
 
     due_s: float
     key: bytes
@@ -142,7 +142,7 @@ def _encode(
     key = device_id.encode()
     stamps = (epoch_s + time_s).round(6)
     columns = axes.T if axes[:, 3:].any() else axes[:, :3].T
-    # Readings whose clock was set back are due when they come, not when they claim to be.
+    # Readings whose clock was set back are due when they come, not at their own time.
     due_s = np.maximum.accumulate(time_s).tolist()
     if batch == 1:
         rows = zip(repeat(device_id), stamps.tolist(), *columns.tolist(), strict=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Sent", "Sink", "begin_epoch", "send"]
 
 SPAN_S = 0.005
-"""Messages due within this time go out together."""
+"""Messages that are due within this time are sent together."""
 
 
 class Sink(Protocol):
@@ -25,7 +25,7 @@ class Sink(Protocol):
         """Queue a message."""
 
     def poll(self) -> None:
-        """Take notice of deliveries."""
+        """Process reports of deliveries."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Sent:
     simulated_s
         The simulation's time.
     behind_s
-        How far sending lags behind the times at which messages were due, at the most.
+        The longest time by which a message was sent late.
     """
 
     messages: int = 0
@@ -51,8 +51,8 @@ class Sent:
 def begin_epoch(seconds: float, speed: float, now_s: float) -> float:
     """Seconds since the epoch at which a simulation begins.
 
-    At more than real time its clock starts so far in the past that no reading is ever ahead of
-    the clock of whoever reads it.
+    If it runs faster than real time, its clock starts so far in the past that no reading is ever
+    ahead of the consumer's clock.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def begin_epoch(seconds: float, speed: float, now_s: float) -> float:
 def send(messages: Iterable[Message], sink: Sink, speed: float, stop: Event, sent: Sent) -> None:
     """Send messages when they are due, until they end or ``stop`` is set.
 
-    The times are fixed in advance: if sending falls behind, it catches up.
+    The times are fixed in advance: if sending is late, the next messages are sent at once.
     """
     begin_s = time.monotonic()
     wait_until_s = 0.0

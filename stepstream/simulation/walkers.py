@@ -21,7 +21,7 @@ __all__ = ["ACTIVITIES", "PLACEMENTS", "Activity", "Placement", "Walker"]
 GRAVITY = 9.81
 RAMP_S = 0.3
 SHIFT_S = 0.35
-"""The body moves before the first heel lifts: the weight goes over to the other leg."""
+"""The body moves before the first heel lifts: the weight moves to the other leg."""
 STRIDE_SHARE = 1.57
 """Time from a step's start to its end, in intervals between ends: legs overlap."""
 
@@ -76,7 +76,7 @@ ACTIVITIES = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the sensor is carried: factors on what a hand feels."""
+    """Where the sensor is carried: factors on the motion of a hand."""
 
     vertical: float = 1.0
     horizontal: float = 1.0
@@ -96,7 +96,7 @@ class Walker:
     Parameters
     ----------
     seed
-        Of everything random; the same seed gives the same person.
+        Seed of everything random; the same seed gives the same person.
     rate_hz
         Readings a second.
     placement
@@ -108,7 +108,7 @@ class Walker:
     def __init__(
         self, seed: int, rate_hz: float, placement: str = "hand", *, gyroscope: bool = True
     ) -> None:
-        # What is planned must not depend on how much was read before.
+        # The plan must not depend on how much was read before.
         random, self._plans, self._sensor = np.random.default_rng(seed).spawn(3)
         self._rate_hz = rate_hz
         self._placement = PLACEMENTS[placement]
@@ -135,7 +135,7 @@ class Walker:
         return [(start, end) for start, end in steps if end <= time_s]
 
     def read(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The readings from where the last call ended up to a time.
+        """The readings from the end of the last call up to a time.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class Walker:
                 if begin <= time_s[-1] and end + RAMP_S >= time_s[0]:
                     self._move(time_s, begin, end, activity, motion)
         motion[:, 2] += GRAVITY
-        # A hand never holds quite still: the device swings slowly about its rest.
+        # A hand is never completely still: the device swings slowly about its rest position.
         angle = self._wobble_rad * np.sin(2 * np.pi * time_s / 6.7 + self._phases[0])
         turns = _rotations(self._wobble_axis, angle) @ self._facing
         axes = np.empty_like(motion)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Assignment:
     """The partitions that this consumer owns.
 
-    The group's callbacks only note what is owned: they run inside a poll, and must not take long.
+    The group's callbacks only note what is owned: they run inside a poll, and must be short.
     `Preparation` does the rest, in the turns that follow.
 
     Parameters
@@ -77,11 +77,11 @@ class Assignment:
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._is_closing = False
         self.is_member = False
-        """Whether the group has told this consumer its partitions, and not taken them as lost."""
+        """Whether the group has assigned its partitions (or none), and they aren't lost."""
 
     @property
     def owned(self) -> list[Partition]:
-        """The partitions that this consumer owns; from any thread."""
+        """The partitions that this consumer owns; any thread may ask."""
         return list(self._partitions.values())
 
     def get(self, topic: str | None, number: int | None) -> Partition | None:
@@ -90,17 +90,17 @@ class Assignment:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether a partition is on its way."""
+        """Whether a partition is being prepared."""
         return any(partition.phase.is_preparing for partition in self._partitions.values())
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        """Take over partitions that the group has assigned."""
+        """Add partitions that the group has assigned."""
         self._totals.rebalances["assigned"] += 1
         self.is_member = True
         self.add([(tp.topic, tp.partition) for tp in partitions])
 
     def revoke(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is processed of partitions, then release them."""
+        """Commit the results of partitions, then release them."""
         self._totals.rebalances["revoked"] += 1
         try:
             if not self._is_closing:
@@ -117,28 +117,28 @@ class Assignment:
         self._release(partitions)
 
     def restart(self, partitions: Sequence[Partition]) -> None:
-        """Release partitions that stay ours, and prepare them again."""
+        """Release partitions that this consumer still owns, and prepare them again."""
         self.add(self.release(partitions))
 
     def release(self, partitions: Sequence[Partition]) -> list[tuple[str, int]]:
-        """Commit what is processed of partitions that stay ours, and forget them; their names."""
+        """Commit the results of partitions that are still owned, and release them; their names."""
         names = [(partition.topic, partition.number) for partition in partitions]
         if names:
-            # Whatever can't be committed in time is computed again.
+            # What can't be committed in time is computed again.
             self._commits.commit_all(self._settings.processing.stuck_after_s / 4)
             self._release([TopicPartition(*name) for name in names])
         return names
 
     def add(self, names: Sequence[tuple[str, int]]) -> None:
-        """Take over partitions, by topic and number, and pause them until they have started."""
+        """Add partitions, by topic and number, and pause them until they have started."""
         now_s = self._system.monotonic()
         added = [self._processor.add_partition(topic, number) for topic, number in names]
         for partition in added:
             partition.assigned_s = now_s
             self._partitions[partition.topic, partition.number] = partition
         self._preparation.begin()
-        # At an explicit offset that is never out of range, or the client would look up one itself
-        # or give the partition up, which a seek doesn't mend.
+        # An explicit offset that is never out of range. Otherwise the client would look one up
+        # itself, or stop reading the partition, and a seek would not start it again.
         self._kafka.incremental_assign(
             [TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in names]
         )
@@ -175,11 +175,11 @@ class Assignment:
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             if partition is not None and is_consuming:
-                # Its next message is gone: deleted, or never there.
+                # Its next message doesn't exist: it was deleted, or it never existed.
                 self.restart([partition])
             return
         if error.fatal():
-            raise StreamError(f"the consumer can't go on: {error.str()}")
+            raise StreamError(f"the consumer can't continue: {error.str()}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
         denied = explain_denied(error, rights_to_consume(self._settings))

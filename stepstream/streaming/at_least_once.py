@@ -55,7 +55,7 @@ class AtLeastOnce:
         self._system = system
 
     def open(self, timeout_s: float) -> None:
-        """There is nothing to get ready."""
+        """There is nothing to prepare."""
 
     def publish(self, results: Sequence[Results], group: Any, deadline_s: float) -> Outcome:  # noqa: ARG002 - the consumer knows its group
         """See `Committer.publish`."""
@@ -65,7 +65,7 @@ class AtLeastOnce:
             if error is not None:
                 failures.append(error)
 
-        # Neither the ledger nor the offsets may know of a step that is not published for sure.
+        # Neither the ledger nor the offsets may contain a step that may not be published.
         for records in (first_records(results), latest_records(results)):
             try:
                 produce(self._producer, records, deadline_s, self._system, note_delivery)
@@ -77,7 +77,7 @@ class AtLeastOnce:
             if failures or left:
                 return self._explain(failures, left, results)
         for one in results:
-            # All is published: if the offsets can't be committed, only they are tried again.
+            # Everything is published: if the offsets can't be committed, only they are tried again.
             one.records, one.latest = [], {}
         return COMMITTED
 
@@ -97,7 +97,7 @@ class AtLeastOnce:
         if not results:
             return COMMITTED
         try:
-            # In the loop's thread: a call from another one can wait for ever behind a poll.
+            # In the loop's thread: a call from another thread can wait forever behind a poll.
             self._consumer.commit(offsets=offsets_of(results), asynchronous=False)
         except KafkaException as error:
             cause: KafkaError = error.args[0]
@@ -114,5 +114,5 @@ class AtLeastOnce:
 
     @property
     def is_hanging(self) -> bool:
-        """All calls keep their time."""
+        """No call lasts longer than its timeout."""
         return False

@@ -1,4 +1,4 @@
-"""Calls that other threads have made in the loop's thread."""
+"""Calls that other threads hand to the loop's thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 MAX_WAITING = 32
-"""Calls that may wait for the end of a turn."""
+"""Most calls that may wait for the end of a turn."""
 T = TypeVar("T")
 
 
@@ -23,7 +23,7 @@ class Calls:
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Have a call made between two polls; from any thread.
+        """Let the loop make a call between two polls; any thread may ask for it.
 
         Raises
         ------
@@ -37,7 +37,7 @@ class Calls:
         return future
 
     def make_all(self) -> None:
-        """Make all calls that wait; in the loop's thread."""
+        """Make all calls that wait; only the loop's thread does it."""
         while self._waiting:
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():

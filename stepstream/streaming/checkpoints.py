@@ -1,4 +1,4 @@
-"""Checkpoints: what stands beside a committed offset, so that a successor can rebuild windows."""
+"""Checkpoints: metadata of a committed offset with which a successor can rebuild windows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Checkpoint:
         Stream time at the committed offset.
     behind_ms
         By how much stream time was behind the consumer's clock then. Earlier releases need it to
-        refuse again, in a replay, what lay in the future.
+        refuse the same readings as too far ahead of the clock in a replay.
     topic_id
         Identity of the input topic; empty where the broker gives none.
     partition_count
         Partitions that the input topic had.
     refused_lead_us
-        The smallest lead of a reading that was refused as lying in the future, see `StreamTime`;
+        The smallest lead of a reading that was refused as too far ahead, see `StreamTime`;
         0 if none was, None if an earlier release wrote the checkpoint.
     """
 

@@ -1,4 +1,4 @@
-"""What librdkafka says of itself once a second, as far as it matters here."""
+"""The statistics that librdkafka gives once a second, as far as they are used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Broker(msgspec.Struct, frozen=True):
 
 
 class PartitionStatistics(msgspec.Struct, frozen=True):
-    """Of one partition that the client reads.
+    """Statistics of one partition that the client reads.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class ClientStatistics:
         self._last: _Statistics | None = None
 
     def update(self, text: str) -> None:
-        """Take in what the client gives to its ``stats_cb``."""
+        """Use what the client gives to its ``stats_cb``."""
         self._last = _decode(text)
 
     @property
@@ -103,7 +103,7 @@ class ClientStatistics:
 
     @property
     def throttle_s(self) -> float:
-        """Average time for which the strictest broker held requests back in the last second."""
+        """Average time for which the strictest broker throttled requests in the last second."""
         return max((broker.throttle.avg for broker in self._brokers), default=0) / 1e3
 
     def partition(self, topic: str, number: int) -> PartitionStatistics | None:

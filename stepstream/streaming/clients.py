@@ -42,7 +42,7 @@ CONSUMER_ONLY = (
     "group.instance.",
 )
 PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
-"""Beginnings of property names that one kind of client knows and the other warns of."""
+"""Beginnings of property names that one kind of client knows; the other kind logs a warning."""
 
 DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
@@ -52,7 +52,7 @@ DENIED = {
 }
 """Errors of a right that is missing, and what it is a right to."""
 REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - their public names
-"""Errors of a connection that trying again doesn't mend."""
+"""Errors of a connection that another attempt doesn't solve."""
 CONNECT_TIMEOUT_S = 30.0
 CONNECT_CHECK_S = 1.0
 
@@ -109,7 +109,7 @@ def unwrapped_kafka_errors() -> Iterator[None]:
 
 @contextmanager
 def explain_kafka_errors(doing: str) -> Iterator[None]:
-    """Turn what the Kafka client raises into a `StreamError` that says what was being done."""
+    """Turn errors of the Kafka client into a `StreamError` that says what failed."""
     try:
         with unwrapped_kafka_errors():
             yield
@@ -152,8 +152,8 @@ def check_connection(kafka: KafkaSettings) -> None:
     Raises
     ------
     StreamError
-        A setting of the client is wrong, the brokers refuse it or it refuses them, or none answers
-        in time.
+        A setting of the client is wrong, the client and the brokers don't accept each other, or no
+        broker answers in time.
     """
     causes: list[KafkaError] = []
 
@@ -176,7 +176,7 @@ def check_connection(kafka: KafkaSettings) -> None:
         except KafkaException as error:
             admin.poll(0)
             for cause in causes:
-                # A broker that turns a client's certificate down says so in an alert of TLS.
+                # A broker that refuses a client's certificate says so in an alert of TLS.
                 if cause.code() in REFUSED or "SSL alert" in cause.str():
                     raise StreamError(f"{where}: {cause.str()}") from None
             if time.monotonic() > deadline_s:
@@ -188,10 +188,10 @@ def check_connection(kafka: KafkaSettings) -> None:
 
 
 STATISTICS_MS = 1_000
-"""How often clients say how they are doing."""
+"""How often clients give their statistics."""
 ALWAYS_CONNECTED = {"enable.sparse.connections": False}
-"""For clients that ask coordinators: librdkafka (2.16) waits without an end, whatever the timeout,
-for one whose connection was lost if nothing else makes it connect again
+"""For clients that ask coordinators. If the connection to a coordinator is lost, librdkafka (2.16)
+ignores the timeout of a call and waits until something else connects it again, perhaps forever
 (https://github.com/confluentinc/librdkafka/issues/5456)."""
 
 
@@ -199,39 +199,39 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the consumer of readings."""
     kafka = settings.kafka
     properties: dict[str, Any] = {
-        # The default of 1000 ms stalls a consumer that drains its queue faster than that.
+        # With the default of 1000 ms, a consumer waits if it drains its queue faster than that.
         "fetch.queue.backoff.ms": 5,
-        # Events are wanted at once; batching happens in the loop's own linger.
+        # Events must be published quickly; the loop's own linger makes batches.
         "fetch.wait.max.ms": 100,
-        # What waits here is what a poll takes at most; with the size of a partition's part of a
-        # fetch it bounds the memory of a backlog.
+        # A poll can't consume more than waits here. Together with the size of a partition's part
+        # of a fetch, this limits the memory that a backlog needs.
         "queued.max.messages.kbytes": 1_024,
         "fetch.message.max.bytes": 128 << 10,
         "statistics.interval.ms": STATISTICS_MS,
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
-        # The loop says where each partition starts; a position that is gone is an error.
+        # The loop sets the start of each partition; an offset that doesn't exist is an error.
         "auto.offset.reset": "error",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # Says where a partition ends that has transaction markers behind its last message.
+        # Gives the end of a partition, also if transaction markers are behind its last message.
         "enable.partition.eof": True,
     }
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
-        # A rebalance is heard of in a heartbeat, and a hand-over takes two of them.
+        # A consumer learns of a rebalance by a heartbeat; a partition that moves needs two of them.
         properties.setdefault("heartbeat.interval.ms", 200)
     return properties
 
 
 def state_consumer_properties(settings: Settings) -> dict[str, Any]:
-    """Properties of the consumer that reads step counts back; it joins no group."""
+    """Properties of the consumer that reads step counts; it joins no group."""
     properties = consumer_properties(settings)
     for name in ("group.protocol", "partition.assignment.strategy"):
         properties.pop(name, None)
     properties["statistics.interval.ms"] = 0
-    # It has nothing to do until partitions change hands, and then no time to connect.
+    # It has nothing to do until a partition is assigned, and then it must be connected already.
     return {**ALWAYS_CONNECTED, **properties, "group.protocol": "classic"}
 
 
@@ -240,7 +240,7 @@ def producer_properties(settings: Settings) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "linger.ms": 0,
         **ALWAYS_CONNECTED,
-        # With the default of 100 ms, a transaction close behind another waits that long.
+        # With the default of 100 ms, a transaction that follows another at once waits for 100 ms.
         "retry.backoff.ms": 10,
         "compression.type": "lz4",
         "statistics.interval.ms": STATISTICS_MS,

@@ -1,4 +1,4 @@
-"""What the consumer asks of the cluster beside reading and writing; every call blocks."""
+"""Questions to the cluster, about topics and offsets; every call waits for the answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GRACE_S = 2.0
 NO_OFFSET = -1
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - its public name
 OUTDATED = {TIMED_OUT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
-"""Errors of a client that knows a coordinator or leaders of old, and may go on asking them."""
+"""Errors of a client that knows only an old coordinator or leader, and may keep asking it."""
 T = TypeVar("T")
 
 
@@ -70,7 +70,7 @@ class Cluster:
 
     Notes
     -----
-    Methods raise ``KafkaException`` for whatever Kafka answers or doesn't.
+    Methods raise ``KafkaException`` if Kafka answers with an error or doesn't answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -84,15 +84,15 @@ class Cluster:
         )
 
     def _polled_admin(self) -> AdminClient:
-        # Tokens of OAUTHBEARER are renewed in polls only.
+        # Only a poll renews tokens of OAUTHBEARER.
         self._admin.poll(0)
         return self._admin
 
     def _result(self, future: Future[T]) -> T:
-        """A future's result; a client whose knowledge of the brokers is outdated is replaced.
+        """The result of a future; a client that knows only old brokers is replaced.
 
-        One that has lost its coordinator may never find it again, and one that was frozen while
-        a leader changed may send the epoch of the old one for ever.
+        A client that has lost its coordinator may never find it again. A client that was frozen
+        while a leader changed may send the epoch of the old leader forever.
         """
         try:
             return future.result(TIMEOUT_S + GRACE_S)
@@ -106,18 +106,18 @@ class Cluster:
         raise error from None
 
     def check_access(self) -> list[str]:
-        """Connect, and say which rights to topics are missing, in words.
+        """Connect, and return a sentence for each topic with missing rights.
 
         Raises
         ------
         StreamError
-            There is no connection to be had.
+            A connection isn't possible.
         """
         check_connection(self._settings.kafka)
         return check_rights(self._admin, self._settings.topics)
 
     def check_topics(self) -> list[str]:
-        """What is wrong with the topics, in words."""
+        """A sentence for each topic that is wrong."""
         return check_topics(self._admin, self._settings.topics)
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
@@ -154,7 +154,7 @@ class Cluster:
     def offsets(
         self, partitions: Iterable[tuple[str, int]], *, at_end: bool, stable: bool = False
     ) -> dict[tuple[str, int], int]:
-        """First offsets of partitions, or their ends: with all that isn't committed, or stable."""
+        """First offsets of partitions, or their ends: stable, or with uncommitted messages."""
         kind: Any = OffsetSpec  # its methods have no types
         spec = kind.latest() if at_end else kind.earliest()
         request: dict[Any, Any] = {TopicPartition(topic, n): spec for topic, n in partitions}

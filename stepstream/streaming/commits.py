@@ -29,17 +29,17 @@ logger = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 30.0
 CHECK_S = 0.005
-"""How often a running commit is looked at while no messages come."""
+"""How often a running commit is checked while no messages come."""
 UNCOMMITTED_AFTER_S = 30.0
-"""Results that wait longer than this make the consumer unready."""
+"""If results wait longer than this, the consumer is not ready."""
 
 
 class Commits:
-    """Commits results, one commit at a time, while the loop goes on.
+    """Commits results, one commit at a time, while the loop continues.
 
-    A second thread publishes what a commit drained from the outbox; meanwhile the loop fills the
-    outbox again. Only the loop's thread changes the outbox and the partitions. So a commit that
-    fails touches nothing: its results are put back in front of the newer ones::
+    A second thread publishes the results that a commit drained from the outbox. At the same time
+    the loop fills the outbox again. Only the loop's thread changes the outbox and the partitions.
+    So a commit that fails changes nothing: its results are put back in front of the newer ones::
 
         loop's thread    poll, process | poll, process | poll, process | finish: put back or note
         outbox           a             | b             | b c           | a b c  or  b c
@@ -83,22 +83,22 @@ class Commits:
 
     @property
     def records(self) -> int:
-        """Records that wait or are being published; from any thread."""
+        """Records that wait or are being published; any thread may ask."""
         return self._outbox.records + self._in_flight_records
 
     @property
     def size(self) -> int:
-        """Bytes of these records; from any thread."""
+        """Bytes of these records; any thread may ask."""
         return self._outbox.size + self._in_flight_size
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing waits and nothing runs; as seen from another thread, for a moment."""
+        """Whether nothing waits and nothing runs; for another thread it holds only for a moment."""
         return self._waiting_since_s is None
 
     @property
     def uncommitted_s(self) -> float:
-        """Time for which the oldest results have not been committed; from any thread."""
+        """Time for which the oldest results have not been committed; any thread may ask."""
         since_s = self._waiting_since_s
         return 0.0 if since_s is None else max(0.0, self._system.monotonic() - since_s)
 
@@ -109,12 +109,12 @@ class Commits:
         return running is not None and not running.done()
 
     def add(self, results: Iterable[Results]) -> None:
-        """Have results committed when it is time."""
+        """Add results, to be committed when it is time."""
         self._outbox.add(results)
         self._note_waiting()
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """Forget results of partitions that are released."""
+        """Drop results of partitions that are released."""
         self._outbox.drop(partitions)
         self._note_waiting()
 
@@ -160,13 +160,13 @@ class Commits:
         if outcome is COMMITTED:
             self.add([results])
             return True
-        logger.warning("%r can't start yet: %s", results.partition, outcome.reason)
+        logger.warning("%r can't start yet, it tries again: %s", results.partition, outcome.reason)
         return False
 
     def commit_all(self, timeout_s: float) -> bool:
         """One attempt to commit all that waits; whether everything is committed.
 
-        It takes no longer than the timeout, and half a second for the calls that it waits for.
+        It lasts no longer than the timeout, and half a second for the calls that it waits for.
         """
         deadline_s = self._system.monotonic() + timeout_s
         self._finish(timeout_s)
@@ -188,7 +188,7 @@ class Commits:
         timeout_s
             Time for it.
         poll
-            Called between attempts: a rebalance may stand in the way, and goes on in polls only.
+            Called between attempts: a rebalance may prevent a commit, and only polls complete it.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class Commits:
             poll(RETRY_S)
 
     def close(self) -> None:
-        """End what is being tried again; nothing more is committed."""
+        """End all repeated attempts; nothing more is committed."""
         self._committer.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -250,7 +250,7 @@ class Commits:
             self._totals.commits += 1
             self._waiting_since_s = None
         else:
-            logger.warning("commit aborted, to be repeated: %s", outcome.reason)
+            logger.warning("commit aborted, it will be repeated: %s", outcome.reason)
             self._totals.aborts += 1
             self._outbox.put_back(self._owned(outcome.left))
         self._note_waiting()

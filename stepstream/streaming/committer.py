@@ -1,4 +1,4 @@
-"""What either guarantee has in common: publishing results and committing their offsets."""
+"""What both guarantees have in common: publishing results and committing their offsets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RETRY_S = 0.02
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an attempt to publish or to commit.
+    """The outcome of an attempt to publish or to commit.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Committer(Protocol):
     """
 
     def open(self, timeout_s: float) -> None:
-        """Get ready; to be called once, before anything else."""
+        """Prepare; called once, before anything else."""
 
     def publish(self, results: Sequence[Results], group: Any, deadline_s: float) -> Outcome:
         """Publish the records of results; in the committer's thread.
@@ -82,11 +82,11 @@ class Committer(Protocol):
         """
 
     def close(self) -> None:
-        """Give up what is being tried again, from another thread."""
+        """End all repeated attempts; another thread calls it."""
 
     @property
     def is_hanging(self) -> bool:
-        """Whether a call of the Kafka client is far past the time it was given."""
+        """Whether a call of the Kafka client has lasted much longer than its timeout."""
 
 
 def first_records(results: Iterable[Results]) -> Iterator[OutputRecord]:
@@ -95,7 +95,7 @@ def first_records(results: Iterable[Results]) -> Iterator[OutputRecord]:
 
 
 def latest_records(results: Iterable[Results]) -> Iterator[OutputRecord]:
-    """The ledger, and whatever else matters only in its latest form."""
+    """The ledger, and other records of which only the latest is needed."""
     return (record for one in results for record in one.latest.values())
 
 
@@ -124,7 +124,7 @@ def produce(
     system: System,
     on_delivery: OnDelivery | None = None,
 ) -> None:
-    """Hand records over, waiting for room in the client's queue until the deadline.
+    """Give records to the client, and wait for room in its queue until the deadline.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def produce(
         The queue stays full.
     """
     for record in records:
-        # Only what is set: the client takes a given partition or list of headers as it is.
+        # Only what is set: the client uses a given partition or list of headers even if it is None.
         more: dict[str, Any] = {}
         if record.partition is not None:
             more["partition"] = record.partition

@@ -41,7 +41,7 @@ class Connections:
     def consumer(
         self, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None]
     ) -> Consumer:
-        """The consumer of readings; it calls back while it is polled."""
+        """The consumer of readings; it makes callbacks while it is polled."""
         properties = consumer_properties(self._settings)
         callbacks = {"error_cb": on_error, "stats_cb": on_statistics}
         return Consumer({**properties, **callbacks}, logger=logger)
@@ -51,10 +51,10 @@ class Connections:
         return Consumer(state_consumer_properties(self._settings), logger=logger)
 
     def producer(self, on_statistics: Callable[[str], None]) -> Producer:
-        """The producer of records; it calls back while it is polled."""
+        """The producer of records; it makes callbacks while it is polled."""
         properties = producer_properties(self._settings)
         return Producer({**properties, "stats_cb": on_statistics}, logger=logger)
 
     def cluster(self) -> Cluster:
-        """What answers questions about topics and offsets."""
+        """The client for questions about topics and offsets."""
         return Cluster(self._settings)

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 PREPARING_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
-GIVES_UP = "the consumer can't go on"
+GIVES_UP = "the consumer can't continue"
 
 
 class Consumer:
@@ -86,9 +86,9 @@ class Consumer:
         self.totals = Totals()
         self.statistics = {"consumer": ClientStatistics(), "producer": ClientStatistics()}
         self.calls = Calls()
-        """Calls that other threads want to have made between two polls."""
+        """Calls of other threads, which the loop makes between two polls."""
         self.watchers: tuple[Watcher, ...] = ()
-        """Called in the loop's thread with what each poll gave."""
+        """Called in the loop's thread with the results of each poll."""
         self.processor = Processor(self.model, settings, self.totals)
         with explain_kafka_errors("kafka settings"):
             self._kafka = self._connections.consumer(
@@ -130,7 +130,7 @@ class Consumer:
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self._is_stopping = False
         self._is_behind = False
-        """Whether the last poll was as large as a poll may be: more waits, no need to linger."""
+        """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
         self._has_member_id = True
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
@@ -149,7 +149,7 @@ class Consumer:
 
     @property
     def health(self) -> Health:
-        """How this consumer is; from any thread."""
+        """The state of this consumer; any thread may ask."""
         statistics = self.statistics["consumer"]
         owned = self.assignment.owned
         return Health(
@@ -167,7 +167,7 @@ class Consumer:
 
     @property
     def last_turn_age_s(self) -> float:
-        """Seconds since the loop last turned."""
+        """Seconds since the last turn of the loop."""
         return self._system.monotonic() - self._last_turn_s
 
     @property
@@ -181,8 +181,8 @@ class Consumer:
         return self.commits.has_open_call or self.preparation.has_open_call
 
     def stop(self) -> None:
-        """End the loop after the turn that is going on; from any thread or a signal."""
-        # No lock is taken: a signal may come while the same thread holds it.
+        """End the loop after the current turn; any thread or signal handler may call it."""
+        # Acquires no lock: a signal may come while the same thread holds it.
         self._is_stopping = True
 
     def reload_model(self) -> None:
@@ -190,12 +190,13 @@ class Consumer:
         self._model_file.ask()
 
     def run(self) -> None:
-        """Turn until `stop`; then commit what is processed and leave the group.
+        """Turn until `stop`; then commit all results and leave the group.
 
         Raises
         ------
         StreamError
-            Kafka refused something for good; what wasn't committed will be read again.
+            Kafka refused something and another attempt can't help; messages whose results aren't
+            committed will be read again.
         """
         self._connect()
         assignment = self.assignment
@@ -232,12 +233,12 @@ class Consumer:
 
         1. If the model's file has changed, restart all partitions with the new model.
         2. Poll. The group's callbacks run inside: partitions are assigned, revoked or lost.
-        3. Look at the errors that the client hands over among the messages.
-        4. Bring partitions that were assigned a bit further on their way, see `Preparation`.
+        3. Handle the errors that the client returns among the messages.
+        4. Continue to prepare assigned partitions, see `Preparation`.
         5. Process the messages, see `Processor`; their results go into the outbox.
-        6. Hold partitions with too many dead letters, and show the results to whoever watches.
+        6. Hold partitions with too many dead letters, and show the results to observers.
         7. Pause all partitions while the outbox is full, and resume them when it isn't.
-        8. Commit, if it is time, in a second thread, see `Commits`.
+        8. Commit in a second thread, if it is time, see `Commits`.
         9. Make the calls that other threads wait for.
         """
         self._last_turn_s = self._system.monotonic()
@@ -262,9 +263,9 @@ class Consumer:
         self._ledger_reader.close()
 
     def _replace_model(self) -> None:
-        """Go on with the model that took the place of the running one, if one did.
+        """Continue with a new model, if the model's file has changed.
 
-        What the new one has to remember of each device comes from a replay, as after a restart.
+        What the new model has to remember of each device comes from a replay, as after a restart.
         """
         model = self._model_file.look(self.model)
         if model is not None:
@@ -315,7 +316,7 @@ class Consumer:
             watcher(results)
 
     def _note_error(self, error: KafkaError) -> None:
-        """Note what the client can't go on after; it logs what it can itself."""
+        """Note errors after which the client can't continue; the client logs the others itself."""
         if error.fatal():
             self._fatal_error = error.str()
             logger.error("fatal error of the Kafka client: %s", error.str())

@@ -19,7 +19,7 @@ __all__ = ["count_steps"]
 def count_steps(
     device_id: str, steps: Steps, model: Model, settings: ProcessingSettings
 ) -> tuple[Steps, list[Event]]:
-    """Those of one device's steps that count, by the rules of the stream, and their events."""
+    """The steps of one device that count, by the rules of the stream, and their events."""
     ledger = Ledger.of(model.metadata, settings)
     counts = [
         ledger.count(device_id, offset, [end_us])[0]

@@ -1,4 +1,4 @@
-"""Dead letters, sent back to where they came from."""
+"""Replay of dead letters: they are published again to where they came from."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = ["DeadLetterReplay", "Replayed", "Selection"]
 
 HEADERS = "stepstream-"
 AT_ONCE = 100
-"""Letters in one transaction; each may be close to 1 MB."""
+"""Dead letters in one transaction; each may have almost 1 MB."""
 TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which dead letters.
+    """Which dead letters to replay.
 
     Attributes
     ----------
@@ -53,7 +53,8 @@ class Selection:
     partitions
         Partitions that they came from; empty for all.
     since_ms, until_ms
-        When they were set aside, milliseconds since the epoch: from the first, before the second.
+        When they became dead letters, milliseconds since the epoch: from the first, before the
+        second.
     """
 
     codes: frozenset[str] = frozenset()
@@ -62,22 +63,22 @@ class Selection:
     until_ms: int | None = None
 
     def selects(self, letter: Letter) -> bool:
-        """Whether a letter is one of them."""
+        """Whether a dead letter is one of them."""
         return (
             (not self.codes or letter.code in self.codes)
             and (not self.partitions or letter.partition in self.partitions)
-            and (self.since_ms is None or letter.set_aside_ms >= self.since_ms)
-            and (self.until_ms is None or letter.set_aside_ms < self.until_ms)
+            and (self.since_ms is None or letter.published_ms >= self.since_ms)
+            and (self.until_ms is None or letter.published_ms < self.until_ms)
         )
 
     def __str__(self) -> str:
-        """The same for the same selection, in few characters."""
+        """A short hash, the same for the same selection."""
         parts = (sorted(self.codes), sorted(self.partitions), self.since_ms, self.until_ms)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 class Letter(NamedTuple):
-    """A dead letter, and the message that it was."""
+    """A dead letter, with the message that it was made from."""
 
     code: str
     topic: str
@@ -86,12 +87,12 @@ class Letter(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, str | bytes | None]]
     timestamp_ms: int
-    set_aside_ms: int
+    published_ms: int
     is_truncated: bool
 
     @classmethod
     def read(cls, message: Message) -> Self | None:
-        """None if it is no dead letter of stepstream's."""
+        """The dead letter in a message; None if stepstream didn't write it."""
         headers: Any = message.headers() or []
         added = {n: v or b"" for n, v in headers if n.startswith(HEADERS)}
         try:
@@ -112,16 +113,16 @@ class Letter(NamedTuple):
 
 @dataclass
 class Replayed:
-    """What became of dead letters.
+    """What a replay did with the dead letters.
 
     Attributes
     ----------
     looked_at
         All that were read.
     sent
-        Those that were sent back, by error code and partition they came from.
+        Those that were published again, by error code and by the partition they came from.
     left_out
-        Those that were selected and couldn't be, by reason.
+        Those that were selected but can't be published again, by reason.
     """
 
     looked_at: int = 0
@@ -130,21 +131,21 @@ class Replayed:
 
 
 class DeadLetterReplay:
-    """Sends dead letters back, each once for a selection, however often it is interrupted.
+    """Publishes dead letters again, each once for a selection, also after interruptions.
 
-    A consumer group that is named after the selection remembers how far it came; letters and
-    offsets are committed in one transaction.
+    A consumer group that is named after the selection has the position. Messages and offsets are
+    committed in one transaction.
 
     Parameters
     ----------
     kafka, topics
         The brokers and the topics.
     selection
-        Which letters.
+        Which dead letters.
     from_start
-        Begin at the first letter there is, whatever was sent before.
+        Begin at the first dead letter, even if some were replayed before.
     dry_run
-        Only look.
+        Count, but publish nothing.
 
     Raises
     ------
@@ -189,21 +190,21 @@ class DeadLetterReplay:
                 )
 
     def run(self, limit: int | None, on_progress: Callable[[int, int], None]) -> None:
-        """Send back what is there now, or up to ``limit`` letters.
+        """Replay the dead letters that exist now, or up to ``limit`` of them.
 
         Parameters
         ----------
         limit
-            Most letters to send.
+            Most messages to publish.
         on_progress
-            Called with the letters looked at and those there are in all.
+            Called with the number of dead letters that were read, and of all that there are.
 
         Raises
         ------
         StreamError
-            Kafka refused something; what was sent is committed, calling again goes on from there.
+            Kafka refused something. What was published is committed; another call continues there.
         """
-        with explain_kafka_errors(f"can't go on with {self._topics.dead_letters}"):
+        with explain_kafka_errors(f"can't continue with {self._topics.dead_letters}"):
             try:
                 self._run(limit, on_progress)
             finally:
@@ -234,10 +235,10 @@ class DeadLetterReplay:
         return {name: len(topic.partitions) for name, topic in found.items()}
 
     def _assign(self, count: int) -> dict[int | None, int]:
-        """Begin where the last run ended; partitions that have letters, and how many."""
+        """Begin where the last run ended; partitions that have dead letters, and how many."""
         name = self._topics.dead_letters
         if not count:
-            raise StreamError(f"there is no topic {name}")
+            raise StreamError(f"topic {name} is missing")
         partitions = [TopicPartition(name, number) for number in range(count)]
         begin = self._consumer.committed(partitions, TIMEOUT_S)
         waiting: dict[int | None, int] = {}
@@ -252,7 +253,7 @@ class DeadLetterReplay:
         return waiting
 
     def _send(self, messages: list[Message], limit: int | None, counts: dict[str, int]) -> None:
-        """Send a part, in one transaction with the offsets behind it."""
+        """Publish a part, in one transaction with its offsets."""
         chosen: list[Letter] = []
         offsets: dict[int | None, int] = {}
         looked_at = 0
@@ -265,7 +266,7 @@ class DeadLetterReplay:
             offsets[message.partition()] = (message.offset() or 0) + 1
             letter = Letter.read(message)
             if letter is None:
-                left_out["not stepstream's"] += 1
+                left_out["not written by stepstream"] += 1
             elif self._selection.selects(letter):
                 obstacle = self._obstacle(letter, counts)
                 if obstacle:
@@ -280,11 +281,11 @@ class DeadLetterReplay:
 
     def _obstacle(self, letter: Letter, counts: dict[str, int]) -> str:
         if letter.is_truncated:
-            return "cut short"
+            return "cut"
         if letter.topic not in self._topics.readings:
             return "from another topic"
         if letter.partition >= counts.get(letter.topic, 0):
-            return "their partition is gone"
+            return "their partition doesn't exist"
         return ""
 
     def _commit(
@@ -315,7 +316,7 @@ class DeadLetterReplay:
 
 
 def _repeat(call: Callable[[float], None]) -> None:
-    """Call again as long as Kafka says that it goes on where it was, within bounds."""
+    """Call again as long as Kafka says that the call can be repeated, within bounds."""
     deadline_s = time.monotonic() + 2 * TIMEOUT_S
     while True:
         try:

@@ -43,7 +43,7 @@ class Identified(NamedTuple):
 
 
 class Devices:
-    """Gives devices slots, and takes them back from devices that are idle.
+    """Gives slots to devices, and frees the slots of idle devices.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Devices:
         return slot
 
     def release_idle(self, partition: Partition, stream_ms: int) -> None:
-        """Take slots from devices that would open a new window anyway; once a second."""
+        """Free the slots of devices that would open a new window anyway; once a second."""
         if stream_ms < self._next_sweep_ms.get(partition, 0):
             return
         self._next_sweep_ms[partition] = stream_ms + SWEEP_INTERVAL_MS
@@ -126,7 +126,7 @@ class Devices:
             self._release(partition, self._detector.find_idle(_slots(partition), stream_ms))
 
     def release_all(self, partition: Partition) -> None:
-        """Take the slots of all devices of a partition that is released."""
+        """Free the slots of all devices of a partition that is released."""
         self._release(partition, _slots(partition))
         self._next_sweep_ms.pop(partition, None)
         self._readings_since.pop(partition, None)
@@ -137,14 +137,14 @@ class Devices:
         self._detector.remove_devices(slots)
 
     def note_readings(self, partition: Partition, count: int) -> None:
-        """Note that readings were processed: the replay offset moves on with them."""
+        """Note that readings were processed: the replay offset grows with them."""
         self._readings_since[partition] = self._readings_since.get(partition, 0) + count
 
     def update_replay_offset(self, partition: Partition) -> None:
-        """Compute the replay offset again, if it is worth the time.
+        """Compute the replay offset again, if enough readings have come.
 
-        It is computed as often as it costs little beside the readings themselves. An older offset
-        is right, too: a replay from there only takes longer.
+        It is computed so seldom that it costs little compared with the readings themselves. A lower
+        offset is also correct: a replay from there is only longer.
         """
         if self._readings_since.get(partition, 0) < len(partition.slots) * REPLAY_OFFSET_READINGS:
             return

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 CALL_S = 5.0
 HANGING_S = 30.0
-"""librdkafka ends all calls that `CALL_S` is given to by then, if it ever does."""
+"""If a call with the timeout `CALL_S` lasts this long, librdkafka never ends it."""
 FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - their public names
 
 
@@ -83,7 +83,7 @@ class ExactlyOnce:
         self._call_begin_s = math.inf
 
     def open(self, timeout_s: float) -> None:
-        """Register the transactional id, which ends a transaction that an earlier owner left."""
+        """Register the transactional id; this ends an open transaction of an earlier owner."""
         self._register(self._system.monotonic() + timeout_s)
 
     def publish(self, results: Sequence[Results], group: Any, deadline_s: float) -> Outcome:
@@ -101,7 +101,7 @@ class ExactlyOnce:
         return COMMITTED
 
     def close(self) -> None:
-        """Give up what is being tried again."""
+        """End all repeated attempts."""
         self._closing.set()
 
     @property
@@ -132,14 +132,14 @@ class ExactlyOnce:
         with unwrapped_kafka_errors():
             produce(producer, first_records(results), deadline_s, self._system)
             produce(producer, latest_records(results), deadline_s, self._system)
-        # librdkafka numbers records as it queues them. Offsets that are refused while some still
-        # wait (a rebalance does that) purge these, and the gap in the numbers aborts the next
-        # transaction, too.
+        # librdkafka numbers records when it queues them. If offsets are refused while records
+        # still wait (during a rebalance), these records are purged. The gap in the numbers then
+        # aborts the next transaction too.
         self._retry(producer.flush, deadline_s)
         self._retry(
             lambda left_s: producer.send_offsets_to_transaction(offsets, group, left_s), deadline_s
         )
-        # Once this was asked for, only its own answer says what became of it.
+        # After this call, only its own answer says whether the transaction is committed.
         self._retry(producer.commit_transaction, None)
 
     def _rights(self, results: Sequence[Results]) -> dict[str, str]:
@@ -162,7 +162,7 @@ class ExactlyOnce:
         try:
             self._retry(self._producer.abort_transaction, deadline_s)
         except KafkaException as error:
-            # What this finds committed must not be published again.
+            # Results that are committed after all must not be published again.
             return self._settle(results, error.args[0])
         return Outcome(results, reason)
 
@@ -172,13 +172,15 @@ class ExactlyOnce:
         Raises
         ------
         StreamError
-            The transactional id was taken over twice without a commit between, or no new
-            producer can be had.
+            Another process used the transactional id twice without a commit in between, or a new
+            producer can't be made.
         """
         self._check_fenced(cause)
-        logger.warning("the outcome of a commit is in doubt: %s", cause.str())
+        logger.warning(
+            "the outcome of a commit is unknown, the committed offsets are checked: %s", cause.str()
+        )
         self._producer.purge()
-        with explain_kafka_errors("transactions can't go on"):
+        with explain_kafka_errors("transactions can't continue"):
             self._producer = self._make_producer()
             self._register(None)
         left = {(one.partition.topic, one.partition.number): one for one in results}
@@ -188,14 +190,14 @@ class ExactlyOnce:
         return Outcome(list(left.values()), cause.str()) if left else COMMITTED
 
     def _check_fenced(self, cause: KafkaError) -> None:
-        """Tell a transactional id that two processes share from transactions that take too long."""
+        """Distinguish an id that two processes share from a transaction that is too slow."""
         if cause.code() not in FENCED:
             return
         took_s = self._system.monotonic() - self._transaction_begin_s
         if took_s >= self._timeout_s:
-            # The broker ends such a transaction by the same means as another owner does.
+            # The broker ends such a transaction with the error that another owner of the id causes.
             logger.warning(
-                "a transaction took too long, the broker ended it "
+                "a transaction was too slow and the broker ended it "
                 "(kafka.transaction_timeout_ms is %d)",
                 self._timeout_s * 1000,
                 extra={"seconds": round(took_s, 1)},
@@ -204,12 +206,12 @@ class ExactlyOnce:
         self._times_fenced += 1
         if self._times_fenced > 1:
             raise StreamError(
-                f"another process took over the transactional id {self._transactional_id}; "
+                f"another process uses the transactional id {self._transactional_id}; "
                 "each consumer needs its own (kafka.transactional_id)"
             ) from None
 
     def _drop_committed(self, left: dict[tuple[str, int], Results]) -> bool:
-        """Take away what turns out to be committed; whether some are still in doubt."""
+        """Drop results that are committed; whether the outcome of some is still unknown."""
         try:
             committed = self._cluster.committed_offsets(left)
         except KafkaException as error:
@@ -222,7 +224,7 @@ class ExactlyOnce:
         return bool(unstable)
 
     def _retry(self, call: Callable[[float], object], deadline_s: float | None) -> None:
-        """Repeat a call that Kafka says can be repeated; it goes on where it was."""
+        """Repeat a call as long as Kafka says that it can; the call continues where it was."""
         while True:
             now_s = self._system.monotonic()
             left_s = CALL_S if deadline_s is None else deadline_s - now_s

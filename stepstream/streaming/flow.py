@@ -27,7 +27,7 @@ class FlowControl:
     """Keeps the reasons for which nothing is fetched of each partition.
 
     Kafka's client is told when a partition gets its first reason, and when it loses its last.
-    Polling goes on meanwhile, so that the consumer stays in its group.
+    Polling continues, so that the consumer stays in its group.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class FlowControl:
             self._kafka.pause(paused)
 
     def resume(self, partitions: Iterable[Partition], reason: PauseReason) -> None:
-        """Take a reason from partitions."""
+        """Remove a reason from partitions."""
         resumed = []
         for partition in partitions:
             if reason in partition.pause_reasons:
@@ -91,13 +91,13 @@ class FlowControl:
                 logger.warning("too many dead letters", extra=extra)
 
     def start(self, partition: Partition) -> None:
-        """Fetch messages of a partition that has been prepared, if nothing else speaks against."""
+        """Fetch messages of a prepared partition, if there is no other reason to pause it."""
         if self.is_backpressured:
             self.pause([partition], PauseReason.BACKPRESSURE)
         self.resume([partition], PauseReason.PREPARING)
 
     def apply_backpressure(self, partitions: Iterable[Partition], records: int, size: int) -> None:
-        """Stop fetching while too much waits to be published.
+        """Stop fetching while too many results wait to be published.
 
         Parameters
         ----------
@@ -117,4 +117,4 @@ class FlowControl:
         elif self.is_backpressured and waiting <= 0.5:
             self.is_backpressured = False
             self.resume(partitions, PauseReason.BACKPRESSURE)
-            logger.info("reading goes on")
+            logger.info("reading continues")

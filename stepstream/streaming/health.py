@@ -1,4 +1,4 @@
-"""Whether a consumer is live and ready, and what keeps it from it."""
+"""Whether a consumer is live and ready, and if not, why."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Health"]
 
 @dataclass(frozen=True)
 class Health:
-    """A consumer as it is at one moment.
+    """The state of a consumer at one moment.
 
     Attributes
     ----------
     fatal_error
-        What the Kafka client can't go on after; empty if nothing.
+        The error after which the Kafka client can't continue; empty if there is none.
     turn_age_s, stuck_after_s
-        Time since the loop last turned, and when it counts as stuck.
+        Time since the last turn of the loop, and the time after which the loop is stuck.
     is_member
-        Whether the group has this consumer, and has told it its partitions.
+        Whether this consumer is in the group, and the group has assigned its partitions.
     is_connected
         Whether there is a connection to a broker.
     preparing, held
@@ -42,7 +42,7 @@ class Health:
 
     @property
     def is_live(self) -> bool:
-        """Whether the loop turns and may go on; otherwise only a restart helps."""
+        """Whether the loop turns and can continue; otherwise only a restart helps."""
         return self.turn_age_s < self.stuck_after_s and not self.fatal_error
 
     @property
@@ -52,7 +52,7 @@ class Health:
 
     @property
     def obstacles(self) -> list[str]:
-        """What keeps the consumer from being ready, in words."""
+        """Why the consumer is not ready: a sentence for each reason."""
         return [
             text
             for text, holds in (

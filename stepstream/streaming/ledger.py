@@ -1,4 +1,4 @@
-"""The ledger: how many steps each device has made, and which of them are already counted."""
+"""The ledger: how many steps each device has made, and which steps are counted already."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Entry", "Ledger", "LedgerRecord"]
 VERSION = 1
 FORGET_INTERVAL_MS = 1_000
 FORGET_AT_ONCE = 10_000
-"""Entries whose age is looked at in one interval."""
+"""Entries whose age is checked in one interval."""
 
 
 class _Counted(msgspec.Struct, gc=False):
@@ -32,12 +32,12 @@ class _Counted(msgspec.Struct, gc=False):
 
 
 class LedgerRecord(_Counted, gc=False):
-    """An entry as the state topic holds it: JSON; unknown fields are ignored.
+    """An entry in the state topic: JSON; unknown fields are ignored.
 
     Attributes
     ----------
     version
-        Of this form; a release refuses one that is newer than its own.
+        Version of this format; a release refuses versions above its own.
     step_count, ended_us, offset
         See `Entry`.
     topic_id
@@ -90,7 +90,7 @@ class Ledger:
     model
         Name and version of the model.
     refractory_us
-        Least time between the ends of two steps of a device.
+        Shortest time between the ends of two steps of a device.
     max_lateness_us
         A step that ends further before the last one was made after the device's clock was set
         back.
@@ -102,7 +102,7 @@ class Ledger:
         self.topic_id = ""
         """Identity of the input topic."""
         self.end_offset: int | None = None
-        """End of the input partition at the start: no offset from there on can be right."""
+        """End of the input partition at the start; an entry's offset must be below it."""
         self._group = group
         self._topic = topic
         self.model = model
@@ -184,9 +184,9 @@ class Ledger:
         return self._key(device_id), _encode(record)
 
     def restore(self, key: bytes | None, value: bytes | None, written_ms: int) -> None:
-        """Take in a record of the state topic; those of other groups and topics are passed over.
+        """Read a record of the state topic; records of other groups and topics are ignored.
 
-        Of two records of a device, the one with the higher input offset holds: under
+        If there are two records of a device, the one with the higher input offset is used: under
         at-least-once, a consumer that had lost its partition may have written last.
 
         Raises
@@ -216,7 +216,7 @@ class Ledger:
 
     @staticmethod
     def _refuse(device_id: str, value: bytes, reason: str) -> NoReturn:
-        """Say why a record can't be read: a newer release's may have any form."""
+        """Say why a record can't be read: a newer release may write any format."""
         try:
             version = _decode_version(value).version
         except msgspec.MsgspecError:
@@ -231,16 +231,16 @@ class Ledger:
     def maintain(
         self, now_ms: int, ttl_ms: int, is_live: Callable[[str], bool]
     ) -> list[tuple[bytes, bytes | None]]:
-        """Forget devices that made no step for long; keep those that are still there.
+        """Delete entries of devices that made no step for long; keep those of devices that send.
 
-        Looks at a part of the entries at a time, at most once a second.
+        Each call checks a part of the entries, at most once a second.
 
         Parameters
         ----------
         now_ms
             The clock, milliseconds since the epoch.
         ttl_ms
-            An entry that was written longer ago, and whose device has no window, is forgotten.
+            An entry that was written longer ago, and whose device has no window, is deleted.
         is_live
             Whether a device has a window; its entry is written again at half that age.
 

@@ -40,10 +40,10 @@ class Scan:
     """One pass through a state partition, for all jobs that need it.
 
     A ledger is complete when the state partition has been read up to the end that was asked for.
-    That shows in one of two ways, whichever comes first: a record at or behind that end, or the
-    client's event that says that it has reached the end of the partition. A state partition that
-    somebody else writes to all the time may never give that event. One whose last offsets are
-    transaction markers may never give that record::
+    There are two signs of it, and the first that comes is used: a record at or behind that end, or
+    the client's event that it has reached the end of the partition. If another consumer writes to
+    the state partition all the time, that event may never come. If the last offsets of the state
+    partition are transaction markers, that record may never come::
 
         offset   0   1   2   3   4   5   6   7   8
         record   a   b   m   c   m | x   y   m   x      m: marker, |: the end that was asked for
@@ -55,10 +55,10 @@ class Scan:
     def __init__(self, jobs: list[_Job]) -> None:
         self.jobs = jobs
         self.next_offset = 0
-        """Nothing is left to read below this."""
+        """Everything below this offset is read."""
 
     def read(self, message: Message) -> list[Partition]:
-        """Take in a record; the partitions whose ledgers are complete before it."""
+        """Use a record; returns the partitions whose ledgers are complete before it."""
         offset = message.offset() or 0
         complete = self.pass_over(offset)
         for job in self.jobs:
@@ -66,7 +66,7 @@ class Scan:
         return complete + self.pass_over(offset + 1)
 
     def pass_over(self, next_offset: int) -> list[Partition]:
-        """Note that all below an offset is read; the partitions whose ledgers are complete."""
+        """Note that all below an offset is read; returns the partitions with complete ledgers."""
         self.next_offset = max(self.next_offset, next_offset)
         complete = [job.partition for job in self.jobs if job.end_offset <= self.next_offset]
         self.jobs = [job for job in self.jobs if job.end_offset > self.next_offset]
@@ -94,13 +94,13 @@ class LedgerReader:
         self._timeout_s = timeout_s
         self._system = system
         self._waiting: list[_Job] = []
-        """Jobs whose state partition isn't being read yet, or for others since before."""
+        """Jobs whose state partition isn't being read, or whose reading began for earlier jobs."""
         self._scans: dict[int, Scan] = {}
         self._progress_s = 0.0
         self._warned_s = 0.0
 
     def connect(self, timeout_s: float) -> None:
-        """Look the topic up, which takes the client a second when partitions already wait.
+        """Look the topic up; when partitions already wait, this costs the client a second.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class LedgerReader:
 
     @property
     def remaining(self) -> int:
-        """Offsets that are still to be read; from any thread, so it holds for a moment only."""
+        """Offsets that are still to be read; any thread may ask, so it holds only for a moment."""
         scans = list(self._scans.values())
         ahead = sum(
             max((job.end_offset for job in list(scan.jobs)), default=0) - scan.next_offset
@@ -138,7 +138,7 @@ class LedgerReader:
         self._end_scans()
 
     def turn(self) -> list[Partition]:
-        """Read what is there; the partitions whose ledgers are complete now.
+        """Read the records that have come; returns the partitions whose ledgers are complete now.
 
         Raises
         ------
@@ -157,11 +157,11 @@ class LedgerReader:
             if error is None:
                 complete += scan.read(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                # It names the last stable offset: an open transaction holds it back.
+                # It has the last stable offset: this doesn't grow while a transaction is open.
                 complete += scan.pass_over(message.offset() or 0)
             else:
                 self._check_error(message.partition(), error)
-        # What others write behind the end is no progress: reading ends there.
+        # Records that others write behind the end are no progress: reading ends there.
         if any(scan.next_offset > before[number] for number, scan in self._scans.items()):
             self._progress_s = self._system.monotonic()
         self._end_scans()
@@ -203,7 +203,7 @@ class LedgerReader:
         raise denied or StreamError(f"can't read {self._topic}-{number}: {error.str()}")
 
     def _check_progress(self) -> None:
-        """Warn while nothing moves, and give up in the end."""
+        """Warn while there is no progress, and raise after the timeout."""
         if not self._scans:
             return
         now_s = self._system.monotonic()
@@ -215,4 +215,4 @@ class LedgerReader:
             )
         if now_s - max(self._progress_s, self._warned_s) > WARN_S:
             self._warned_s = now_s
-            logger.warning("still waiting for the last records of %s", names)
+            logger.warning("%s: no progress yet, a transaction may be hanging", names)

@@ -1,4 +1,4 @@
-"""When too much of a partition is set aside."""
+"""When too many of a partition's messages are dead letters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class DeadLetterLimit:
     Parameters
     ----------
     window
-        The last messages that count for the share; it isn't judged before there are as many.
+        The last messages that count for the share; it isn't checked before there are as many.
     share
         Dead letters among them, from 0 to 1, that are too many.
     streak
-        Dead letters without a valid message between that are too many.
+        Dead letters without a valid message between them that are too many.
     """
 
     def __init__(self, window: int, share: float, streak: int) -> None:
@@ -33,10 +33,10 @@ class DeadLetterLimit:
         self._streak = 0
         self._count = 0
         self.is_warned = False
-        """Whether somebody was told that a limit is exceeded."""
+        """Whether the log has a warning about it already."""
 
     def note(self, messages: int, rejected: Iterable[int]) -> None:
-        """Take notice of messages, and of the indices of those that were set aside."""
+        """Note how many messages there were, and the indices of those that are dead letters."""
         letters = np.zeros(messages, np.bool_)
         letters[list(rejected)] = True
         good = np.flatnonzero(~letters)
@@ -47,7 +47,7 @@ class DeadLetterLimit:
 
     @property
     def exceeded(self) -> str:
-        """Which limit is exceeded, in words; empty if none."""
+        """A sentence about the limit that is exceeded; empty if none is."""
         if self._streak >= self._most_in_a_row:
             return f"the last {self._streak} messages are dead letters"
         if len(self._recent) == self._window and self._count >= self._share * self._window:

@@ -1,4 +1,4 @@
-"""What the partitions' messages gave, and where it waits until it is committed."""
+"""The results of partitions' messages, and the outbox in which they wait for a commit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Outbox", "Results"]
 
 @dataclass(slots=True)
 class Results:
-    """What messages of one partition gave, up to an offset.
+    """What is computed from messages of one partition, up to an offset.
 
     Attributes
     ----------
     partition
-        The partition, under the assignment for which this was computed.
+        The partition, with the assignment for which this was computed.
     next_offset
         The offset to commit: results of all messages below it are in here or were committed.
     metadata
@@ -34,7 +34,7 @@ class Results:
     latest
         What is published after these, the last record of each key: the ledger.
     times
-        When some of the messages were sent and received, to measure how long they take.
+        When some of the messages were sent and received, to measure their latency.
     messages, readings, replayed, events, dead_letters
         How many there were: messages and their valid readings (without those that were replayed),
         messages that only rebuilt windows, events, and dead letters by error code.
@@ -63,12 +63,12 @@ class Results:
         return sum(r.size for r in self.records) + sum(r.size for r in self.latest.values())
 
     def merge(self, later: Results) -> None:
-        """Add what ``later`` holds, which belongs to messages after these.
+        """Add the results of later messages.
 
         Raises
         ------
         RuntimeError
-            It belongs to earlier messages.
+            They belong to earlier messages.
         """
         if later.next_offset < self.next_offset:
             raise RuntimeError(f"{self.partition!r}: offsets would go back")
@@ -83,7 +83,7 @@ class Outbox:
     """Results that wait to be committed, merged for each partition.
 
     An abort loses nothing and undoes nothing: the results of an aborted commit are put back, in
-    front of those that were added meanwhile.
+    front of those that were added in the meantime.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Outbox:
         return not self._waiting
 
     def add(self, results: Iterable[Results]) -> None:
-        """Add what a poll gave."""
+        """Add the results of a poll."""
         for one in results:
             self._count(one.record_count, one.size)
             waiting = self._waiting.get(one.partition)
@@ -118,12 +118,12 @@ class Outbox:
         return drained
 
     def put_back(self, results: Iterable[Results]) -> None:
-        """Return what could not be committed."""
+        """Put results back that could not be committed."""
         newer = self.drain()
         self.add([*results, *newer])
 
     def drop(self, partitions: Iterable[Partition]) -> None:
-        """Forget what waits for partitions that are released."""
+        """Drop the results of partitions that are released."""
         for partition in partitions:
             dropped = self._waiting.pop(partition, None)
             if dropped is not None:

@@ -19,7 +19,7 @@ __all__ = ["Lag", "Partition", "PauseReason", "Phase"]
 
 
 class Phase(Enum):
-    """Where an input partition stands.
+    """The phase of an input partition.
 
     ::
 
@@ -30,7 +30,7 @@ class Phase(Enum):
     """
 
     ASSIGNED = auto()
-    """Ours since the last rebalance; its committed offset is being looked up."""
+    """This consumer owns it; its committed offset is being looked up."""
     RESTORING = auto()
     """Its position is known; its ledger is being read."""
     STARTING = auto()
@@ -40,7 +40,7 @@ class Phase(Enum):
     RUNNING = auto()
     """Its messages are processed and the results are published."""
     RELEASED = auto()
-    """Revoked or lost; whatever is left of it is not published."""
+    """Revoked or lost; its remaining results are not published."""
 
     @property
     def is_preparing(self) -> bool:
@@ -78,17 +78,17 @@ class PauseReason(Enum):
 
 @dataclass(slots=True)
 class Lag:
-    """How far a partition's messages are processed, beside where they end.
+    """How far a partition's messages are processed, and where they end.
 
     Attributes
     ----------
     end_offset
-        Where what can be read ends, when last heard of; -1 as long as it isn't known.
+        The last known end of what can be read; -1 as long as it isn't known.
     reached_offset
-        Nothing is left to read below this. Transaction markers and aborted messages take offsets
-        and never arrive: the client passes over them and says so at the end of the partition.
+        Everything below this is read. Transaction markers and aborted messages have offsets, but
+        never arrive: the client skips them, and says so at the end of the partition.
     caught_up_ms
-        When nothing was left last, milliseconds since the epoch.
+        When nothing was left to read for the last time, milliseconds since the epoch.
     """
 
     end_offset: int = -1
@@ -155,7 +155,7 @@ class Partition:
         Raises
         ------
         RuntimeError
-            The diagram in `Phase` has no such way.
+            The diagram in `Phase` has no such transition.
         """
         if phase not in _NEXT[self.phase]:
             raise RuntimeError(f"{self!r} can't go from {self.phase} to {phase}")
@@ -220,7 +220,9 @@ class Partition:
             The offset would go back.
         """
         if next_offset < self.next_offset:
-            raise RuntimeError(f"{self!r} would go back from {self.next_offset} to {next_offset}")
+            raise RuntimeError(
+                f"{self!r}: the next offset would go back from {self.next_offset} to {next_offset}"
+            )
         self.next_offset = next_offset
 
     def note_committed(self, next_offset: int) -> None:
@@ -233,12 +235,13 @@ class Partition:
         """
         if next_offset < self.committed_offset:
             raise RuntimeError(
-                f"{self!r}: committed {next_offset} after {self.committed_offset} was"
+                f"{self!r}: the committed offset would go back from {self.committed_offset} to "
+                f"{next_offset}"
             )
         self.committed_offset = next_offset
 
     def note_end(self, end_offset: int, now_ms: int) -> None:
-        """Note where what can be read ends."""
+        """Note the end of what can be read."""
         self.lag.end_offset = end_offset
         if self.lag_messages == 0:
             self.lag.caught_up_ms = now_ms

@@ -22,11 +22,11 @@ __all__ = ["group_by_partition", "split_errors"]
 def split_errors(
     messages: list[Message],
 ) -> tuple[list[Message], list[tuple[Message, KafkaError]]]:
-    """Messages, and errors that the client hands over among them."""
+    """Messages, and errors that the client returns among them."""
     if not messages:
         return messages, []
     errors = list(map(type(messages[0]).error, messages))
-    # By identity: the client's errors leave an exception behind when they are compared with None.
+    # By identity: a comparison of the client's errors with None leaves an exception set.
     if not any(map(is_not, errors, repeat(None))):
         return messages, []
     pairs = list(zip(messages, errors, strict=True))
@@ -51,7 +51,7 @@ def group_by_partition(
     grouped: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
     if not messages:
         return grouped
-    # Messages of a partition come in long runs, so only the ends of runs are looked at one by one.
+    # Messages of a partition come in long runs, so a Python loop visits only the ends of runs.
     kind = type(messages[0])
     place = np.fromiter(map(kind.partition, messages), np.intp, len(messages))
     if len(topics) > 1:

@@ -36,12 +36,12 @@ WARN_S = 10.0
 
 
 class Preparation:
-    """Brings assigned partitions on their way, a bit in each turn, while the others run.
+    """Prepares assigned partitions: a part of the work in each turn, while other partitions run.
 
     The order matters::
 
         look up the committed offset        stable: no transaction may still change it
-        look up the end of the state        whatever was committed with that offset is below it
+        look up the end of the state        all that was committed with that offset is below it
         read the ledger up to that end      counted steps
         plan the start, seek there
         replay up to the committed offset   windows
@@ -114,7 +114,7 @@ class Preparation:
         self._look_up_thread.shutdown(wait=False, cancel_futures=True)
 
     def turn(self, owned: Iterable[Partition]) -> None:
-        """Bring partitions a bit further on their way, without waiting for anything.
+        """Continue to prepare assigned partitions, without waiting for anything.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class Preparation:
                 self._start(partition)
 
     def _look_up_positions(self, assigned: list[Partition]) -> None:
-        """Ask for offsets in a second thread; answers go to the ledger reader."""
+        """Ask for offsets in a second thread; the ledger reader gets the answers."""
         if self._look_up is None:
             if assigned:
                 self._look_up = self._look_up_thread.submit(
@@ -159,10 +159,10 @@ class Preparation:
         if found or not assigned:
             self._progress_s = now_s
         elif now_s - self._progress_s > self._settings.processing.restore_timeout_s:
-            raise StreamError(f"no committed offsets for {assigned}: {reason}")
+            raise StreamError(f"{assigned}: committed offsets can't be read: {reason}")
         elif now_s - max(self._progress_s, self._warned_s) > WARN_S:
             self._warned_s = now_s
-            logger.warning("still no committed offsets for %s: %s", assigned, reason)
+            logger.warning("%s: committed offsets can't be read yet: %s", assigned, reason)
         for partition, position in found.items():
             if partition.phase is Phase.ASSIGNED:
                 partition.restore_from(position)
@@ -179,7 +179,7 @@ class Preparation:
         partition.start_at(start)
 
     def _start(self, partition: Partition) -> None:
-        """Seek to where a partition starts, and let it run; once more in the next turn if not."""
+        """Seek to the start of a partition; if that fails, the next turn tries again."""
         try:
             self._kafka.seek(
                 TopicPartition(partition.topic, partition.number, partition.next_offset)
@@ -207,7 +207,7 @@ class Preparation:
         )
 
     def end_replays(self, partitions: Iterable[Partition]) -> None:
-        """Let partitions run whose replay is complete."""
+        """Partitions whose replay is complete run from now on."""
         for partition in partitions:
             if partition.phase is Phase.REPLAYING and not partition.is_replaying:
                 partition.enter(Phase.RUNNING)

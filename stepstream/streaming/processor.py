@@ -1,4 +1,4 @@
-"""From messages to results: all that happens between poll and commit, without Kafka."""
+"""From messages to results: everything between poll and commit, without Kafka."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SLOT_AND_OFFSET = itemgetter(0, 1)
 
 
 class Message(Protocol):
-    """A message as the Kafka client hands it over."""
+    """A message of the Kafka client."""
 
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
@@ -68,7 +68,7 @@ class Processor:
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
         self.counters = Counters()
-        """What the detector has counted, whichever model it ran."""
+        """What the detector has counted, with all models that it ran."""
         self._use(model)
 
     def _use(self, model: Model) -> None:
@@ -89,12 +89,12 @@ class Processor:
         return self._settings.topics.events
 
     def replace_model(self, model: Model) -> None:
-        """Go on with another model.
+        """Continue with another model.
 
         Raises
         ------
         RuntimeError
-            Some devices have windows, which belong to the model before.
+            Some devices have windows, which belong to the previous model.
         """
         if len(self.devices):
             raise RuntimeError("devices have windows that another model began")
@@ -110,7 +110,7 @@ class Processor:
         return Partition(topic, number, ledger, limit, self._max_ahead_us)
 
     def remove_partition(self, partition: Partition) -> None:
-        """Forget a partition's devices."""
+        """Free the slots of a partition's devices."""
         self.devices.release_all(partition)
 
     def process(self, polled: Polled, now_us: int) -> list[Results]:
@@ -122,7 +122,7 @@ class Processor:
         ----------
         polled
             The messages of each partition, in the order of their offsets. Those below the
-            partition's next offset are passed over.
+            partition's next offset are skipped.
         now_us
             The clock, microseconds since the epoch.
 
@@ -280,7 +280,7 @@ class Processor:
             totals.dead_letters.update(one.dead_letters)
 
     def _complete(self, partition: Partition, results: Results, now_ms: int) -> None:
-        """Add what a successor needs to go on from here."""
+        """Add what a successor needs to continue from here."""
         if not partition.is_replaying:
             upkeep = partition.ledger.maintain(
                 now_ms,
@@ -299,7 +299,7 @@ class Processor:
 
 
 def _timed(predict: Predict, totals: Totals) -> Predict:
-    """A function that does what ``predict`` does, and adds up the time that it takes."""
+    """A function that does what ``predict`` does, and measures its time."""
 
     def predict_timed(hops: Hops) -> NDArray[np.float32]:
         begin_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A plain producer of readings: bounded, ordered, and sure to say what got lost."""
+"""A plain producer of readings: bounded, in order, and it counts lost messages."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Publisher:
     kafka
         The brokers.
     topic
-        Where to.
+        The topic to send to.
     """
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._topic = topic
         self.failed = 0
-        """Messages that the broker didn't take."""
+        """Messages that the broker didn't accept."""
         properties = {
             "linger.ms": 5,
             "compression.type": "lz4",
@@ -53,7 +53,7 @@ class Publisher:
         Raises
         ------
         StreamError
-            The queue stays full: no broker takes anything.
+            The queue stays full: no broker accepts messages.
         """
         deadline_s = 0.0
         while True:
@@ -62,13 +62,13 @@ class Publisher:
             except BufferError:
                 deadline_s = deadline_s or time.monotonic() + QUEUE_TIMEOUT_S
                 if time.monotonic() > deadline_s:
-                    raise StreamError("no broker takes messages") from None
+                    raise StreamError("no broker accepts messages") from None
                 self._producer.poll(0.05)
             else:
                 return
 
     def poll(self) -> None:
-        """Take notice of deliveries; to be called now and then."""
+        """Process reports of deliveries; call it from time to time."""
         self._producer.poll(0)
 
     def flush(self, timeout_s: float) -> int:

@@ -1,4 +1,4 @@
-"""A new model in place of the running one."""
+"""A new model that replaces the running one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOK_INTERVAL_S = 1.0
 
 
 class ModelFile:
-    """The file a model came from; it is looked at now and then.
+    """The file of the model; it is checked from time to time.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ class ModelFile:
         return Model(self._path, self._threads)
 
     def ask(self) -> None:
-        """Load the file again at the next look, even if it seems unchanged; from any thread."""
+        """Load the file again at the next check, even if it seems unchanged; from any thread."""
         self._is_asked = True
 
     def look(self, running: Model) -> Model | None:
         """A new model, if there is one that may replace the running one.
 
-        A file that can't be used is reported and left alone until it changes again.
+        A file that can't be used is reported once, and ignored until it changes again.
         """
         now_s = self._monotonic()
         if now_s < self._next_look_s and not self._is_asked:
@@ -68,7 +68,7 @@ class ModelFile:
             self_test(model)
         except ModelError as error:
             logger.error(  # noqa: TRY400 - the message says all
-                "the new model is refused, %s goes on: %s", running.metadata.label, error
+                "the new model is refused, %s continues: %s", running.metadata.label, error
             )
             return None
         logger.info(

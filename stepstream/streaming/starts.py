@@ -26,7 +26,7 @@ def look_up(
     """Ask Kafka about partitions; those whose committed offset may still change are left out.
 
     The end of the state partition is asked for only after the committed offset is known to be
-    stable: whatever was committed with that offset lies below this end.
+    stable: all that was committed with that offset is below this end.
     """
     topics = cluster.identify_topics({partition.topic for partition in partitions})
     names = {(partition.topic, partition.number): partition for partition in partitions}
@@ -76,8 +76,8 @@ def plan_start(name: str, position: Position, ledger_size: int, settings: Settin
         if ledger_size:
             check.abnormal(
                 "missing-offset",
-                f"the steps of {ledger_size} devices are counted, but the group has no offset here",
-                f"read from the {settings.kafka.start_at} offset, counts go on",
+                f"{ledger_size} devices have step counts, but the group has no committed offset",
+                f"read from the {settings.kafka.start_at} offset, step counts continue",
             )
         beginning = first if settings.kafka.start_at == "earliest" else end
         return check.start(beginning, None)
@@ -99,7 +99,7 @@ def plan_start(name: str, position: Position, ledger_size: int, settings: Settin
         )
         return check.start(end, None)
     if checkpoint is not None and checkpoint.replay_offset < first:
-        check.warn("readings to rebuild windows from were deleted, some windows start anew")
+        check.warn("some readings to rebuild windows from were deleted, these windows start again")
         checkpoint = replace(checkpoint, replay_offset=first)
     return check.start(committed, checkpoint)
 
@@ -115,8 +115,8 @@ class _Check:
     def abnormal(self, kind: AbnormalStart, what: str, consequence: str) -> None:
         if kind not in self._accepted:
             raise StreamError(
-                f"{self._name}: {what}. To go on ({consequence}), add {kind} to "
-                "processing.accept; to count again from scratch, use a new group"
+                f"{self._name}: {what}. To continue ({consequence}), add {kind} to "
+                "processing.accept; to count again from 1, use a new group"
             )
         self.warn(f"{what}; accepted: {consequence}")
 
@@ -127,8 +127,8 @@ class _Check:
         if checkpoint.topic_id and topic.topic_id and checkpoint.topic_id != topic.topic_id:
             self.abnormal(
                 "recreated-topic",
-                "the topic is not the one that was read before, it was created anew",
-                "read it from its start, counts go on",
+                "the topic is not the one that was read before, it was created again",
+                "read it from its start, step counts continue",
             )
             return False
         if checkpoint.partition_count != topic.partition_count:

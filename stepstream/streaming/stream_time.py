@@ -1,4 +1,4 @@
-"""Stream time of a partition, and which readings lie in the future."""
+"""Stream time of a partition, and which readings are too far ahead of the clock."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["StreamTime"]
 
 MAX_RECORD_AHEAD_MS = 60_000
-"""A record time further ahead of the clock than this doesn't move stream time."""
+"""A record time further ahead of the clock than this doesn't change stream time."""
 NO_LIMIT_US = np.iinfo(np.int64).max
 
 
 class StreamTime:
     """Stream time of one partition, and the limit that it sets to the readings' times.
 
-    A reading too far ahead of the consumer's clock is refused. A replay has to refuse the same
-    readings, at another time by the clock. So the *lead* of a refused reading is remembered: its
-    time minus the stream time at its message, which is the same whenever the message is read. The
-    smallest lead goes into the checkpoint, and a replay refuses readings with that lead or a larger
-    one, and no others::
+    A reading too far ahead of the consumer's clock is refused. A replay runs at a later time, and
+    has to refuse the same readings. So the *lead* of a refused reading is stored: its time minus
+    the stream time at its message, which is the same whenever the message is read. The smallest
+    lead is stored in the checkpoint. A replay refuses readings with that lead or a larger one, and
+    no others::
 
         lead          0 s ............ 57 s ....... 61 s ...... 90 s
         live          accepted         accepted     refused     refused
@@ -42,14 +42,14 @@ class StreamTime:
         self.ms = 0
         """The running maximum of the records' times, milliseconds since the epoch."""
         self.replay_end_ms = 0
-        """Stream time at the end of the replay, which nothing in it goes beyond."""
+        """Stream time at the end of the replay; no message of the replay exceeds it."""
         self._max_ahead_us = max_ahead_us
         self._checkpoint: Checkpoint | None = None
         self._refused_lead_us = 0
         self._refused_offset = -1
 
     def begin_at(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, whose replay comes first."""
+        """Continue from a checkpoint, whose replay comes first."""
         self.ms = checkpoint.replay_ms
         self.replay_end_ms = checkpoint.stream_ms
         self._checkpoint = checkpoint
@@ -57,7 +57,7 @@ class StreamTime:
     def advance(
         self, record_ms: NDArray[np.int64], now_us: int, *, is_replaying: bool
     ) -> NDArray[np.int64]:
-        """Move on by messages of which all or none are replayed.
+        """Advance stream time by messages of which all or none are replayed.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class StreamTime:
         return stream_ms.astype(np.float64) * 1e3 + (lead_us - 0.5)
 
     def note_refused(self, offset: int, lead_us: int) -> None:
-        """Remember that a reading was refused as lying in the future.
+        """Store the lead of a reading that was refused.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class StreamTime:
         self._refused_lead_us = min(self._refused_lead_us or lead_us, lead_us)
 
     def refused_lead_us(self, replay_offset: int) -> int:
-        """The smallest lead that was refused at or behind an offset; 0 if none was."""
+        """The smallest lead that was refused at or after an offset; 0 if none was."""
         if self._refused_offset < replay_offset:
             self._refused_lead_us = 0
         return self._refused_lead_us

@@ -22,17 +22,17 @@ class Executor(Protocol):
     """Runs calls in a thread of its own, one after the other."""
 
     def submit(self, call: Callable[..., T], /, *arguments: Any) -> Future[T]:
-        """Have a call made; its outcome is in the future."""
+        """Make a call in that thread; the future has its outcome."""
 
     def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
 
 
 class Event(Protocol):
     """As `threading.Event`."""
 
     def set(self) -> None:
-        """Wake up whoever waits."""
+        """Set the event; threads that wait for it continue."""
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is set, but not longer than the timeout; whether it is set."""
@@ -42,7 +42,7 @@ class System:
     """The real clock and real threads."""
 
     def monotonic(self) -> float:
-        """Seconds, from wherever they count; never goes back."""
+        """Seconds from an arbitrary start; never goes back."""
         return time.monotonic()
 
     def now_us(self) -> int:
@@ -50,7 +50,7 @@ class System:
         return time.time_ns() // 1000
 
     def sleep(self, seconds: float) -> None:
-        """Let the time pass."""
+        """Sleep."""
         time.sleep(seconds)
 
     def executor(self, name: str) -> Executor:

@@ -90,17 +90,17 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
     Raises
     ------
     TopicError
-        A topic can't be created, or one that exists is unfit.
+        A topic can't be created, or an existing one is wrong.
     """
     check_connection(kafka)
     with explain_kafka_errors("kafka settings"):
         admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
-    # Who may only describe topics is told about those that exist.
+    # A user that may only DESCRIBE topics gets the problems of existing ones.
     there = _list_topics(admin)
     wanted = [topic for topic in wanted_topics(topics) if topic.name not in there]
     created = _create(admin, wanted, topics.replication_factor) if wanted else []
     deadline_s = time.monotonic() + TIMEOUT_S
-    # A broker may answer for a moment from before the topics were there.
+    # For a moment, a broker may answer as if the topics didn't exist.
     while not set(created) <= _list_topics(admin).keys() and time.monotonic() < deadline_s:
         time.sleep(0.05)
     problems = check_topics(admin, topics)
@@ -141,7 +141,7 @@ def _create(admin: AdminClient, wanted: list[WantedTopic], replication_factor: i
 
 
 def check_rights(admin: AdminClient, topics: TopicSettings) -> list[str]:
-    """Which rights to topics this user lacks, in words; empty where none are asked for."""
+    """A sentence for each topic to which this user lacks rights; empty without authorization."""
     describe, read = AclOperation.DESCRIBE, AclOperation.READ
     write, configs = AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS
     needed = {
@@ -163,7 +163,7 @@ def check_rights(admin: AdminClient, topics: TopicSettings) -> list[str]:
             elif code != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
         else:
-            # Brokers without an authorizer list all, those that can't tell none.
+            # Brokers without an authorizer list all rights; brokers that don't know them list none.
             lacking[name] = [right for right in needed[name] if allowed and right not in allowed]
     return [
         f"topic {name}: this user lacks {', '.join(right.name for right in rights)}"
@@ -180,7 +180,7 @@ def _list_topics(admin: AdminClient) -> dict[str, TopicMetadata]:
 
 
 def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
-    """What is wrong with the topics, in words; empty if nothing is."""
+    """A sentence for each topic that is wrong; empty if none is."""
     found = _list_topics(admin)
     wanted = wanted_topics(topics)
     problems = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in found]

@@ -24,18 +24,18 @@ STAGES = ("decode", "windows", "model", "publish")
 
 
 class Histogram:
-    """How often values fell between bounds; written by one thread.
+    """How many values are between bounds; one thread writes it.
 
     Parameters
     ----------
     bounds
-        Upper bounds, ascending; a value belongs to the first that is not below it.
+        Upper bounds, ascending; a value belongs to the first bound that is not below it.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
-        """Values up to each bound and above the one before; the last has no bound."""
+        """Number of values up to each bound and above the one before; the last has no bound."""
         self.total = 0.0
         """Sum of all values."""
 
@@ -78,31 +78,31 @@ def _starts() -> Histogram:
 
 @dataclass
 class Totals:
-    """What the consumer has done since it began.
+    """What the consumer has done since it started.
 
     Attributes
     ----------
     messages, readings
-        Messages taken, valid or not, and valid readings in them.
+        Messages processed, valid or not, and valid readings in them.
     replayed
         Messages that were read again to rebuild windows; not among the others.
     events, dead_letters
         Records that were made to be published; the latter by error code.
     polls, processing_s
-        Polls that brought messages, and the seconds it took to process them.
+        Polls that consumed messages, and the seconds for processing them.
     stage_s
-        The seconds each part of processing took.
+        The seconds of each part of processing.
     batch_messages, batch_windows
-        Messages of a poll, and windows that were given to the model together.
+        Messages of a poll, and windows that the model predicted together.
     inference_s
         Seconds of each run of the model.
     commits, aborts
         Commits that succeeded, and those that have to be repeated.
     commit_s
-        Seconds of each commit, whatever became of it.
+        Seconds of each commit, successful or not.
     reading_latency_s, broker_latency_s
-        Seconds from a reading's own time, and from its record's time, to the commit behind it.
-        Of each poll up to 64 messages of a partition are looked at, each for its share of all.
+        Seconds from a reading's own time, and from its record's time, to the commit of its message.
+        They are measured for up to 64 messages of each poll and partition, which count for all.
     rebalances
         Assignments, revocations and losses of partitions.
     start_s
@@ -130,7 +130,7 @@ class Totals:
 
 
 class Times:
-    """When messages came about whose results are not committed yet: some, for all of them."""
+    """Times of messages whose results are not committed yet: of some, which count for all."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], int]] = []
@@ -142,11 +142,11 @@ class Times:
             self._parts.append((reading_us[::weight], record_ms[::weight], weight))
 
     def add(self, later: Times) -> None:
-        """Take in those of later polls, as far as there is room."""
+        """Add the times of later polls, as long as there is room."""
         self._parts += later._parts[: MAX_PARTS - len(self._parts)]
 
     def measure(self, totals: Totals, now_s: float) -> None:
-        """Count how long they took, now that they are committed."""
+        """Count their latency, now that they are committed."""
         for reading_us, record_ms, weight in self._parts:
             totals.reading_latency_s.add_all(np.maximum(0, now_s - reading_us / 1e6), weight)
             totals.broker_latency_s.add_all(np.maximum(0, now_s - record_ms / 1e3), weight)

@@ -1,4 +1,4 @@
-"""Says where a loop is stuck."""
+"""Logs where a loop is stuck."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Logs the stacks of all threads, once, each time that something has become stuck.
+    """Logs the stacks of all threads, once each time that the loop gets stuck.
 
     Parameters
     ----------
     is_live
-        Asked again and again, from a thread of its own.
+        Asked repeatedly, from a thread of its own.
     interval_s
         How often.
     """

@@ -1,4 +1,4 @@
-"""Recordings and windows varied as people, phones and grips vary."""
+"""Variations of recordings and windows, as people, phones and grips differ."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Variation:
 
 
 class Labelled(NamedTuple):
-    """Samples and what is wanted of the model for each.
+    """Samples, and the wanted output of the model for each.
 
     ``axes`` (n, 6) float32, ``wanted`` (n, 2) float32 start and end probability, ``known`` (n, 2)
     float32, 0 where nothing is known.

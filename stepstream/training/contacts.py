@@ -1,4 +1,4 @@
-"""Foot contacts with an unknown lag, made into ends of steps."""
+"""Foot contacts with an unknown lag, converted to ends of steps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["align", "estimate_lag"]
 
 LARGEST_LAG = 20
-"""Samples; beyond 0.25 s a correlation is off by a whole step."""
+"""Largest lag in samples; beyond 0.25 s a correlation may be wrong by a whole step."""
 REACH = 9
-"""How far a contact may move to the nearest likely end, samples: it was sampled at 10 Hz."""
+"""How far a contact may move to the nearest probable end, samples: it was sampled at 10 Hz."""
 SPREAD = 7.0
 LEAST = 0.1
 
 
 def estimate_lag(contacts: NDArray[np.float64], probability: NDArray[np.float32]) -> int:
-    """Samples by which contacts have to be moved to lie where ends are most probable.
+    """Samples by which contacts must move so that ends are most probable there.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def estimate_lag(contacts: NDArray[np.float64], probability: NDArray[np.float32]
 
 
 def align(recording: LabelledRecording, probability: NDArray[np.float32]) -> LabelledRecording:
-    """The recording with its contacts as ends: less their lag, each at the likeliest place nearby.
+    """The recording with its contacts as ends: without lag, each at the most probable place nearby.
 
     Parameters
     ----------

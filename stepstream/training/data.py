@@ -1,4 +1,4 @@
-"""Labelled recordings: what a model is trained on and judged by."""
+"""Labelled recordings, to train and evaluate a model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLUMNS = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 ACTIVITIES = ("standing", "walking", "stairs up", "stairs down")
 RATE_HZ = 80
 BOUNCE = 0.6
-"""A contact sooner after the same foot's last one than this share of its usual interval is a
-bounce of the sensor."""
+"""A contact that follows the same foot's last one in less than this share of its usual interval is
+a bounce of the sensor."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelledRecording:
     Attributes
     ----------
     person, name
-        Whose it is, and the file's name without suffixes.
+        The person, and the file's name without suffixes.
     placement
         How the sensor was carried: the last part but one of a name like ``phone_floor_place_1``,
         "hand" if the name has no such parts.
@@ -53,7 +53,7 @@ class LabelledRecording:
     contacts_only
         Whether the labels are foot contacts.
     aligned
-        Whether the lag of these was found and taken off.
+        Whether the lag of the contacts was found and removed.
     """
 
     person: str
@@ -79,9 +79,9 @@ class LabelledRecording:
 def load_people(folders: Sequence[Path]) -> list[LabelledRecording]:
     """Read ``<person>/<recording>.csv.gz`` (or ``.csv``) with its labels beside it.
 
-    A recording has the columns ``accel_x`` ... ``gyro_z`` (the gyroscope may be missing), maybe
-    ``activity`` (0 standing, 1 walking, 2 stairs up, 3 stairs down), and maybe ``time`` in
-    seconds; without it, row i stands at i / 80 s. Labels are either steps,
+    A recording has the columns ``accel_x`` ... ``gyro_z`` (the gyroscope may be missing) and
+    optionally ``activity`` (0 standing, 1 walking, 2 stairs up, 3 stairs down) and ``time`` in
+    seconds; without a time, row i is at i / 80 s. Labels are either steps,
     ``<recording>.steps.csv`` with ``start`` and ``end`` (in seconds if the recording has times,
     else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``.
 
@@ -218,8 +218,8 @@ def known_without_steps(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Where starts and where ends are known, if only some ends are labelled.
 
-    Ends are known while somebody walks; both are known to be absent well before and after. Near
-    the first and the last contact neither is, for one may have been missed.
+    Ends are known while somebody walks. Well before and after, both are known to be absent. Near
+    the first and the last contact nothing is known, because a contact may be missing.
     """
     start_known, end_known = np.ones((2, length), np.bool_)
     first, last = int(ends[0]), int(ends[-1])

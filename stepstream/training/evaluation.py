@@ -1,4 +1,4 @@
-"""Judging steps against true ones: never by the sample, always one to one."""
+"""Comparing found steps with true ones: one to one, never sample by sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "Result",
     "Score",
     "detect_with",
-    "judge",
+    "evaluate_recording",
     "match",
     "predict_recording",
     "score",
@@ -33,7 +33,7 @@ __all__ = [
 
 TOLERANCES_MS = (187.5, 100.0)
 STILL = 40
-"""Samples between a step and what counts as standing: half a second."""
+"""Samples between a step and a sample that counts as standing: half a second."""
 
 
 class Moments(NamedTuple):
@@ -44,10 +44,10 @@ class Moments(NamedTuple):
     probabilities: NDArray[np.float32]
 
     def spaced(self, refractory: int) -> Moments:
-        """Those that count in a stream: none ends less than ``refractory`` after one that counts.
+        """The steps that count in a stream: each ends at least ``refractory`` after the last one.
 
-        Until a peak is settled the stream has not seen a higher one that follows it closely; of
-        the two, the first is published and counts.
+        When a stream counts a peak, it hasn't seen the samples after it. If a higher peak follows
+        closely, the first of the two is published and counts.
         """
         kept: list[int] = []
         for row, end in enumerate(self.ends.tolist()):
@@ -58,14 +58,14 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in a recording, and which of it is right.
+    """The steps that were found in a recording, and which of them are right.
 
     Attributes
     ----------
     recording
         The recording.
     found
-        The steps found.
+        The steps that were found.
     start_pairs, end_pairs : (k, 2) int64
         Rows of true and of found moments that belong together, within the wide tolerance.
     tight
@@ -92,11 +92,11 @@ class Score:
     f1_start, f1_end, f1_start_tight, f1_end_tight
         F1 of starts and of ends within 187.5 ms, and within 100 ms; NaN where they aren't labelled.
     bias_start_ms, bias_end_ms, spread_start_ms, spread_end_ms
-        Mean and standard deviation of what was found less what is true.
+        Mean and standard deviation of found minus true moments.
     true_steps, found_steps
         How many there are and how many were found.
     count_error
-        Mean over the recordings of the share by which the count is off.
+        Mean over the recordings of the share by which the count is wrong.
     worst_count_error
         The largest of these.
     false_per_standing_minute
@@ -127,7 +127,7 @@ def match(
 ) -> NDArray[np.int64]:
     """Most pairs of a true and a found moment, each used once, no further apart than allowed.
 
-    Both ascend; taking the earliest that fits is optimal on a line.
+    Both ascend. On a line it is optimal to choose the earliest that fits.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def match(
 
 
 def detect_with(model: Model) -> Detect:
-    """Detection as the stream does it: windows, model, rules and what of it counts."""
+    """Detection as in the stream: windows, model, rules, and which steps count."""
 
     def detect(recording: LabelledRecording) -> Moments:
         period_us = model.metadata.period_us
@@ -175,8 +175,8 @@ def predict_recording(model: Model, recording: LabelledRecording) -> NDArray[np.
     return given
 
 
-def judge(recording: LabelledRecording, found: Moments) -> Result:
-    """Compare what was found in a recording with its labels."""
+def evaluate_recording(recording: LabelledRecording, found: Moments) -> Result:
+    """Compare the steps that were found in a recording with its labels."""
     wide, tight = (milliseconds * RATE_HZ / 1000 for milliseconds in TOLERANCES_MS)
     starts, ends = np.sort(recording.starts), np.sort(recording.ends)
     found_starts = np.sort(found.starts)
@@ -195,7 +195,7 @@ def judge(recording: LabelledRecording, found: Moments) -> Result:
 
 
 def score(results: Sequence[Result]) -> Score:
-    """Score of some recordings, their steps taken together."""
+    """Score of the steps of some recordings together."""
     whole = [result for result in results if not result.recording.contacts_only]
     true_steps = sum(len(r.recording.ends) for r in results)
     found_steps = sum(len(r.found.ends) for r in results)
@@ -239,7 +239,7 @@ def _count_error(result: Result) -> float:
 
 
 def _differences(results: Sequence[Result], *, start: bool) -> NDArray[np.float64]:
-    """Found less true moments of all pairs, ms."""
+    """Found minus true moments of all pairs, ms."""
     parts = [np.empty(0)]
     for result in results:
         pairs = result.start_pairs if start else result.end_pairs

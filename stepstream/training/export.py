@@ -1,4 +1,4 @@
-"""From a trained network to model files: float32, and int8 for processors that gain by it."""
+"""From a trained network to model files: float32, and int8 for processors that run it faster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def quantize(
     Parameters
     ----------
     windows : (n, 1, window, 8) float32
-        Real windows, from which the ranges of all activations are taken.
+        Real windows, on which the ranges of all activations are measured.
     """
     cell = _cell(network, metadata)
     converter = _converter(cell, metadata)
@@ -56,10 +56,10 @@ def prune(network: keras.Model, share: float) -> None:
     Parameters
     ----------
     share
-        Of the weights that become 0.
+        Share of the weights that become 0.
     """
     for weight in network.trainable_weights:
-        # Depthwise kernels and biases are few and carry much.
+        # Depthwise kernels and biases are few and important.
         if len(weight.shape) == 4 and weight.shape[3] > 1:
             values = weight.numpy().copy()
             values[np.abs(values) < np.quantile(np.abs(values), share)] = 0
@@ -67,7 +67,7 @@ def prune(network: keras.Model, share: float) -> None:
 
 
 def _cell(network: keras.Model, metadata: ModelMetadata) -> keras.Model:
-    """The form of a trained network that takes one hop after the other."""
+    """The form of a trained network that computes one hop after the other."""
     width = network.get_layer("probabilities").kernel.shape[2]
     cell = build_cell(metadata, width)
     cell.set_weights(network.get_weights())
@@ -101,7 +101,7 @@ def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConv
             tf.reshape(latest, (-1, layers, latest.shape[-1])),
         )
 
-    # Given the network as well, the converter would keep its weights as variables.
+    # If the converter got the network too, it would keep its weights as variables.
     return tf.lite.TFLiteConverter.from_concrete_functions([advance.get_concrete_function()])
 
 

@@ -46,17 +46,17 @@ class Recipe:
     Attributes
     ----------
     epochs
-        Passes over the recordings, each varied anew.
+        Passes over the recordings, each with other variations.
     alignment_epochs
-        Passes over the recordings with whole steps before, after which contacts are aligned.
+        Earlier passes over the recordings with whole steps, after which contacts are aligned.
     batch_size
         Stretches of 9.6 s in a step of the optimiser.
     learning_rate
-        Its largest value; it falls to zero along half a cosine.
+        The largest learning rate; it falls to zero along half a cosine.
     patience
         Epochs without a lower validation loss after which training ends, if people are held out.
     seed
-        Of everything random.
+        Seed of everything random.
     precision
         "float32", or "mixed": half precision where it does no harm.
     accumulate
@@ -77,9 +77,9 @@ class Recipe:
 
 
 def prepare_devices(threads: int) -> None:
-    """Let TensorFlow take a GPU's memory as it needs it, and use so many threads.
+    """Let TensorFlow allocate a GPU's memory as needed, and use this many threads.
 
-    To be called before anything is computed.
+    Call it before anything is computed.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -95,7 +95,7 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     logs: Path | None = None,
 ) -> keras.Model:
-    """Train a network; contacts not aligned yet are by a first one, trained on whole steps.
+    """Train a network; a first one, trained on whole steps, aligns contacts if necessary.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def fit(
 def predict_series(
     network: keras.Model, axes: NDArray[np.float32], metadata: ModelMetadata
 ) -> NDArray[np.float32]:
-    """Probabilities (n, 2) of a whole series of axes (n, 6); 0 where nothing judges its end."""
+    """Probabilities (n, 2) of a whole series of axes (n, 6); 0 where there is no prediction."""
     given = np.zeros((len(axes), 2), np.float32)
     if len(axes) >= metadata.delay + metadata.hop:
         whole = axes[: len(axes) - len(axes) % metadata.hop]

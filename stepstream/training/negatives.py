@@ -1,4 +1,4 @@
-"""Synthetic readings of a device that is held, turned, jolted, driven about: no step in them."""
+"""Synthetic readings of a device that is held, turned, jolted or driven; they have no steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network: depthwise separable convolutions over hops, trained whole, served hop by hop."""
+"""The network: depthwise separable convolutions over hops, trained whole, run hop by hop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MEMORY", "build_cell", "build_network", "layer_count"]
 
 STEM = 16
 MEMORY = 5
-"""Earlier hops that each layer sees beside the newest."""
+"""Earlier hops that each layer sees in addition to the newest."""
 
 
 def layer_count(metadata: ModelMetadata) -> int:
@@ -25,17 +25,17 @@ def layer_count(metadata: ModelMetadata) -> int:
 def build_network(metadata: ModelMetadata, width: int = 64) -> keras.Model:
     """Untrained network from samples to probabilities, in the form in which it is trained.
 
-    Two convolutions without overlap make one vector of every hop; each of the layers that follow
-    makes one of the newest hop's vector and the `MEMORY` before it, which are 0 before the first.
-    So a long stretch gives probabilities for every hop, the first ones as where a device's
-    window begins; neighbouring windows share their work.
+    Two convolutions without overlap turn every hop into a vector. Each layer after that computes a
+    vector from the newest hop's vector and the `MEMORY` vectors before it, which are 0 before the
+    first hop. So a long stretch gives probabilities for every hop, and its first hops are computed
+    like those at the beginning of a device's window. Neighbouring windows share their work.
 
     Parameters
     ----------
     metadata
         Window and hop.
     width
-        Channels behind the stem.
+        Channels after the first two convolutions.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def build_network(metadata: ModelMetadata, width: int = 64) -> keras.Model:
 def build_cell(metadata: ModelMetadata, width: int) -> keras.Model:
     """The same network, with the same weights, for one hop after the other.
 
-    What each layer saw of the hops before is given to it, so that nothing is computed twice.
+    Each layer gets its own inputs of the previous hops, so nothing is computed twice.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def build_cell(metadata: ModelMetadata, width: int) -> keras.Model:
 
 
 def _stem(samples: keras.KerasTensor, hop: int, width: int) -> keras.KerasTensor:
-    """A vector of every hop: by products, for which LiteRT needs no copy of what it multiplies."""
+    """A vector of every hop, by matrix products: LiteRT needs no copy of their factors."""
     x = _normalised(layers.Conv2D(STEM, (1, 1), use_bias=False)(_join(samples, hop // 2)))
     return _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(_join(x, 2)))
 
@@ -86,12 +86,12 @@ def _join(x: keras.KerasTensor, count: int) -> keras.KerasTensor:
     length, channels = x.shape[2:]
     if length is None:
         return layers.Reshape((1, -1, count * channels))(x)
-    # A shape that is computed would cut the network into pieces for LiteRT.
+    # A fixed shape: with a computed one, LiteRT divides the network into pieces.
     return keras.ops.reshape(x, (-1, 1, length // count, count * channels))
 
 
 def _layer(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
-    """Depthwise separable, with a bypass from the middle of what it sees."""
+    """A depthwise separable layer, with a bypass from the middle of its input."""
     y = _normalised(layers.DepthwiseConv2D((1, MEMORY + 1), use_bias=False)(x))
     y = _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(y))
     return layers.Add()([y, layers.Cropping2D(((0, 0), (2, MEMORY - 2)))(x)])
@@ -99,7 +99,7 @@ def _layer(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
 
 def _head(x: keras.KerasTensor, hop: int) -> keras.KerasTensor:
     x = layers.Dropout(0.1)(x)
-    # Probabilities stay in full precision where the rest is mixed.
+    # Probabilities are in full precision, even if the rest is mixed.
     return layers.Conv2D(
         2 * hop, (1, 1), activation="sigmoid", dtype="float32", name="probabilities"
     )(x)

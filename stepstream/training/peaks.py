@@ -1,4 +1,4 @@
-"""A peak detector, to compare with: what one would write without a network."""
+"""A peak detector for comparison: a step counter without a network."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["fit_peaks"]
 
 PASS_HZ = (0.7, 3.0)
 LEAST = 0.8
-"""Least height of a peak, m/s^2."""
+"""Smallest height of a peak, m/s^2."""
 APART = 24
-"""Least distance of two peaks, samples: 0.3 s."""
+"""Smallest distance of two peaks, samples: 0.3 s."""
 
 
 class PeakDetector:
-    """Peaks of the acceleration's magnitude in the band of steps, filtered without a phase.
+    """Peaks of the acceleration's magnitude in the band of steps, with a zero-phase filter.
 
-    It sees the whole recording, the past and the future, as no stream can. A peak stands at a
-    constant distance from the step's start and end.
+    It sees the whole recording, past and future; a stream can't do that. The distance of a peak
+    from the step's start and end is constant.
     """
 
     def __init__(self, to_start: float, to_end: float) -> None:

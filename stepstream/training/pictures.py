@@ -1,4 +1,4 @@
-"""Pictures of how well a model does (extra ``plot``)."""
+"""Pictures of a model's scores (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRUE, START, END = "#8a97a6", "#2f855a", "#c53030"
 
 
 def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
-    """Draw precision against recall, how far moments are off, and counts over an hour.
+    """Draw precision against recall, errors of moments, and counts over an hour.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ def _draw_timing(axes: Axes, results: Sequence[Result]) -> None:
             pairs = result.start_pairs if name == "start" else result.end_pairs
             off += ((got[pairs[:, 1]] - true[pairs[:, 0]]) * 1000 / RATE_HZ).tolist()
         axes.hist(off, bins, histtype="step", color=color, label=name)
-    axes.set(title="found less true moments", xlabel="ms", ylabel="steps")
+    axes.set(title="found minus true moments", xlabel="ms", ylabel="steps")
     axes.legend()
     axes.grid(alpha=0.3)
 
 
 def _draw_counts(axes: Axes, results: Sequence[Result]) -> None:
-    """Recordings one behind the other, up to an hour."""
+    """Recordings one after the other, up to an hour."""
     begin = 0.0
     true, found = 0, 0
     times: list[tuple[float, int]] = [(0.0, 0)]

@@ -1,4 +1,4 @@
-"""Stretches to train on, as a stream that holds a bounded part of them in memory."""
+"""Stretches to train on, as a stream with a bounded number of them in memory."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["count_stretches", "make_dataset", "scale"]
 
 HOPS = 96
-"""Hops in a stretch that are judged: 9.6 s. All are turned and scaled alike."""
+"""Hops of a stretch that the network predicts: 9.6 s. All have the same rotation and scale."""
 SHUFFLED = 1024
-"""Stretches among which the next one is drawn; 25 KB each."""
+"""Stretches from which the next one is chosen at random; 25 KB each."""
 HANDLED = 8
-"""Synthetic pieces that are made at once."""
+"""Synthetic pieces that are made together."""
 
 
 def count_stretches(recordings: Sequence[LabelledRecording], metadata: ModelMetadata) -> int:
-    """About how many stretches a pass over some recordings gives."""
+    """Approximate number of stretches in a pass over some recordings."""
     length = HOPS * metadata.hop
     return sum(max(0, len(r.axes) - metadata.delay) // length for r in recordings)
 
@@ -39,7 +39,7 @@ def make_dataset(
     batch_size: int,
     seed: int,
 ) -> tf.data.Dataset:
-    """Batches of stretches, shuffled and varied anew in every pass.
+    """Batches of stretches, shuffled and varied differently in every pass.
 
     Recordings are read one at a time, cut into stretches, and these shuffled over a bounded
     number.
@@ -47,8 +47,8 @@ def make_dataset(
     Returns
     -------
     tf.data.Dataset
-        Of windows (n, 1, length, 8) and what is wanted: (n, 1, HOPS, 4 * hop), first the
-        probabilities of the hop's samples, then 1 for each of these that is known, else 0.
+        Windows (n, 1, length, 8) and the wanted output (n, 1, HOPS, 4 * hop): first the
+        probabilities of the hop's samples, then 1 for each that is known, otherwise 0.
     """
     random = np.random.default_rng(seed)
     length = HOPS * metadata.hop + metadata.delay
@@ -116,10 +116,11 @@ def _vary(axes: tf.Tensor, variation: Variation) -> tf.Tensor:
     if variation.rotate:
         rotation = _rotations(tf.random.normal((count, 4)))
         accel, gyro = tf.matmul(accel, rotation), tf.matmul(gyro, rotation)
-        # With a rotation, any mirror image: acceleration changes its sign, a pseudovector doesn't.
+        # With a rotation this gives any mirror image: acceleration changes its sign, the angular
+        # velocity, a pseudovector, doesn't.
         accel *= tf.where(tf.random.uniform((count, 1, 1)) < 0.5, -1.0, 1.0)
     if variation.noise:
-        # Squared, so that most have little: sensors differ by orders of magnitude.
+        # Squared, so that most values are small: sensors differ by orders of magnitude.
         width = tf.square(draw(1.0)) * variation.noise
         accel += tf.random.normal(tf.shape(accel)) * width
         gyro += tf.random.normal(tf.shape(gyro)) * width / 10

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from stepstream.detection import StepFinder, Steps
-from stepstream.training.evaluation import Moments, judge, score
+from stepstream.training.evaluation import Moments, evaluate_recording, score
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -31,7 +31,7 @@ HOPS = 256
 
 
 class Rating(NamedTuple):
-    """What some constants are worth.
+    """How useful some constants are.
 
     ``people``: for each person, with whether only contacts of theirs are known, the utility.
     """
@@ -98,9 +98,11 @@ def choose_constants(
 def utility(predicted: Sequence[Predicted], metadata: ModelMetadata) -> float:
     """F1 of a person's whole steps, less count errors (those of contacts too) and false steps.
 
-    A hundredth of F1, a hundredth of the count, and a false step in two minutes weigh alike.
+    A hundredth of F1, a hundredth of the count, and a false step in two minutes weigh the same.
     """
-    results = [judge(recording, find_steps(given, metadata)) for recording, given in predicted]
+    results = [
+        evaluate_recording(recording, find_steps(given, metadata)) for recording, given in predicted
+    ]
     total = score(results)
     good = 0.0 if math.isnan(total.f1_start) else (total.f1_start + total.f1_end) / 2
     return good - total.count_error - 0.02 * total.false_per_standing_minute

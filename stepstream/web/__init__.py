@@ -1,1 +1,1 @@
-"""Health and metrics over HTTP, beside the loop."""
+"""Health, metrics, page and API over HTTP, in a thread beside the loop."""

@@ -29,8 +29,8 @@ MAX_FORM_BYTES = 4 << 10
 class Access:
     """Checks the token of requests.
 
-    A program sends it as bearer token. A browser can't, so the page asks for it once and from
-    then on sends a cookie that is derived from it; the cookie opens what can only be read.
+    A program sends it as bearer token. A browser can't, so the page asks for it once, and then
+    sends a cookie that is derived from it. The cookie gives access only to what can be read.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Access:
             self._cookie = hmac.new(self._token, COOKIE.encode(), hashlib.sha256).hexdigest()
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """An application that lets only those through who may."""
+        """An application that accepts only requests with the token."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive)
@@ -57,7 +57,7 @@ class Access:
         return guarded
 
     def _may(self, request: Request) -> bool:
-        # Not that of `request.url`, which is made with a header that the client chooses.
+        # Not the path of `request.url`: it is made with a header that the client chooses.
         path: str = request.scope["path"]
         if self._token is None or path.startswith(OPEN) or not path.startswith(PROTECTED):
             return True
@@ -77,7 +77,7 @@ class Access:
         return refuse(401, "unauthorized", "a bearer token is needed", headers)
 
     async def log_in(self, request: Request) -> Response:
-        """Take the token from the page's form; a cookie stands for it from then on."""
+        """Accept the token from the page's form; later requests have a cookie instead."""
         try:
             form = parse_qs((await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace"))
         except TooLarge as error:

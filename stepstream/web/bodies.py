@@ -22,7 +22,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     request
         The request.
     limit
-        Most bytes that are taken; no more are kept than come at once.
+        Most bytes that are accepted.
 
     Raises
     ------
@@ -33,5 +33,5 @@ async def read_body(request: Request, limit: int) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > limit:
-            raise TooLarge(f"at most {limit} bytes are taken")
+            raise TooLarge(f"the body has over {limit} bytes, which is the limit")
     return bytes(body)

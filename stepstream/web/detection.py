@@ -1,4 +1,4 @@
-"""Steps of readings that come over HTTP: for trying the model and for small integrations."""
+"""Steps of readings that come over HTTP, to try the model and for small integrations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["MAX_BODY_BYTES", "Detection"]
 
 MAX_BODY_BYTES = 4 << 20
 MAX_WAITING = 4
-"""Requests that wait while one is computed; further ones are told to come back."""
+"""Requests that may wait while one is computed; further ones are refused with `Retry-After`."""
 TIMEOUT_S = 10.0
 UNNAMED = "device"
 
@@ -49,7 +49,7 @@ _decode_name = msgspec.json.Decoder(_Named).decode
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What is answered.
+    """The answer.
 
     Attributes
     ----------
@@ -87,11 +87,11 @@ class Detection:
         self._waiting = 0
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more requests."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def detect(self, request: Request) -> Response:
-        """Answer a request: readings of one device in, steps out."""
+        """Answer a request: find the steps in readings of one device."""
         if self._waiting > MAX_WAITING:
             return _later("other requests are being computed")
         self._waiting += 1
@@ -150,7 +150,7 @@ def _messages(body: bytes) -> list[bytes]:
 
 
 def _device_id(message: bytes) -> str:
-    """The device that the first message names, which must be that of all."""
+    """The device of the first message, which must be the device of all messages."""
     try:
         device_id = _decode_name(message).device_id or UNNAMED
     except msgspec.DecodeError:

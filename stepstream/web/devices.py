@@ -1,4 +1,4 @@
-"""Devices: what is known of one, and which there are."""
+"""Devices: what the consumer knows of one, and a list of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Devices:
     settings
         All settings.
     consumer
-        Whose devices.
+        The consumer that has the devices.
     """
 
     def __init__(self, settings: Settings, consumer: Consumer) -> None:
@@ -67,7 +67,7 @@ class Devices:
             )
         topic = request.query_params.get("topic")
         if topic is not None and topic not in self._topics:
-            return refuse(404, "unknown-topic", "no readings are taken from that topic")
+            return refuse(404, "unknown-topic", "the consumer doesn't read this topic")
         topics = self._topics if topic is None else (topic,)
         try:
             found = await ask(self._consumer, lambda: self._find(topics, key, device_id))
@@ -106,7 +106,7 @@ class Devices:
         }
 
     async def _name_owner(self, topics: tuple[str, ...], key: bytes) -> Response:
-        """Why nothing is known of a device: it belongs elsewhere, or never delivered anything."""
+        """Why a device is not known: another consumer owns it, or it has sent nothing valid."""
         owned = {(p.topic, p.number): p.phase for p in self._consumer.assignment.owned}
         places = []
         for topic in topics:
@@ -128,7 +128,7 @@ class Devices:
         return refuse(404, "unknown-device", f"nothing came of it yet in {words}", partitions=named)
 
     def _partition_count(self, topic: str) -> int:
-        """Partitions of a topic, as remembered for a while; 0 if they can't be had."""
+        """Number of a topic's partitions, stored for a while; 0 if the brokers don't answer."""
         count, valid_until_s = self._counts.get(topic, (0, 0.0))
         if time.monotonic() > valid_until_s:
             count = self._consumer.ends.partition_count(topic)
@@ -137,7 +137,7 @@ class Devices:
         return count
 
     async def list(self, request: Request) -> Response:
-        """Devices with a window here whose ids begin with a prefix, some of them."""
+        """Some of the devices that have a window here and whose ids begin with a prefix."""
         prefix = request.query_params.get("prefix", "").encode("utf-8", "replace")
 
         def find() -> list[dict[str, Any]]:

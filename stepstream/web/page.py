@@ -1,4 +1,4 @@
-"""The live page: its frame, and the streams that fill it."""
+"""The live page, and the streams of its data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_STREAMS = 20
 """Streams to open pages; each page has one or two."""
 SIGNAL_INTERVAL_S = 0.2
 ALIVE_INTERVAL_S = 2.0
-"""A stream that has nothing to say shows by then that it is still there."""
+"""A stream without data sends a sign of life after this time."""
 CLOSE_CHECK_S = 0.5
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +47,7 @@ class Page:
     consumer
         Whose devices can be watched.
     sampler
-        Gives the figures.
+        Has the figures.
     """
 
     def __init__(self, consumer: Consumer, sampler: Sampler) -> None:
@@ -81,7 +81,7 @@ class Page:
         return StreamingResponse(
             self._counted(events),
             media_type="text/event-stream",
-            # Proxies that gather answers would hold the events back.
+            # Otherwise proxies that buffer answers would delay the events.
             headers={"x-accel-buffering": "no"},
         )
 
@@ -100,7 +100,7 @@ class Page:
         yield _event("history", {"samples": history, "state": sampler.state})
         last = history[-1] if history else None
         while not self._is_closing:
-            # A sample may be taken just when this gives up: what counts is whether there is one.
+            # A sample may come at the moment of the timeout, so the timeout itself says nothing.
             with suppress(TimeoutError):
                 await asyncio.wait_for(sampler.taken.wait(), CLOSE_CHECK_S)
             if sampler.history and sampler.history[-1] is not last:

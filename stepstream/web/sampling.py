@@ -1,4 +1,4 @@
-"""How the consumer is doing, second by second, for the page."""
+"""Figures of the consumer, second by second, for the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERVAL_S = 1.0
 HISTORY = 300
 """Samples that are kept: five minutes."""
 SPREAD_OVER = 10
-"""Percentiles are those of this many seconds."""
+"""Percentiles are computed from this many seconds."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -34,7 +34,7 @@ class _Spread:
     Parameters
     ----------
     histogram
-        Grows meanwhile.
+        It grows while this is used.
     """
 
     def __init__(self, histogram: Histogram) -> None:
@@ -57,7 +57,7 @@ class _Spread:
         return [(new_total - old_total) / count, *percentiles]
 
     def _percentile(self, counts: list[int], rank: float) -> float:
-        """As PromQL estimates it: values lie evenly between the bounds."""
+        """Estimated as in PromQL: values are spread evenly between the bounds."""
         bounds = self._histogram.bounds
         below = 0
         for place, count in enumerate(counts[:-1]):
@@ -69,14 +69,14 @@ class _Spread:
 
 
 class Sampler:
-    """Takes a sample a second, and keeps those of the last minutes.
+    """Makes a sample a second, and keeps the samples of the last minutes.
 
     Parameters
     ----------
     settings
         All settings.
     consumer
-        Who is watched.
+        The consumer that is observed.
     """
 
     def __init__(self, settings: Settings, consumer: Consumer) -> None:
@@ -84,7 +84,7 @@ class Sampler:
         self._consumer = consumer
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
         self.state: dict[str, Any] = {}
-        """What has no history: partitions, dead letters, model and whether all is well."""
+        """Values without a history: partitions, dead letters, model, and why it is not ready."""
         self.taken = asyncio.Event()
         """Set and replaced with each sample."""
         totals = consumer.totals
@@ -99,7 +99,7 @@ class Sampler:
         self._memory_limit = memory_limit_bytes()
 
     async def run(self) -> None:
-        """Take samples until cancelled."""
+        """Make a sample a second until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             self.take()
@@ -107,7 +107,7 @@ class Sampler:
             taken.set()
 
     def take(self) -> None:
-        """Take a sample."""
+        """Make a sample."""
         now_s = time.monotonic()
         now = self._counters()
         elapsed_s = max(1e-3, now_s - self._last_s)

@@ -28,12 +28,12 @@ _decode_event = msgspec.json.Decoder(Event).decode
 
 
 class Watch:
-    """Gathers what becomes of one device's readings; `observe` runs in the consumer's loop.
+    """Gathers the samples and events of one device; `observe` runs in the consumer's loop.
 
     Parameters
     ----------
     consumer
-        Who reads the device.
+        The consumer that reads the device.
     device_id
         The device.
     """
@@ -59,7 +59,7 @@ class Watch:
             )
 
     def _copy(self, slot: int) -> None:
-        """Samples since the last look; those that were overwritten meanwhile are gone."""
+        """Samples since the last call; samples that were overwritten in the meantime are lost."""
         added = self._consumer.processor.detector.magnitudes(slot, self._last_sample)
         if added is not None:
             first, magnitudes = added

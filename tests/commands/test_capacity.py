@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COST = Calibration(message_us=2.0, reading_us=1.0, reading_bytes=70.0, message_bytes=110.0)
 
 
-def test_the_real_consumer_takes_a_backlog_without_a_broker() -> None:
+def test_the_real_consumer_processes_a_backlog_without_a_broker() -> None:
     work = work_off(Model(default_model_path()), 50, 2.5)
     assert (work.messages, work.readings) == (200 * 4, 200 * 200)
     assert 60 < work.size / work.readings < 120

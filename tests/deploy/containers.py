@@ -43,7 +43,7 @@ def podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 
 def make_base(folder: Path) -> str:
-    """Debian with its own Python, as an image; for where no registry of images is reached."""
+    """Debian with its own Python, as an image; used if no registry of images can be reached."""
     if podman("image", "exists", BASE, check=False).returncode == 0:
         return BASE
     root = folder / "base"
@@ -63,7 +63,7 @@ def make_base(folder: Path) -> str:
 
 
 def build(folder: Path, base: str) -> str:
-    """The image, from the Dockerfile; packages come from where pip on this machine finds them."""
+    """The image, from the Dockerfile; packages come from the index of pip on this machine."""
     pip_conf = folder / "pip.conf"
     pip_conf.write_text(f"[global]\ncert = {CERTIFICATES}\n")
     done = subprocess.run(
@@ -84,13 +84,13 @@ def inspect(image: str) -> dict[str, Any]:
 
 
 def run(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """A command of the image, confined; until it ends."""
+    """Run a command of the image, confined, until it ends."""
     return podman("run", "--rm", *HERE, *CONFINED, *options, IMAGE, *arguments, check=False)
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs on, confined."""
+    """A container that runs in the background, confined."""
 
     name: str
 

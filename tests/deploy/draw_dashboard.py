@@ -1,8 +1,8 @@
 """Draw the dashboard as it looks on a real run: ``make dashboard-picture``.
 
-Consumers, a broker and a Prometheus, all real, for some minutes: walkers, a consumer that was away,
-messages that can't be read, a second consumer, a backlog. Then every panel, from what Prometheus
-answers to its queries.
+Consumers, a broker and a Prometheus, all real, run for some minutes: with walkers, a consumer that
+was stopped, invalid messages, a second consumer, a backlog. Then every panel is drawn from
+Prometheus' answers to its queries.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Scene:
         return [f"127.0.0.1:{port}" for port in self._ports.values()]
 
     def play(self, scale_s: float) -> float:
-        """Ordinary work; a consumer that was away; rubbish; a second consumer; a backlog.
+        """Play normal operation, a stop, invalid messages, a second consumer, and a backlog.
 
-        Its end, seconds since the epoch, while both consumers still run.
+        Returns its end, seconds since the epoch, while both consumers still run.
         """
         walkers = subprocess.Popen(
             [sys.executable, "-m", "stepstream", "simulate", "--devices", "50"],
@@ -92,7 +92,7 @@ class Scene:
                 first.terminate()
             time.sleep(scale_s / 2)
             with self._consumer("a"):
-                self._send_rubbish(scale_s)
+                self._send_invalid(scale_s)
                 with self._consumer("b"):
                     time.sleep(scale_s)
                     self._topics.produce(backlog())
@@ -106,10 +106,10 @@ class Scene:
         port = str(self._ports[name])
         return RunProcess(self._topics, self._folder, name, STEPSTREAM_HTTP__PORT=port)
 
-    def _send_rubbish(self, seconds: float) -> None:
-        rubbish = [(b"walker-1", b"{"), (b"walker-2", None), (b"walker-3", b'{"accel_x": 1}')]
+    def _send_invalid(self, seconds: float) -> None:
+        invalid = [(b"walker-1", b"{"), (b"walker-2", None), (b"walker-3", b'{"accel_x": 1}')]
         for _ in range(10):
-            self._topics.produce(rubbish[: 1 + int(time.monotonic()) % 3] * 10)
+            self._topics.produce(invalid[: 1 + int(time.monotonic()) % 3] * 10)
             time.sleep(seconds / 10)
 
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile against the product and what they mount."""
+"""docker-compose.yml and the Dockerfile fit the product and the files that they mount."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_broker_starts_with_these_variables(tmp_path: Path) -> None:
     tool = missing_tool()
     if tool:
         missing(f"{tool}, to run an Apache Kafka broker")
-    # As the official image makes its server.properties of them.
+    # As the official image converts them to server.properties.
     variables = SERVICES["kafka"]["environment"].items()
     lines = [
         f"{name.removeprefix('KAFKA_').lower().replace('_', '.')}={value}"

@@ -39,7 +39,7 @@ print(
 
 @pytest.fixture(scope="module", autouse=True)
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, on the base that PYTHON_IMAGE names, else on one made here."""
+    """The image, on the base that PYTHON_IMAGE names, or on one that is made here."""
     tool = containers.missing_tool()
     if tool:
         missing(f"{tool}, to build and run the image")

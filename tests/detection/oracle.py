@@ -1,6 +1,6 @@
-"""The detector's rules once more, told reading by reading and sample by sample.
+"""The detector's rules again, written reading by reading and sample by sample.
 
-Slow and without arrays that outlive a call: what the detector, which works on columns, must equal.
+It is slow and has no state between calls. The detector, which uses columns, must give the same.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bo
 
 
 def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel) -> list[Found]:
-    # The network is told nothing of what came before the window's first whole hop.
+    # The network gets nothing from before the window's first whole hop.
     begin = max(k - WINDOW + 1, -(-window.first // HOP) * HOP)
     axes = np.array([window.samples[i] for i in range(begin, k + 1)])
     metadata = model.metadata

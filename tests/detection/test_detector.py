@@ -91,22 +91,22 @@ def test_any_cut_of_any_interleaving_gives_what_each_device_alone_gives(
         assert found.get(device, []) == expected
 
 
-@given(stream=streams(in_step=True), seal=st.floats(0, 1), earlier=st.integers(0, 60), cuts=CUTS)
+@given(stream=streams(in_step=True), share=st.floats(0, 1), earlier=st.integers(0, 60), cuts=CUTS)
 def test_a_suffix_from_the_replay_offset_or_before_gives_the_same_later_steps(
-    stream: Stream, seal: float, earlier: int, cuts: list[int]
+    stream: Stream, share: float, earlier: int, cuts: list[int]
 ) -> None:
     readings = stream.readings
     offsets = sorted({reading.offset for reading in readings})
-    sealed = offsets[int(seal * (len(offsets) - 1))]
+    committed = offsets[int(share * (len(offsets) - 1))]
     whole = Feed()
-    whole.feed([reading for reading in readings if reading.offset <= sealed])
+    whole.feed([reading for reading in readings if reading.offset <= committed])
     replay = whole.replay_offset()
-    later = whole.feed([reading for reading in readings if reading.offset > sealed])
+    later = whole.feed([reading for reading in readings if reading.offset > committed])
 
     suffix = [reading for reading in readings if reading.offset >= replay - earlier]
     replayed = Feed().feed_in_pieces(suffix, cuts)
     event(f"{min(len(later), 3)} later steps or more")
-    assert by_device(step for step in replayed if step[5] > sealed) == by_device(later)
+    assert by_device(step for step in replayed if step[5] > committed) == by_device(later)
 
 
 def test_a_replay_reaches_back_no_further_than_the_horizon() -> None:

@@ -1,11 +1,11 @@
-"""``stepstream run`` with something that goes wrong in it, as two environment variables say.
+"""``stepstream run`` with faults, as environment variables say.
 
 ``FAULT_POINT``
     ``<before or after>:<class>.<method>:<nth call>:<what>``, a key of `POINTS`, where *what* is
 
     - ``kill`` or ``stop``: the process sends itself SIGKILL or SIGSTOP,
-    - ``sleep``: it waits for longer than a transaction may take,
-    - ``hang``: it never comes back, which is noticed after `HANGING_S`,
+    - ``sleep``: it waits for longer than a transaction may last,
+    - ``hang``: the call never returns, which is noticed after `HANGING_S`,
     - ``full``: the local queue is full, this time and the next 200 times,
     - ``abort``, ``fatal``: the client raises an error of that kind, instead of doing its work or
       after it was done.
@@ -57,7 +57,7 @@ HANGING_S = 8.0
 FULL_TIMES = 200
 
 TROUBLES: dict[str, Callable[[], object]] = {
-    # To this thread: a signal to the process may reach another one, while this one goes on.
+    # To this thread: a signal to the process may reach another one, and this one would continue.
     "kill": lambda: signal.raise_signal(signal.SIGKILL),
     "stop": lambda: signal.raise_signal(signal.SIGSTOP),
     "sleep": lambda: time.sleep(SLEEP_S),
@@ -102,7 +102,7 @@ POINTS = {
     "Producer.commit_transaction": 60,
     "Producer.abort_transaction": 1,
 }
-"""Methods at which something can go wrong, and how many calls a short life sees at least."""
+"""Methods at which a fault can happen, and the least calls of each in a short life."""
 
 
 def _replace(owner: object, name: str, new: object) -> None:
@@ -123,7 +123,7 @@ def _raise(what: str) -> None:
 
 
 def set_trap(point: str) -> None:
-    """Wait for a call at which something goes wrong."""
+    """Wait for a call at which the fault happens."""
     moment, method, nth, what = point.split(":")
     kind, name = method.split(".")
     calls = count(1)
@@ -258,7 +258,7 @@ def _note_consumers(made: list[Consumer]) -> None:
 
 
 def _show(consumers: list[Consumer]) -> None:
-    """Where every partition of this process's consumers stands, to standard error."""
+    """Write the phase of every partition of this process's consumers to standard error."""
     for consumer in consumers:
         sys.stderr.write(f"{consumer.health}\n{consumer.commits.records} records wait\n")
         for partition in consumer.assignment.owned:

@@ -1,7 +1,7 @@
-"""Rounds of faults: real consumers on a real broker, and the events they must publish anyway.
+"""Rounds of faults: real consumers on a real broker, and the events that they must publish.
 
-A round's settings, input and faults follow from its seed. When a fault hits depends on the machine
-as well, so a round that has failed may have to be repeated a few times to fail again.
+A round's settings, input and faults follow from its seed. The time of a fault also depends on
+the machine, so a round that failed may have to be repeated a few times before it fails again.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ SPEED = 6.0
 BATCH = 8
 RUBBISH = 0.01
 REPEATED = 0.03
-"""Shares of messages that are added to the input: not JSON, and sent before."""
+"""Shares of messages that are added to the input: invalid ones, and repeated ones."""
 CONSUMERS = 4
 """Most of them at a time."""
 TRAPPED = 0.5
-"""Share of consumers in which something goes wrong by itself."""
+"""Share of consumers with a trap."""
 END_S = 60.0
 """Longest time until everything is committed after the last fault."""
 TURN_S = 0.02
@@ -63,7 +63,7 @@ group.consumer.heartbeat.interval.ms=500
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 """
 CLASSIC = {"session.timeout.ms": 2_000}
-"""Short enough for a frozen consumer to be given up within a round, under either protocol."""
+"""Short enough that the group removes a frozen consumer within a round, with both protocols."""
 
 
 class Site:
@@ -90,7 +90,7 @@ class Site:
 
 
 class Feed:
-    """Walkers, and recordings if there are any, with rubbish and repeated messages among them."""
+    """Walkers, and recordings if there are any, with invalid and repeated messages among them."""
 
     def __init__(self, random: Random, recordings: list[Path]) -> None:
         fleet = [
@@ -99,11 +99,11 @@ class Feed:
         for path in recordings:
             recording = read_recording(path, RATE_HZ)
             fleet.append(Device(recording.device_id, Player(recording)))
-        # Ahead of all that happens before the first is sent.
+        # Later than everything that happens before the first message is sent.
         epoch_s = int(begin_epoch(SIMULATED_S, SPEED, time.time()))
         self._sent: list[Message] = []
         self.genuine: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        self.rubbish = 0
+        self.invalid = 0
         for message in messages(fleet, epoch_s, SIMULATED_S, batch=BATCH, decimals=None):
             values = self.genuine[message.key]
             values.append(message.value)
@@ -112,7 +112,7 @@ class Feed:
                 self._sent.append(message._replace(value=random.choice(values[-5:])))
             if random.random() < RUBBISH:
                 self._sent.append(message._replace(value=b'{"timestamp": '))
-                self.rubbish += 1
+                self.invalid += 1
 
     def play(self, topics: TopicSet) -> None:
         """Send everything in its time."""
@@ -128,7 +128,7 @@ class Feed:
 
 
 class Consumer(RunProcess):
-    """One that may be frozen, and in which something may go wrong by itself."""
+    """A consumer that may be frozen and may have a trap."""
 
     program: ClassVar[tuple[str, ...]] = ("tests.faults.consumer",)
     thaw_s: float | None = None
@@ -136,7 +136,7 @@ class Consumer(RunProcess):
 
 @dataclass
 class Report:
-    """What became of a round.
+    """The result of a round.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class Report:
     events
         Events that were published.
     wrong
-        What must not be; empty if all is well.
+        What is wrong; empty if nothing is.
     """
 
     seed: int
@@ -246,11 +246,11 @@ class Round:
         except (AssertionError, RuntimeError) as error:
             self.report.wrong.append(f"{type(error).__name__}: {error}")
         finally:
-            self._site.proxy.heal()
+            self._site.proxy.restore()
             for consumer in self._consumers:
                 consumer.__exit__()
         if not self.report.wrong:
-            self._compare(expected, feed.rubbish)
+            self._compare(expected, feed.invalid)
         self._topics.delete()
         return self.report
 
@@ -281,12 +281,12 @@ class Round:
             raise failures[0]
 
     def _end(self) -> None:
-        """Heal everything, wait until all is committed, and stop the consumers."""
+        """End all faults, wait until everything is committed, and stop the consumers."""
         self._trapping = False
         for _, undo in self._until:
             undo()
         self._until = []
-        self._site.proxy.heal()
+        self._site.proxy.restore()
         self._note("end of the input")
         ends = {p: e for p, e in self._topics.end_offsets(self._topics.readings).items() if e}
         deadline_s = time.monotonic() + END_S
@@ -319,7 +319,7 @@ class Round:
                 self._note_exit(consumer, code)
 
     def _have_ended(self) -> bool:
-        """Whether all have; those that a trap froze on their way out go on."""
+        """Whether all have ended; consumers that a trap froze while they stop are resumed."""
         going = [consumer for consumer in self._consumers if consumer.exit_code is None]
         for consumer in going:
             if consumer.is_stopped:
@@ -334,12 +334,12 @@ class Round:
                 consumer.send(signal.SIGUSR1)
                 consumer.wait_for_log("Current thread")
 
-    def _compare(self, expected: dict[str, list[Step]], rubbish: int) -> None:
+    def _compare(self, expected: dict[str, list[Step]], invalid: int) -> None:
         events = self._topics.read_events()
         letters = self._topics.read(self._topics.dead_letters)
         self.report.events = len(events)
         ids = [event["event_id"] for event in events]
-        set_aside = Counter(
+        dead_letters = Counter(
             (headers["stepstream-partition"], headers["stepstream-offset"])
             for headers in (dict(letter.headers() or []) for letter in letters)
         )
@@ -347,14 +347,14 @@ class Round:
             unique = {event["event_id"]: event for event in events}
             events = sorted(unique.values(), key=lambda event: event["step_count"])
             ids = [*unique]
-            set_aside = Counter(dict.fromkeys(set_aside, 1))
+            dead_letters = Counter(dict.fromkeys(dead_letters, 1))
         wrong = self.report.wrong
         if len(set(ids)) < len(ids):
             wrong.append(f"{len(ids) - len(set(ids))} event ids came twice")
-        if max(set_aside.values(), default=1) > 1 or len(set_aside) != rubbish:
+        if max(dead_letters.values(), default=1) > 1 or len(dead_letters) != invalid:
             wrong.append(
-                f"{rubbish} messages are invalid, there are {set_aside.total()} dead letters of "
-                f"{len(set_aside)} messages"
+                f"{invalid} messages are invalid, there are {dead_letters.total()} dead letters of "
+                f"{len(dead_letters)} messages"
             )
         found = by_device(events)
         wrong += [
@@ -364,7 +364,7 @@ class Round:
         ]
 
     def _turn(self) -> None:
-        """Look after consumers that ended or were frozen, and faults that are over."""
+        """Handle consumers that ended or were frozen, and faults that are over."""
         now_s = time.monotonic()
         for consumer in list(self._consumers):
             code = consumer.exit_code
@@ -405,7 +405,7 @@ class Round:
             "PYTHONPATH": str(ROOT),
             "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": self._site.proxied,
         }
-        # Half of them take over the transactional id of one that is gone, as in a StatefulSet.
+        # Half of them use the transactional id of a consumer that ended, as in a StatefulSet.
         owned = {consumer.name.partition("-")[0] for consumer in self._consumers}
         slot = next(name for name in "abcdefgh" if name not in owned)
         random = self._random
@@ -469,7 +469,7 @@ class Round:
     def _for_a_while(self, kind: str, longest_s: float) -> None:
         lasts_s = self._random.uniform(0.5, longest_s)
         self._inject(kind, f"for {lasts_s:.1f} s")
-        self._until.append((time.monotonic() + lasts_s, self._site.proxy.heal))
+        self._until.append((time.monotonic() + lasts_s, self._site.proxy.restore))
 
     def _stall(self) -> None:
         self._for_a_while("connections stalled", 5)

@@ -1,4 +1,4 @@
-"""A TCP proxy between clients and the broker that can be slow, deaf or gone."""
+"""A TCP proxy between clients and the broker that can be slow, stalled or closed."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Proxy:
         self._server = self._run(asyncio.start_server(self._serve, host, int(port))).result()
 
     def stall(self) -> None:
-        """Pass nothing on, without closing anything, until `heal`."""
+        """Pass nothing on, without closing anything, until `restore`."""
         self._loop.call_soon_threadsafe(self._passing.clear)
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         """Pass everything on at once again."""
         self.delay_s = self.bytes_per_s = 0.0
         self._loop.call_soon_threadsafe(self._passing.set)

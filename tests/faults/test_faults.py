@@ -1,4 +1,4 @@
-"""The short form of ``make faults``, and what only a broken consumer shows."""
+"""The short form of ``make faults``, and faults that need a broken consumer."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_commit_that_hangs_ends_the_process_and_loses_nothing(
 def test_a_zombie_frozen_in_a_transaction_publishes_nothing(
     site: Site, tmp_path: Path, mutation: str | None
 ) -> None:
-    """With the mistake it does, or this test would show nothing."""
+    """With the mistake it does; otherwise this test would prove nothing."""
     topics = TopicSet.create(site.broker.bootstrap)
     properties = json.dumps({**CLASSIC, "heartbeat.interval.ms": 300})
     more = {"PYTHONPATH": str(ROOT), "STEPSTREAM_KAFKA__PROPERTIES": properties}

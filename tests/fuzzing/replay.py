@@ -1,4 +1,4 @@
-"""What stays in memory after many inputs, without a fuzzer, in KiB.
+"""Growth of memory after many inputs, without a fuzzer, in KiB.
 
 ``python -m tests.fuzzing.replay decode``
 """

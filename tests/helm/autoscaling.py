@@ -1,9 +1,9 @@
 """``make test-autoscaling``: consumers follow a step of the load up and down.
 
 KEDA reads the lag of a real group from a real broker and sets the number of pods of a release of
-the chart; wherever a pod runs on the control plane's pretended nodes, a real ``stepstream run`` is
-started here with that pod's environment, and it gets SIGTERM when the pod goes. Writes what it saw
-to build/autoscaling.json and a picture of it to build/autoscaling.png.
+the chart. For each pod on the control plane's simulated nodes, a real ``stepstream run`` is started
+here with that pod's environment, and it gets SIGTERM when the pod is deleted. The results are
+written to build/autoscaling.json, and a picture of them to build/autoscaling.png.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ RATE = 80
 """Readings a second of each device; each reading is a message."""
 
 POD_MESSAGES = 100
-"""Most in a poll. With the pause that `small_pod` makes after each, pods are small, so that a small
-machine can load several."""
+"""Most messages in a poll. With the pause that `small_pod` makes after each poll, pods are slow, so
+a small machine can load several."""
 POD_RATE = 450
-"""Messages a second that such a pod takes, about."""
+"""Messages a second that such a pod processes, about."""
 TOLERABLE_DELAY_S = 5
 LAG_THRESHOLD = POD_RATE * TOLERABLE_DELAY_S
 
 LOW, HIGH = 3, 20
-"""Devices: 240 messages a second, about half of what one pod takes, and 1,600, over three pods."""
+"""Devices: 240 messages a second, about half of one pod's rate, and 1,600, over three pods'."""
 BEFORE_S, STEP_S = 30, 75
 SETTLED_S = 10
-"""Before the step: by then the first pod has caught up with what came before it."""
+"""Before the load step: by then the first pod has processed the messages from before its start."""
 CALM_S = 60
 """Stabilisation window of scaling down; the chart's default is 600."""
 DOWN_PERIOD_S = 10
@@ -85,7 +85,7 @@ VALUES: dict[str, Any] = {
         },
     },
 }
-"""The chart's values; only the times are shorter than its own, so that a run takes minutes."""
+"""The chart's values; only the times are shorter than its own, so that a run lasts minutes."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Sample:
     lag
         Messages in the readings topic that aren't committed, as this program asks the broker.
     lag_of_keda
-        The same as the autoscaler was last told by KEDA, for each pod.
+        The last value that KEDA gave to the autoscaler, for each pod.
     replicas, processes
         Pods that the StatefulSet should have; consumers that run.
     """
@@ -188,7 +188,7 @@ class Kubelets:
 
 
 class Run:
-    """One run: the load, and what came of it."""
+    """One run: the load, and its results."""
 
     def __init__(self, cluster: ControlPlane, topics: TopicSet, kubelets: Kubelets) -> None:
         self._cluster = cluster
@@ -251,7 +251,7 @@ class Run:
 
     @contextmanager
     def load(self, devices: int) -> Iterator[None]:
-        """Devices that send readings meanwhile."""
+        """Devices that send readings during the run."""
         process = subprocess.Popen(
             [sys.executable, "-m", "stepstream", "simulate", f"--devices={devices}",
              f"--rate={RATE}"],
@@ -266,14 +266,14 @@ class Run:
 
 
 def missing_parts() -> list[str]:
-    """What the run needs and doesn't find."""
+    """What the run needs and is missing."""
     absent = [name for name in (*CONTROL_PLANE, *KEDA, "helm") if find_tool(name) is None]
     absent += [] if find_crds("keda-crd") else ["keda-crd"]
     tool = missing_tool()
     return absent + ([tool] if tool else [])
 
 
-def judge(run: Run) -> list[str]:
+def check(run: Run) -> list[str]:
     """What is wrong with how the number of pods followed the load, if anything."""
     replicas = [sample.replicas for sample in run.samples]
     least, most = min(replicas), max(replicas)
@@ -288,22 +288,22 @@ def judge(run: Run) -> list[str]:
     lag_before = max(s.lag for s in run.samples if step_s - SETTLED_S < s.at_s < step_s)
     rules = {
         f"{least} to {most} pods, not 1 to {PARTITIONS}": not 1 <= least <= most <= PARTITIONS,
-        f"{most} pods at most can't take the load": most * POD_RATE < HIGH * RATE,
+        f"at most {most} pods, too few for the load": most * POD_RATE < HIGH * RATE,
         f"lag {lag_before:,} before the load step": lag_before > LAG_THRESHOLD,
-        "pods came before the load did": any(at_s < step_s for at_s, _ in changes),
-        "pods went while the load was high": first_down_s < end_s,
-        "pods came again after the first had gone": any(
+        "pods were added before the load": any(at_s < step_s for at_s, _ in changes),
+        "pods were removed while the load was high": first_down_s < end_s,
+        "pods were added again after the first was removed": any(
             change > 0 and at_s > first_down_s for at_s, change in changes
         ),
-        "more than one pod went at a time": any(change < -1 for _, change in changes),
-        "pods went in too quick a succession": any(
+        "more than one pod was removed at a time": any(change < -1 for _, change in changes),
+        "pods were removed too quickly": any(
             after - before < DOWN_PERIOD_S / 2 for before, after in pairwise(down)
         ),
     }
     return [what for what, holds in rules.items() if holds]
 
 
-def judge_results(events: Sequence[dict[str, Any]], exit_codes: Counter[int]) -> list[str]:
+def check_results(events: Sequence[dict[str, Any]], exit_codes: Counter[int]) -> list[str]:
     """What is wrong with what the consumers published and how they ended, if anything."""
     numbers = defaultdict(list)
     for event in events:
@@ -369,7 +369,7 @@ def _without_span(axes: Any) -> tuple[list[Any], list[str]]:
 
 
 def run_once(folder: Path, step_s: float) -> list[str]:
-    """The run; what is wrong with it."""
+    """The run; returns what is wrong with it."""
     broker = Broker(folder / "broker")
     with ControlPlane(folder / "control-plane") as cluster:
         broker.start()
@@ -392,7 +392,7 @@ def run_once(folder: Path, step_s: float) -> list[str]:
         finally:
             broker.kill()
     draw(run.samples, run.marks, BUILD / "autoscaling.png")
-    return judge(run) + judge_results(events, kubelets.exit_codes)
+    return check(run) + check_results(events, kubelets.exit_codes)
 
 
 def _install(cluster: ControlPlane, topics: TopicSet, values: Path, namespace: str) -> None:
@@ -433,7 +433,7 @@ def _follow_load(run: Run, step_s: float) -> None:
 
 
 def _lose_sight(run: Run, cluster: ControlPlane, topics: TopicSet, folder: Path) -> None:
-    """A release whose lag can't be read, for want of the topic: the fallback holds."""
+    """A release whose lag can't be read, because the topic is missing: the fallback works."""
     unseen = replace(topics, readings="unseen", group="unseen")
     _install(cluster, unseen, folder / "unseen.json", BLIND)
     path = f"apis/keda.sh/v1alpha1/namespaces/{BLIND}/scaledobjects/{NAME}"

@@ -162,7 +162,7 @@ class ControlPlane:
         self.stop()
 
     def stop(self) -> None:
-        """End everything; the last to start goes first. Nothing in it is worth waiting for."""
+        """End everything, the last program first, without waiting for any of them."""
         for process in reversed(self._processes.values()):
             process.kill()
         for process in self._processes.values():
@@ -352,7 +352,7 @@ class ControlPlane:
         return None
 
     def helm(self, *command: str) -> str:
-        """What helm prints; what it complains about is in the error."""
+        """The output of helm; if it fails, the error has its message."""
         tool = find_tool("helm")
         assert tool is not None
         done = subprocess.run(
@@ -367,7 +367,7 @@ class ControlPlane:
 
 
 def _undescribed(file: Path) -> Any:
-    """A resource that has to be there, of any shape; 670 kB that nothing here uses stay unread."""
+    """A resource that must exist, of any shape, in place of 670 kB that nothing here uses."""
     group, _, plural = file.stem.partition("_")
     names = {"plural": plural, "singular": plural[:-1], "kind": "ScaledJob"}
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

@@ -1,8 +1,8 @@
 """``python -m tests.helm.rolling_upgrade REVISION``: from another revision to this one, and back.
 
-Two consumers of that revision run on a real broker while devices send; then, as a StatefulSet does,
-the last is replaced by one of this tree under the same transactional id, and once that is ready the
-first. Then the same way back, as a rollback would.
+Two consumers of that revision run on a real broker while devices send. Then, as a StatefulSet does,
+the last is replaced by one of this tree with the same transactional id, and when that is ready, the
+first. Then both are replaced again by the old revision, as in a rollback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pod:
         self._process: RunProcess | None = None
 
     def replace(self, folder: Path) -> str:
-        """End the consumer, start one of the package in a folder; how long each took."""
+        """End the consumer, start one of the package in a folder; returns the times of both."""
         begin_s = time.monotonic()
         if self._process is not None:
             assert self._process.terminate() == 0
@@ -83,7 +83,7 @@ def longest_wait_s(topics: TopicSet) -> float:
 
 
 def upgrade(revision: str, folder: Path, bootstrap: str) -> None:
-    """The upgrade and the way back; raises if a step is lost or counted twice."""
+    """The upgrade and the rollback; raises if a step is lost or counted twice."""
     topics = TopicSet.create(bootstrap)
     old, new = export(revision, folder / "old"), folder / "new"
     new.mkdir()

@@ -164,7 +164,7 @@ def test_a_release_is_installed_upgraded_rolled_back_scaled_and_removed(
     assert sorted(second) == release.names(3)
     uids = {pod["metadata"]["uid"] for pod in (*first.values(), *second.values())}
     assert len(uids) == 6
-    # One after the other, the last first; each had been ready for a second before the next began.
+    # One after the other, the last first; each is ready for a second before the next one begins.
     began = [second[name]["metadata"]["creationTimestamp"] for name in release.names(3)]
     assert began == sorted(set(began), reverse=True)
 
@@ -176,11 +176,11 @@ def test_a_release_is_installed_upgraded_rolled_back_scaled_and_removed(
         assert pod["metadata"]["annotations"][checksum] == before
         assert second[name]["metadata"]["annotations"][checksum] != before
 
-    # An upgrade that never becomes ready stops at its first pod; a rollback mends it without help.
+    # An upgrade that never becomes ready stops at its first pod; a rollback repairs it.
     release.install_or_upgrade(
         "full", "--set=nodeSelector.disk=tape", "--set=topicsJob.enabled=false", "--wait=false"
     )
-    wait_until("a pod that no node takes", lambda: release.ready() == release.names(2))
+    wait_until("a pod that no node accepts", lambda: release.ready() == release.names(2))
     assert [pod["status"]["phase"] for pod in release.pods().values()].count("Pending") == 1
     release.helm("rollback", "3")
     assert release.ready() == release.names(3)
@@ -215,7 +215,7 @@ def test_an_upgrade_leaves_the_number_of_consumers_to_the_autoscaler(
         f"apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{NAME}"
     )
     assert scaler["spec"]["scaleTargetRef"]["name"] == NAME
-    # There are no metrics here, so the autoscaler only keeps to its bounds.
+    # There are no metrics here, so the autoscaler only respects its bounds.
     wait_until("as many as the autoscaler wants at least", lambda: len(release.ready()) == 2)
     release.scale(4)
     wait_until("four pods", lambda: len(release.ready()) == 4)

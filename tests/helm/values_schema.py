@@ -1,4 +1,4 @@
-"""The part of the chart's schema that follows from the product's settings.
+"""The part of the chart's schema that is made from the product's settings.
 
 ``python -m tests.helm.values_schema`` puts it into helm/stepstream/values.schema.json; everything
 else there is written by hand.
@@ -39,7 +39,7 @@ def settings_schema() -> dict[str, Any]:
             "additionalProperties": False,
             "properties": properties,
         }
-    # They would lie in a ConfigMap for all to read.
+    # They would be in a ConfigMap that everybody can read.
     refused = {
         "anyOf": [{"enum": sorted(RESERVED_PROPERTIES)}, {"pattern": SECRET_PROPERTY.pattern}]
     }

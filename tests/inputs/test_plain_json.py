@@ -83,7 +83,7 @@ def test_fine_units_of_time_are_exact_to_the_microsecond(unit: str, stamp: int) 
     assert decoded.time_us.tolist() == [1_700_000_000_012_500]
 
 
-def test_a_reading_without_a_time_takes_its_records() -> None:
+def test_a_reading_without_a_time_gets_that_of_its_record() -> None:
     assert decode(encode(reading(timestamp=None))).time_us.tolist() == [RECORD_MS * 1000]
 
 
@@ -192,7 +192,7 @@ VALUES = st.binary(max_size=40) | JSON.map(encode) | OBJECTS.map(encode) | st.no
 
 
 @given(st.lists(VALUES, min_size=1, max_size=6))
-def test_whatever_comes_is_taken_or_refused_with_a_code_alone_as_in_company(
+def test_any_message_is_accepted_or_refused_with_a_code_alone_as_together(
     values: list[bytes | None],
 ) -> None:
     together = decode(*values)

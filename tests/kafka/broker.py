@@ -31,7 +31,7 @@ JAVA_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xsh
 
 
 def missing_tool() -> str | None:
-    """What a broker can't be started without, if it isn't there."""
+    """A program that a broker needs and that is missing."""
     return next((tool for tool in ("java", "mvn") if shutil.which(tool) is None), None)
 
 
@@ -62,7 +62,7 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """To be called in a new process: whoever started it, if killed, must not leave it behind."""
+    """Called in a new process: it ends when its parent is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -147,14 +147,14 @@ class Broker:
         raise RuntimeError(f"the broker didn't start:\n{tail}")
 
     def stop(self) -> None:
-        """End it in good order."""
+        """End it normally."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(30)
             self._process = None
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it as a power failure does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -48,7 +48,7 @@ NOT_YET = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
-"""What a broker answers that has just started, or whose topics have just been made."""
+"""Errors of a broker that has just started, or whose topics have just been created."""
 T = TypeVar("T")
 
 
@@ -234,8 +234,8 @@ class TopicSet:
     def read(self, topic: str) -> list[Message]:
         """All committed messages that are in a topic now, partition by partition.
 
-        The broker answers a commit before it has marked it in every partition. That is waited
-        for, but not for a transaction that somebody left open.
+        The broker answers a commit before every partition has the marker. This waits for the
+        markers, but not for a transaction that somebody left open.
         """
         with suppress(AssertionError):
             wait_until(

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: TLS, SASL, client certificates and access control lists."""
+"""A broker with authentication: TLS, SASL, client certificates and access control lists."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class SecureBroker:
             future.result()
 
     def withdraw(self, user: str, right: Right) -> None:
-        """Take a right away again."""
+        """Revoke a right."""
         granted = AclBindingFilter(*_binding(user, right))
         for future in self.admin.delete_acls([granted]).values():
             assert len(future.result()) == 1

@@ -148,7 +148,7 @@ def test_transactions_after_aborted_ones_do_not_fail_as_well(topics: TopicSet) -
         ]
         return given
 
-    # What an abort leaves behind depends on how far it had come: in one of five or so, too much.
+    # What an abort leaves depends on how far the transaction was: in about one of five, too much.
     for n in range(1, REPEATED + 1):
         assert commit(made, stale, *many(n)).left
         assert commit(made, group, *many(n)) is COMMITTED
@@ -163,7 +163,7 @@ def test_a_second_owner_of_the_transactional_id_is_named(topics: TopicSet) -> No
     first.open(20)
     second.open(20)
     group = consumer.consumer_group_metadata()
-    # Once may be chance: the first is fenced, finds nothing committed, and may try again.
+    # The first is fenced once, finds nothing committed, and may try again.
     left = commit(first, group, results(topics, 0, 5, b"a")).left
     assert [one.next_offset for one in left] == [5]
     committer(settings, consumer).open(20)

@@ -1,4 +1,4 @@
-"""Dead letters that are sent back."""
+"""Replay of dead letters."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def test_what_cannot_go_back_is_left_out_and_counted(topics: TopicSet) -> None:
     said = call(topics)
     assert said.splitlines()[:2] == ["1 of 6 dead letters sent back", "  too-large: 1, partition 0"]
     assert sorted(said.splitlines()[2:]) == [
-        "  left out, cut short: 1",
+        "  left out, cut: 1",
         "  left out, from another topic: 1",
-        "  left out, not stepstream's: 2",
-        "  left out, their partition is gone: 1",
+        "  left out, not written by stepstream: 2",
+        "  left out, their partition doesn't exist: 1",
     ]
     (back,) = topics.read(topics.readings)
     assert (back.partition(), back.key(), back.value()) == (0, b"key", b"value")

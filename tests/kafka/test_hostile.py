@@ -1,4 +1,4 @@
-"""One sender can't starve or bloat what the others share."""
+"""One sender can't use up what the others share."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_hostile_devices_leave_the_steps_of_others_and_the_memory_alone(
             topics.produce([(tick, encode(reading(timestamp=EPOCH_S + 60))) for tick in ticks])
             return read_metrics(port)["stepstream_devices"] <= len(ticks)
 
-        wait_until("idle windows to be given back", windows_given_back)
+        wait_until("idle windows to be freed", windows_given_back)
         assert run.terminate() == 0
 
     events, expected = by_device(topics.read_events()), by_device(clean.read_events())

@@ -1,4 +1,4 @@
-"""Lag as a scraper sees it, where transactions take offsets without messages."""
+"""Lag as a scraper sees it, if transaction markers have offsets without messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sender of rubbish, and what it can't do to the others."""
+"""A sender of invalid messages, which can't harm the others."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMITS = {
 
 
 def fill(topics: TopicSet) -> int:
-    """Walkers, and one device that sends rubbish only; the partition that it is in."""
+    """Walkers, and one device that sends only invalid messages; returns its partition."""
     topics.produce([(b"broken", b"{")])
     held = next(p for p, end in topics.end_offsets(topics.readings).items() if end)
     topics.produce([*walk(8, 5.0, batch=20), *[(b"broken", b"{")] * RUBBISH])
     return held
 
 
-def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(
+def test_a_partition_full_of_invalid_messages_is_paused_and_the_others_continue(
     topics: TopicSet, tmp_path: Path
 ) -> None:
     held = fill(topics)
@@ -64,7 +64,9 @@ def test_a_partition_full_of_rubbish_is_paused_and_the_others_go_on(
     assert len({event["device_id"] for event in topics.read_events()}) == 8
 
 
-def test_by_setting_too_much_rubbish_ends_the_process(topics: TopicSet, tmp_path: Path) -> None:
+def test_by_setting_too_many_invalid_messages_end_the_process(
+    topics: TopicSet, tmp_path: Path
+) -> None:
     held = fill(topics)
     more = {**LIMITS, "STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT": "stop"}
     with RunProcess(topics, tmp_path, **more) as run:

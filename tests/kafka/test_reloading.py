@@ -1,4 +1,4 @@
-"""A model put in place of a running one, on a real broker."""
+"""A model that replaces the running one, on a real broker."""
 
 from __future__ import annotations
 

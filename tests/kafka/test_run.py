@@ -195,7 +195,7 @@ def test_a_full_outbox_pauses_reading_and_loses_nothing(topics: TopicSet, tmp_pa
         topics.wait_consumed()
         assert run.terminate() == 0
     assert "reading is paused" in run.log.read_text()
-    assert "reading goes on" in run.log.read_text()
+    assert "reading continues" in run.log.read_text()
     small = by_device(topics.read_events())
 
     again = replace(topics, group=f"{topics.group}-again")

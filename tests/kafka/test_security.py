@@ -115,7 +115,7 @@ def call(
 
 
 def wait_for_end(run: RunProcess, deadline_s: float = REFUSED_WITHIN_S) -> str:
-    """Until a process that can't go on has ended by itself, with exit code 1; its last line."""
+    """Wait until a process has ended by itself, with exit code 1; returns its last line."""
     wait_until("the end of the process", lambda: not run.is_alive, deadline_s)
     log = run.log.read_text()
     assert run.terminate() == 1, log
@@ -143,7 +143,7 @@ def test_topics_are_created_and_readings_processed(
 
 @dataclass(frozen=True)
 class Refusal:
-    """A connection that can't be had.
+    """A connection that is refused.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Starts that are out of the ordinary: refused with what to do; by setting, gone through with."""
+"""Abnormal starts: refused with what to do, or accepted by a setting."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def forget_the_group(topics: TopicSet, admin: AdminClient) -> None:
 
 
 def create_the_topic_anew(topics: TopicSet, admin: AdminClient) -> None:
-    """With offsets that somebody restores: Kafka deletes them with the topic."""
+    """Restores the offsets afterwards: Kafka deletes them with the topic."""
     asked = [ConsumerGroupTopicPartitions(topics.group)]
     offsets = admin.list_consumer_group_offsets(asked)[topics.group].result()
     for future in admin.delete_topics([topics.readings]).values():
@@ -62,8 +62,8 @@ def add_partitions(topics: TopicSet, admin: AdminClient) -> None:
 
 STARTS: dict[str, tuple[Callable[[TopicSet, AdminClient], None], str]] = {
     "lost-readings": (lose_readings, "were deleted unread"),
-    "missing-offset": (forget_the_group, "the group has no offset here"),
-    "recreated-topic": (create_the_topic_anew, "it was created anew"),
+    "missing-offset": (forget_the_group, "the group has no committed offset"),
+    "recreated-topic": (create_the_topic_anew, "it was created again"),
     "offset-beyond-end": (commit_beyond_the_end, "10000 is committed, the topic ends at"),
     "changed-partitions": (add_partitions, "the topic had 4 partitions and has 6"),
 }

@@ -27,7 +27,7 @@ TRANSACTION_S = 0.8
 STATE = "stepstream-state"
 FOREIGN_PAUSE_S = 0.04
 FETCH_WAIT_S = 0.1
-"""A reader that finds nothing more for so long is told that it has reached the end."""
+"""A reader that finds nothing for this time gets the event of the partition's end."""
 NAME = tuple[str, int]
 
 
@@ -37,7 +37,7 @@ def error(code: int, **kinds: bool) -> KafkaException:
 
 @dataclass
 class Message(FakeRecord):
-    """What a consumer is handed over."""
+    """A message for a consumer."""
 
     message_topic: str = ""
     message_partition: int = 0
@@ -149,7 +149,7 @@ class Broker:
             self.generation += 1
 
     def expire(self) -> None:
-        """Give up members that are silent and transactions that take too long."""
+        """Remove members that are silent, and end transactions that are too slow."""
         for member in list(self.members):
             if self.world.now_s - member.last_poll_s > SESSION_S:
                 self.leave(member)
@@ -178,7 +178,7 @@ class Broker:
 
     def register(self, name: str) -> int:
         if name in self.open:
-            self.went_wrong.add("open transaction taken over")
+            self.went_wrong.add("open transaction ended by the next owner")
             self.end(name, "aborted")
         self.epochs[name] = self.epochs.get(name, -1) + 1
         return self.epochs[name]
@@ -492,7 +492,7 @@ class Consumer:
 class StateConsumer:
     """Reads the state topic, read-committed, with an event at each partition's end.
 
-    The client fetches in the background: what comes of a long turn may be an end, records that
+    The client fetches in the background: after a long turn there may be an end, records that
     were written after it, and an end again.
     """
 

@@ -1,4 +1,4 @@
-"""A random schedule: consumers that come, go, freeze and die at any step, and what is left."""
+"""A random schedule: consumers join, leave, freeze and die at any step; and its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL = TransparentModel()
 PARTITIONS = {"sensor-readings": 2, "other-readings": 1}
 """Two topics of readings, whose partitions of one number share a partition of the state topic."""
 LOGS = 16
-"""Inputs there are; making one, and finding its steps, takes longer than a schedule."""
+"""Number of inputs; to make one and to find its steps needs more time than a schedule."""
 SPEED = 10.0
 """How much faster than their own time the readings arrive."""
 DISTURBED = 0.02
@@ -44,14 +44,14 @@ class Input:
         Messages; their arrival counts from 0.
     events
         The events of each device, with ids.
-    rubbish
+    invalid
         Topic, partition and offset of the messages that are invalid.
     """
 
     processing: dict[str, Any]
     log: dict[kafka.NAME, list[kafka.Message]]
     events: dict[str, list[dict[str, Any]]]
-    rubbish: set[tuple[str, int, int]]
+    invalid: set[tuple[str, int, int]]
 
 
 @lru_cache(LOGS)
@@ -66,7 +66,7 @@ def make_input(seed: int) -> Input:
     kinds = ["walk", "walk", "walk", "gap", "late", "back", "quiet"]
     log: dict[kafka.NAME, list[kafka.Message]] = {}
     events: list[dict[str, Any]] = []
-    rubbish: set[tuple[str, int, int]] = set()
+    invalid: set[tuple[str, int, int]] = set()
     for topic, number in [(t, n) for t, count in PARTITIONS.items() for n in range(count)]:
         devices = [
             [("walk", 60), *((random.choice(kinds), random.randint(1, 60)) for _ in range(3))]
@@ -95,8 +95,8 @@ def make_input(seed: int) -> Input:
             {**event, "event_id": event["event_id"].replace("readings-0", f"{topic}-{number}", 1)}
             for event in alone.events
         ]
-        rubbish |= {(topic, number, offset) for offset in alone.dead_letters}
-    return Input(processing, log, by_device(events), rubbish)
+        invalid |= {(topic, number, offset) for offset in alone.dead_letters}
+    return Input(processing, log, by_device(events), invalid)
 
 
 class Schedule:
@@ -127,7 +127,7 @@ class Schedule:
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        """Play it to its end; `wrong` says what must not be."""
+        """Play it to its end; `wrong` says what is wrong."""
         begin_s = self.world.now_s
         last_s = begin_s + max(part[-1].arrival_s for part in self._input.log.values())
         self._start()
@@ -158,7 +158,7 @@ class Schedule:
             self._start()
 
     def _start(self) -> None:
-        """Half of them take over the transactional id of one that is gone."""
+        """Half of them use the transactional id of a consumer that ended."""
         own = {process.name.partition("-")[0] for process, _ in self._processes}
         slot = next(name for name in "abcdefgh" if name not in own)
         self._names += 1
@@ -210,7 +210,7 @@ class Schedule:
         )
 
     def _end(self) -> None:
-        """Stop everybody in good order."""
+        """Stop all consumers normally."""
         for process, made in self._processes:
             process.frozen_until_s = 0.0
             for running in made:
@@ -248,5 +248,7 @@ class Schedule:
                     f"{device}: {len(expected.get(device, []))} events expected, "
                     f"{len(found.get(device, []))} published, not the same"
                 )
-        if sorted(letters) != sorted(self._input.rubbish):
-            self.wrong.append(f"{len(self._input.rubbish)} are invalid, {len(letters)} set aside")
+        if sorted(letters) != sorted(self._input.invalid):
+            self.wrong.append(
+                f"{len(self._input.invalid)} are invalid, {len(letters)} dead letters"
+            )

@@ -1,8 +1,8 @@
 """Processes and threads whose every step, and whose time, a seed decides.
 
-A task is a real thread that runs only while the world lets it: it goes on until it waits for
-something, and then the world chooses who goes next. So a schedule is repeatable, however many
-threads take part, and hours of it take seconds.
+A task is a real thread that runs only while the world lets it. It runs until it waits for
+something, and then the world chooses the next task. So a schedule is repeatable with any number of
+threads, and hours of it pass in seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from random import Random
 
 STEP_S = 0.0005
-"""What a step takes."""
+"""Time of a step."""
 
 
 class Killed(BaseException):
@@ -77,7 +77,7 @@ class Task:
 
 
 class World(System):
-    """Schedules tasks and keeps the time, which only passes when nobody can go on, or by steps.
+    """Schedules tasks and has the clock; time passes only by steps, or when every task waits.
 
     It is the consumers' clock and makes their threads.
 
@@ -99,9 +99,9 @@ class World(System):
 
     @property
     def process(self) -> Process:
-        """Whose task is going on."""
+        """The process whose task is running."""
         if self._current is None:
-            raise RuntimeError("no task is going on")
+            raise RuntimeError("no task is running")
         return self._current.process
 
     def monotonic(self) -> float:
@@ -130,7 +130,7 @@ class World(System):
         self.tasks.append(Task(self, process, work))
 
     def wait(self, longest_s: float = 0.0, condition: Callable[[], object] | None = None) -> None:
-        """Let others go on, until the condition holds or the time is over."""
+        """Let others run until the condition is true or the time is over."""
         task = self._current
         if task is None:
             raise RuntimeError("only a task can wait")
@@ -142,7 +142,7 @@ class World(System):
             raise Killed
 
     def step(self) -> None:
-        """Let one task go on, and take time forward to when one can."""
+        """Let one task run, and advance the time to when one can."""
         self.steps += 1
         able = [task for task in self.tasks if self._is_able(task)]
         if not able:
@@ -165,7 +165,7 @@ class World(System):
         return task.wake_s <= self.now_s or bool(task.condition and task.condition())
 
     def kill(self, process: Process) -> None:
-        """End a process where it stands."""
+        """End a process at its current step."""
         process.is_dead = True
         for task in [task for task in self.tasks if task.process is process]:
             self._current = task

@@ -1,4 +1,4 @@
-"""Messages as the Kafka client would hand them over."""
+"""Messages like those of the Kafka client."""
 
 from __future__ import annotations
 

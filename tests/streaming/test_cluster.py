@@ -1,4 +1,4 @@
-"""The admin client is replaced where only a new one gets an answer."""
+"""The admin client is replaced if only a new one gets an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger is complete where it was to be read to, whoever else writes to the state topic."""
+"""The ledger is complete at the end that was asked for, even if others write to the topic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StateMessage(FakeRecord):
 
 @dataclass
 class StateConsumer:
-    """Hands over what a test says, turn by turn, and knows what is assigned."""
+    """Returns what a test says, turn by turn, and knows what is assigned."""
 
     turns: list[list[StateMessage]] = field(default_factory=list)
     assigned: set[int] = field(default_factory=set)

@@ -39,7 +39,7 @@ def test_polls_of_a_partition_merge_into_one_commit() -> None:
     assert outbox.is_empty
 
 
-def test_what_an_abort_puts_back_comes_before_what_was_sealed_meanwhile() -> None:
+def test_results_of_an_abort_are_put_back_before_newer_results() -> None:
     outbox, mine, other = Outbox(), partition(0), partition(1)
     outbox.add([results(mine, 10, b"a")])
     drained = outbox.drain()
@@ -75,7 +75,7 @@ def test_a_partition_goes_its_way_once_and_never_back() -> None:
     mine.start_at(Start(0, None))
     mine.enter(Phase.RUNNING)
     mine.note_committed(7)
-    with pytest.raises(RuntimeError, match="committed 6 after 7"):
+    with pytest.raises(RuntimeError, match="go back from 7 to 6"):
         mine.note_committed(6)
     mine.advance(5)
     with pytest.raises(RuntimeError, match="go back"):

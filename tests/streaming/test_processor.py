@@ -148,7 +148,7 @@ def test_messages_below_the_next_offset_are_passed_over() -> None:
     assert again.next_offset == first.next_offset
 
 
-def test_a_broken_message_is_set_aside_and_moves_offset_and_stream_time() -> None:
+def test_an_invalid_message_becomes_a_dead_letter_and_moves_offset_and_stream_time() -> None:
     made, partition = processor()
     broken = FakeRecord(b"phone", b"{", 7, TIME_MS + 5, [("trace", b"1")])
     results = take(made, partition, [broken])

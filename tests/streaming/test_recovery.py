@@ -42,7 +42,7 @@ STRICTER = TransparentModel(
 TOPIC = TopicIdentity("topic-id", 4)
 DEFAULTS = ProcessingSettings()
 MOST_CRASHES = 6
-"""A replay that is longer than the time between two crashes comes to no end."""
+"""If a replay is longer than the time between two crashes, it never ends."""
 NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
@@ -206,7 +206,7 @@ def test_counts_go_on_by_one_whatever_model_follows_a_crash(stream: Stream, seed
 
 
 def glitching(stream: Stream, seed: int) -> list[FakeRecord]:
-    """The stream with readings and record times that were ahead of the clock when they came."""
+    """The stream with readings and record times that are ahead of the clock when they come."""
     random = np.random.default_rng(seed)
     log = []
     for record in messages(stream):
@@ -236,7 +236,7 @@ def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, 
         while at < len(log):
             begin = bisect_left(kafka.offsets, consumer.partition.next_offset)
             at = max(at, begin)
-            # What wasn't committed is as if it came now; a replay has to do without its time.
+            # A message that wasn't committed is processed as if it came now.
             replays = consumer.partition.is_replaying
             now_ms = int(arrival_ms[at if replays else begin])
             consumer.process([log[begin]], now_ms)

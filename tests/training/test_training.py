@@ -23,7 +23,7 @@ from stepstream.training.evaluation import (
     Moments,
     Result,
     detect_with,
-    judge,
+    evaluate_recording,
     match,
     predict_recording,
     score,
@@ -185,7 +185,7 @@ def moments(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> Moments:
 
 
 def scored(made: LabelledRecording, found: Moments) -> Score:
-    return score([judge(made, found)])
+    return score([evaluate_recording(made, found)])
 
 
 def test_a_score_counts_hits_misses_timing_and_false_steps_while_standing() -> None:
@@ -215,7 +215,7 @@ def test_any_count_between_both_feet_and_twice_the_larger_is_right() -> None:
 
 
 @given(st.lists(st.integers(0, 60), max_size=40))
-def test_what_is_judged_is_what_a_stream_counts(gaps: list[int]) -> None:
+def test_the_evaluated_steps_are_those_that_a_stream_counts(gaps: list[int]) -> None:
     ends = np.cumsum(np.array(gaps, np.float64))
     ledger = Ledger("group", "topic", "model", METADATA.refractory, 10_000)
     counts = [ledger.count("d", row, [int(end)])[0] for row, end in enumerate(ends)]
@@ -225,7 +225,7 @@ def test_what_is_judged_is_what_a_stream_counts(gaps: list[int]) -> None:
 
 def test_a_peak_detector_finds_the_swings() -> None:
     made = recording()
-    result: Result = judge(made, fit_peaks([made])(made))
+    result: Result = evaluate_recording(made, fit_peaks([made])(made))
     assert score([result]).f1_end_tight > 0.95
 
 
@@ -343,7 +343,7 @@ def test_a_shipped_model_says_what_it_is_and_finds_the_steps_of_a_recording(
     assert path.name in card
     assert "CC BY-SA 4.0" in card
     people = [r for r in load_people([recordings / "simul-hand"]) if r.person == "person-08"]
-    found = score([judge(r, detect_with(model)(r)) for r in people])
+    found = score([evaluate_recording(r, detect_with(model)(r)) for r in people])
     assert min(found.f1_start, found.f1_end) > 0.95
     assert found.count_error < 0.05
 

@@ -64,7 +64,7 @@ class Polled(FakeRecord):
 
 
 def settings(**changes: Any) -> Settings:
-    """Settings with which no broker is reached, and nothing is said about it."""
+    """Settings without a reachable broker, and without log lines about it."""
     nowhere = f"127.0.0.1:{free_port()}"
     return Settings(
         kafka=KafkaSettings(bootstrap_servers=nowhere, properties={"log_level": 0}),
@@ -86,7 +86,7 @@ class Callbacks(Connections):
 
 
 class Clock(System):
-    """A clock that can be put forward."""
+    """A clock that a test can advance."""
 
     ahead_s = 0.0
 
@@ -95,7 +95,7 @@ class Clock(System):
 
 
 def own(consumer: Consumer, number: int) -> Partition:
-    """Make a partition of the readings topic the consumer's own, running."""
+    """Let the consumer own a partition of the readings topic, running."""
     consumer.assignment.add([(TOPIC, number)])
     partition = consumer.assignment.get(TOPIC, number)
     assert partition is not None
@@ -109,7 +109,7 @@ def own(consumer: Consumer, number: int) -> Partition:
 
 @contextmanager
 def turning(consumer: Consumer, devices: int = 0) -> Iterator[None]:
-    """Let the loop turn in a thread; simulated devices walk in partition 0 meanwhile."""
+    """Let the loop turn in a thread, while simulated devices walk in partition 0."""
     stop = Event()
     begin_s = time.time()
     fleet = [Device(f"walker-{n}", Walker(n, 80.0)) for n in range(devices)]

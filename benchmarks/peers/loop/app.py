@@ -1,7 +1,8 @@
-"""A loop as it is written by hand: poll a message, append it, predict when a hop is full, publish.
+"""A typical hand-written loop: poll a message, append it, predict when a hop is full, publish.
 
-One device at a time; what the network remembers of each is kept beside its samples. There is no
-resampling, there are no late readings and no rebalances; what it counted is lost with the process.
+It predicts one device at a time, and stores what the network remembers of a device beside its
+samples. It has no resampling, no late readings and no rebalances. Its counts are lost when the
+process ends.
 """
 
 import os
