@@ -94,7 +94,7 @@ class Site:
     def heal(self) -> None:
         """Let every proxy pass everything on."""
         for proxy in self.proxies.values():
-            proxy.heal()
+            proxy.restore()
 
 
 class Group:

@@ -72,7 +72,7 @@ def test_an_id_that_is_taken_over_twice_without_a_commit_between_ends_the_proces
     producer.failures = [fenced()]
     assert made.publish(given, "group", 1e9).left == given
     producer.failures = [fenced()]
-    with pytest.raises(StreamError, match=r"another process took over .* steps-0"):
+    with pytest.raises(StreamError, match=r"another process uses .* steps-0"):
         made.publish(given, "group", 1e9)
 
 
