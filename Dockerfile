@@ -17,7 +17,7 @@ FROM ${PYTHON_IMAGE} AS packages
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/stepstream
 COPY constraints.txt /constraints.txt
 COPY --from=wheel /dist /dist
-# Then out goes what a consumer never loads, 45 MB: LiteRT's accelerators for graphics and neural
+# Then 45 MB that a consumer never loads are removed: LiteRT's accelerators for graphics and neural
 # processors with their tools, and numpy's own tests.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/etc/ssl/certs/ca-certificates.crt \
@@ -43,7 +43,7 @@ COPY deploy/image/healthcheck.py /opt/stepstream/healthcheck.py
 ENV PATH=/opt/stepstream/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# Nothing is written there: it is where recordings are mounted for `detect` and `simulate`.
+# Nothing is written there. Mount recordings for `detect` and `simulate` there.
 WORKDIR /work
 # A number, so that Kubernetes can see that it isn't root.
 USER 10001:10001

@@ -1,5 +1,5 @@
-# Everything happens in .venv; a target downloads only what pyproject.toml and constraints.txt
-# changed since it last ran.
+# Everything is installed in .venv. A target downloads only what changed in pyproject.toml and
+# constraints.txt since its last run.
 
 PYTHON ?= python3
 ARGS ?=
@@ -12,7 +12,7 @@ WHEEL_INSTALLED := build/wheel-venv/installed
 SBOM_BIN := build/sbom-venv/bin
 REQUIREMENTS := pyproject.toml constraints.txt
 
-# Build backends too are installed under the constraints, whichever of the two names pip knows.
+# The constraints are for build backends too; which of the two names works depends on pip's version.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -38,17 +38,17 @@ docs: $(ALL) ## write the references of settings and metrics
 	$(BIN)/python -m stepstream.settings_reference > docs/settings.md
 	$(BIN)/python -m stepstream.metrics_reference > docs/metrics.md
 
-coverage: $(ALL) ## the same, and which lines they don't reach; what runs in processes of its own isn't seen
+coverage: $(ALL) ## all tests, and the lines that they don't reach; other processes are not measured
 	$(BIN)/pytest -q --cov $(ARGS)
 
 faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
 	$(BIN)/python -m tests.faults $(ARGS)
 
-fuzz: $(ALL) ## a million inputs each for decoding and for all that follows: an hour or more
+fuzz: $(ALL) ## a million inputs each for decoding and for everything after it: an hour or more
 	$(BIN)/python -m tests.fuzzing decode -runs=1000000 $(ARGS)
 	$(BIN)/python -m tests.fuzzing process -runs=1000000 $(ARGS)
 
-recovery: $(ALL) ## measure how long recovery takes, and how long reading a million step counts
+recovery: $(ALL) ## measure the time of recovery, and of reading a million step counts
 	$(BIN)/python -m benchmarks.recovery $(ARGS)
 	$(BIN)/python -m benchmarks.recovery --ledger 1000000
 
@@ -58,7 +58,7 @@ availability: $(ALL) ## measure how late events are while consumers, broker and 
 test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real broker: four minutes
 	$(BIN)/python -m tests.helm.autoscaling $(ARGS)
 
-chart: $(ALL) ## write what the chart has from elsewhere: README, schema of the settings, rules, dashboard
+chart: $(ALL) ## write the generated parts of the chart: README, schema of the settings, rules, dashboard
 	cp deploy/prometheus/rules.yml deploy/grafana/dashboards/stepstream.json helm/stepstream/files
 	$(BIN)/python -m tests.helm.values_schema
 	$(BIN)/python -m tests.helm.tools --run helm-docs --chart-search-root helm --sort-values-order file
@@ -113,7 +113,7 @@ bench-peers: $(ALL) ## the same work in other stream processors, and latency: ab
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.report
 
-bench-quick: $(ALL) ## single readings beside a bare loop, a minute; fails below 60 % of it
+bench-quick: $(ALL) ## single readings compared with a bare loop, a minute; fails below 60 % of it
 	$(BIN)/python -m benchmarks.throughput --quick
 
 bench-model: $(ALL) ## measure what a window costs: Keras, LiteRT, float32, int8
@@ -142,7 +142,7 @@ $(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)
 	$(WHEEL_BIN)/pip install --quiet .
 	@touch $@
 
-# A tool apart, so that what it needs is not among what it lists.
+# In an environment of its own, so that it doesn't list its own packages.
 $(SBOM_BIN)/cyclonedx-py: .venv/created constraints.txt
 	$(BIN)/python -m venv --clear build/sbom-venv
 	$(SBOM_BIN)/pip install --quiet cyclonedx-bom

@@ -57,7 +57,7 @@ BEFORE_S, STEP_S = 30, 75
 SETTLED_S = 10
 """Before the load step: by then the first pod has processed the messages from before its start."""
 CALM_S = 60
-"""Stabilisation window of scaling down; the chart's default is 600."""
+"""Stabilization window of scaling down; the chart's default is 600."""
 DOWN_PERIOD_S = 10
 FALLBACK = 2
 """Pods at least while KEDA can't read the lag."""
