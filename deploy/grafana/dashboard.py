@@ -283,6 +283,18 @@ ROWS: dict[str, list[list[Panel]]] = {
                     Query("sum(stepstream_reading_paused@)", "consumers that pause"),
                 ],
             ),
+            Panel(
+                "Outbox, bytes",
+                "Bytes of these records; the outbox is full by records or by bytes.",
+                "bytes",
+                [Query("stepstream_outbox_bytes@")],
+            ),
+            Panel(
+                "Not committed",
+                "Time for which the oldest results wait to be committed; below a second at most times.",
+                "s",
+                [Query("max(stepstream_uncommitted_seconds@)", "oldest results")],
+            ),
         ],
     ],
     "What is slow?": [
