@@ -28,6 +28,10 @@ __all__ = ["Assignment"]
 
 logger = logging.getLogger(__name__)
 
+RELEASE_TIMEOUT_S = 5.0
+"""Time for a commit before partitions are released. Nothing else blocks the loop as long, and the
+whole group waits for it; what isn't committed by then is computed again."""
+
 
 class Assignment:
     """The partitions that this consumer owns.
@@ -104,7 +108,7 @@ class Assignment:
         self._totals.rebalances["revoked"] += 1
         try:
             if not self._is_closing:
-                self._commits.commit_all(self._settings.processing.shutdown_timeout_s)
+                self._commits.commit_all(RELEASE_TIMEOUT_S)
         finally:
             self._release(partitions)
 
@@ -125,7 +129,7 @@ class Assignment:
         names = [(partition.topic, partition.number) for partition in partitions]
         if names:
             # What can't be committed in time is computed again.
-            self._commits.commit_all(self._settings.processing.stuck_after_s / 4)
+            self._commits.commit_all(RELEASE_TIMEOUT_S)
             self._release([TopicPartition(*name) for name in names])
         return names
 
