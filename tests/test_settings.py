@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from stepstream.environment import check_environment, environment_names
 from stepstream.errors import SettingsError
 from stepstream.settings import (
     RESERVED_PROPERTIES,
     KafkaSettings,
     Settings,
     TopicSettings,
-    check_environment,
-    environment_names,
 )
 from stepstream.settings_reference import render_reference
 

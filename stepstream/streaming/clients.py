@@ -30,7 +30,9 @@ __all__ = [
 ]
 
 
-CONSUMER_ONLY = ("fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs")
+CONSUMER_ONLY = (
+    "fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs", "group.",
+)  # fmt: skip
 PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
 """Beginnings of property names that one kind of client knows and the other warns of."""
 
@@ -167,6 +169,8 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": 1_024,
         "fetch.message.max.bytes": 128 << 10,
         "statistics.interval.ms": STATISTICS_MS,
+        "max.poll.interval.ms": kafka.max_poll_interval_ms,
+        **_membership(kafka),
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
@@ -179,15 +183,25 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
     }
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
+    return properties
+
+
+def _membership(kafka: KafkaSettings) -> dict[str, Any]:
+    """How the group knows a consumer, and when it misses one."""
+    properties: dict[str, Any] = {}
+    if kafka.static_membership:
+        properties["group.instance.id"] = kafka.effective_transactional_id()
+    if kafka.group_protocol == "classic":
         # A rebalance is heard of in a heartbeat, and a hand-over takes two of them.
-        properties.setdefault("heartbeat.interval.ms", 200)
+        properties["heartbeat.interval.ms"] = kafka.heartbeat_interval_ms
+        properties["session.timeout.ms"] = kafka.session_timeout_ms
     return properties
 
 
 def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the consumer that reads step counts back; it joins no group."""
     properties = consumer_properties(settings)
-    for name in ("group.protocol", "partition.assignment.strategy"):
+    for name in ("group.protocol", "group.instance.id", "partition.assignment.strategy"):
         properties.pop(name, None)
     properties["statistics.interval.ms"] = 0
     # It has nothing to do until partitions change hands, and then no time to connect.
