@@ -13,10 +13,9 @@ from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
 from stepstream.inputs import ErrorCode
-from stepstream.web.server import Server
 from tests.conftest import missing
 from tests.kafka.builders import wait_until
-from tests.web.builders import consumer_without_broker, own, settings, turning
+from tests.web.builders import consumer_without_broker, own, serve, settings, turning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from stepstream.streaming.consumer import Consumer
+    from stepstream.web.server import Server
 
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
 SHOTS = os.environ.get("TEST_SCREENSHOTS")
@@ -105,7 +105,7 @@ def shoot(page: Page, name: str) -> None:
 
 def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer: Consumer) -> None:
     consumer.totals.dead_letters[ErrorCode.NOT_FINITE] = 7
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         await_ready(page)
         figures = page.locator("#figures .figure")
@@ -129,7 +129,7 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
 def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
     page: Page, consumer: Consumer
 ) -> None:
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         assert not consumer.watchers
         page.keyboard.press("/")
@@ -145,7 +145,7 @@ def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
 
 
 def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> None:
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         tile = page.locator("#figures .figure").first
         chart = tile.locator(".trend").last
@@ -162,14 +162,14 @@ def test_the_page_says_when_the_connection_is_lost_and_when_it_is_back(
 ) -> None:
     made_with = settings()
     lost = page.locator("#lost")
-    with Server(made_with, consumer) as server:
+    with serve(made_with, consumer) as server:
         page.goto(address(server))
         await_ready(page)
         assert not lost.is_visible()
     lost.wait_for(state="visible")
     assert "Connection lost" in (lost.text_content() or "")
     shoot(page, "lost")
-    with Server(made_with, consumer):
+    with serve(made_with, consumer):
         lost.wait_for(state="hidden")
 
 
@@ -179,7 +179,7 @@ def test_the_page_fits_a_phone_in_either_scheme(
 ) -> None:
     context = browser.new_context(color_scheme=scheme, **PHONE)
     page = context.new_page()
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server, "#device=walker-1"))
         await_ready(page)
         wide = page.evaluate("document.documentElement.scrollWidth")
@@ -192,7 +192,7 @@ def test_the_page_fits_a_phone_in_either_scheme(
 
 
 def test_the_page_asks_for_the_token_once(page: Page, consumer: Consumer) -> None:
-    with Server(settings(token=TOKEN), consumer) as server:
+    with serve(settings(token=TOKEN), consumer) as server:
         page.goto(address(server))
         page.get_by_label("This page asks for its token").fill(TOKEN)
         page.keyboard.press("Enter")
