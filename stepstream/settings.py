@@ -363,6 +363,9 @@ class CommandSettings(BaseSettings):
 class Settings(CommandSettings):
     """All of stepstream's settings."""
 
+    # A group has what was set in it as `model_fields_set` only without this.
+    model_config = SettingsConfigDict(nested_model_default_partial_update=False)
+
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     processing: ProcessingSettings = ProcessingSettings()

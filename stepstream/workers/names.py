@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "stepstream"
 MAX_NUMBERS = 1_000
+ORPHAN_TIMEOUT_S = 5.0
+"""Workers whose parent was killed end by themselves; their numbers are waited for."""
+LOOK_INTERVAL_S = 0.02
 SOCKET_PATH_BYTES = 107
 """Longest path of a unix socket."""
 SettingsT = TypeVar("SettingsT", bound="Settings")
@@ -99,7 +103,10 @@ def claim(group: str, count: int, folders: Iterator[Path] | None = None) -> list
             for number in range(MAX_NUMBERS):
                 path = folder / f"{prefix}-{number}.lock"
                 lock = _lock(path)
+                lock = _inherit(path) if lock is None else lock
                 if lock is not None:
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, str(os.getpid()).encode(), 0)
                     claims.append(Claim(number, lock, path))
                 if len(claims) == count:
                     return claims
@@ -144,6 +151,28 @@ def _lock(path: Path) -> int | None:
                 return lock
         # Somebody removed the file between opening and locking it.
         os.close(lock)
+
+
+def _inherit(path: Path) -> int | None:
+    """Lock a file that workers hold whose parent was killed; None if its holder lives on."""
+    deadline_s = time.monotonic() + ORPHAN_TIMEOUT_S
+    while not _has_owner(path) and time.monotonic() < deadline_s:
+        time.sleep(LOOK_INTERVAL_S)
+        lock = _lock(path)
+        if lock is not None:
+            return lock
+    return None
+
+
+def _has_owner(path: Path) -> bool:
+    """Whether the process lives that first locked a file, or just does so."""
+    try:
+        os.kill(int(path.read_bytes() or b"0"), 0)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 def name_process(settings: SettingsT, number: int) -> SettingsT:

@@ -4,7 +4,11 @@ import pytest
 
 from stepstream.errors import StreamError
 from stepstream.settings import KafkaSettings, Settings
-from stepstream.streaming.clients import consumer_properties, producer_properties
+from stepstream.streaming.clients import (
+    consumer_properties,
+    producer_properties,
+    state_consumer_properties,
+)
 from stepstream.streaming.consumer import Consumer
 from tests.detection.builders import TransparentModel
 
@@ -35,6 +39,38 @@ def test_a_property_that_librdkafka_does_not_know_is_named() -> None:
     kafka = KafkaSettings(properties={"fetch.min.bites": 5})
     with pytest.raises(StreamError, match=r"fetch\.min\.bites"):
         Consumer(Settings(kafka=kafka), TransparentModel())
+
+
+def test_membership_is_told_to_the_group_as_its_protocol_wants_it() -> None:
+    kafka = KafkaSettings(
+        transactional_id="steps-a",
+        static_membership=True,
+        session_timeout_ms=7_000,
+        heartbeat_interval_ms=300,
+        max_poll_interval_ms=9_000,
+    )
+    expected = {
+        "group.instance.id": "steps-a",
+        "max.poll.interval.ms": 9_000,
+        "session.timeout.ms": 7_000,
+        "heartbeat.interval.ms": 300,
+    }
+    classic = consumer_properties(Settings(kafka=kafka))
+    assert {name: classic.get(name) for name in expected} == expected
+    newer = kafka.model_copy(update={"group_protocol": "consumer"})
+    told = consumer_properties(Settings(kafka=newer))
+    assert [name for name in expected if name in told] == list(expected)[:2]
+    # It joins no group, so it must not take a member's place there.
+    assert "group.instance.id" not in state_consumer_properties(Settings(kafka=kafka))
+
+
+def test_a_property_of_the_group_beats_the_setting_and_goes_to_no_producer() -> None:
+    properties = {"session.timeout.ms": 8_000, "group.instance.id": "mine"}
+    kafka = KafkaSettings(static_membership=True, properties=properties)
+    settings = Settings(kafka=kafka)
+    consumer = consumer_properties(settings)
+    assert {name: consumer[name] for name in properties} == properties
+    assert not properties.keys() & producer_properties(settings).keys()
 
 
 def test_what_the_guarantee_rests_on_is_set() -> None:
