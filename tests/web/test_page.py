@@ -13,9 +13,11 @@ from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
 from stepstream.inputs import ErrorCode
+from stepstream.workers.reports import Report
 from tests.conftest import missing
 from tests.kafka.builders import wait_until
 from tests.web.builders import consumer_without_broker, own, serve, settings, turning
+from tests.web.served_workers import served_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +173,24 @@ def test_the_page_says_when_the_connection_is_lost_and_when_it_is_back(
     shoot(page, "lost")
     with serve(made_with, consumer):
         lost.wait_for(state="hidden")
+
+
+def test_the_page_of_several_workers_shows_them_together(page: Page) -> None:
+    with served_workers(settings()) as front:
+        page.goto(address(front.server, "#device=walker-1"))
+        await_ready(page)
+        rows = page.locator("#partitions tr")
+        expect(rows).to_have_count(4, timeout=DEADLINE_MS)
+        workers = [row.locator("td").nth(1).text_content() for row in rows.all()]
+        assert workers == ["0", "1", "1", "1"]
+        expect(page.locator("#worker")).to_be_visible()
+        note = page.locator("#signal-note")
+        wait_until("a step", lambda: re.search(r"step \d", note.text_content() or ""), 30)
+        shoot(page, "workers")
+        front.world.steady = {0}
+        front.world.say(1, Report(is_live=True, obstacles=["no connection to a broker"]))
+        health = "not ready: worker 1: no connection to a broker"
+        expect(page.locator("#health")).to_have_text(health, timeout=DEADLINE_MS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stepstream.detection import Model, default_model_path
 from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import page as page_module
-from stepstream.web.app import make_app
 from stepstream.web.server import Server
 from stepstream.web.workers import app as app_module
 from stepstream.web.workers.app import WorkersApp
@@ -30,57 +27,21 @@ from tests.builders import encode, reading
 from tests.kafka.builders import wait_until
 from tests.web.builders import (
     PARTITIONS,
-    consumer_without_broker,
-    own,
     request,
     settings,
-    turning,
 )
+from tests.web.served_workers import WORKERS, Front, served_workers
 from tests.web.test_server import TOKEN, walk
 from tests.workers.builders import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepstream.streaming.consumer import Consumer
-
-WORKERS = 2
-
-
-class Front(NamedTuple):
-    """A parent's server, the workers behind it, and what it knows of their processes."""
-
-    server: Server
-    consumers: list[Consumer]
-    paths: list[Path]
-    world: World
-
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
-    """Worker 0 has partition 0, where devices walk; worker 1 has the others."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        world = World(WORKERS)
-        world.steady = set(range(WORKERS))
-        consumers, paths = [], []
-        for worker, numbers in enumerate(([0], [1, 2, 3])):
-            made_with = settings()
-            consumer = stack.enter_context(
-                consumer_without_broker(made_with, Model(default_model_path()))
-            )
-            for number in numbers:
-                own(consumer, number)
-            stack.enter_context(turning(consumer, devices=0 if worker else 3))
-            path = folder / f"{worker}.sock"
-            stack.enter_context(Server(made_with.http, make_app(made_with, consumer), path))
-            consumers.append(consumer)
-            paths.append(path)
-        made_with = settings(token=TOKEN, cors_origins="https://ops.example.org")
-        app = WorkersApp(made_with, world.supervisor, paths)
-        server = stack.enter_context(Server(made_with.http, app))
-        world.pass_time(1)
-        yield Front(server, consumers, paths, world)
+    with served_workers(settings(token=TOKEN, cors_origins="https://ops.example.org")) as made:
+        yield made
 
 
 def ask(front: Front, path: str, body: bytes | None = None) -> Any:
