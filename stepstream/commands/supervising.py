@@ -28,7 +28,7 @@ __all__ = ["run"]
 logger = logging.getLogger("stepstream.commands.run")
 
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
-TURN_S = 0.2
+TURN_S = 0.1
 """Time between two looks at the workers; the end of one is noticed at once."""
 STOP_MARGIN_S = 5.0
 """Time to close everything, beyond that for the last commit."""

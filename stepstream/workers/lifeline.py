@@ -20,7 +20,7 @@ __all__ = ["Lifeline"]
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL_S = 0.5
+REPORT_INTERVAL_S = 0.25
 MAX_TEXT = 2_000
 """Characters of one obstacle or error, and at most 20 of them: a report has to be one packet."""
 

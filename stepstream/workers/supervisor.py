@@ -29,7 +29,7 @@ START_TIMEOUT_S = 60.0
 NOT_LIVE_S = 5.0
 """A worker whose loop is stuck is killed if it says so for this time."""
 QUIET_S = 3.0
-"""A worker that says nothing for this time isn't ready; it speaks twice a second."""
+"""A worker that says nothing for this time isn't ready; it speaks four times a second."""
 
 
 class Process(Protocol):

@@ -155,6 +155,7 @@ def test_workers_that_do_not_answer_are_left_out() -> None:
         answer = request(server, "/metrics")
         assert answer.status == 200
         assert b'stepstream_workers{state="starting"} 2.0' in answer.body
+        assert b'stepstream_ready{worker="1"} 0.0' in answer.body
         assert b"worker 0: it is starting" in request(server, "/readyz").body
 
 

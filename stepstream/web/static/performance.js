@@ -174,7 +174,7 @@ function drawState(state) {
     ...state.partitions.map((p) =>
       made("tr", {},
         made("td", {}, `${p.topic}-${p.partition}`),
-        ...(hasWorkers ? [number(p.worker)] : []),
+        ...(hasWorkers ? [made("td", {}, String(p.worker))] : []),
         made("td", {}, made("span", { class: "pill", "data-level": LEVELS[p.state] ?? "warn" }, p.state)),
         number(p.lag === null ? "–" : p.lag.toLocaleString("en")),
         number(p.lag === 0 ? "0" : text(duration, p.lag_s)),

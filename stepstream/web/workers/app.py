@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkersApp"]
 
 LIVE_S = 10.0
-"""The parent turns five times a second; one that didn't for this time is stuck."""
+"""The parent turns ten times a second; one that didn't for this time is stuck."""
 MAX_BODY_BYTES = 4 << 20
 DETECT_TIMEOUT_S = 12.0
 """Longer than a worker takes before it gives up."""

@@ -86,12 +86,19 @@ class _Merged(Collector):
             yield family
         own = CollectorRegistry()
         ProcessCollector(registry=own)
+        silent = [w.number for w in self._supervisor.workers if w.number not in self._pages]
         yield from _merge(
             [
                 *((str(worker), _parse(page)) for worker, page in self._pages.items()),
+                *((str(worker), [_unready()]) for worker in silent),
                 (PARENT, own.collect()),
             ]
         )
+
+
+def _unready() -> Family:
+    """What is known of a worker that doesn't answer, so that its alert fires."""
+    return GaugeMetricFamily("stepstream_ready", "1 if the consumer is ready.", value=0)
 
 
 def _parse(page: bytes) -> Iterator[Family]:
