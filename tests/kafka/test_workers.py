@@ -133,10 +133,9 @@ def test_workers_publish_once_what_detect_finds_though_one_is_killed(
     published = topics.read_events()
     assert by_device(published) == played.expected()
     assert max(Counter(event["event_id"] for event in published).values()) == 1
-    first, second, *again = run.names()
-    assert again == [first, second]
-    assert {line.get("worker") for line in run.lines()} == {0, 1, None}
-    wait_until("the end of the group's members", lambda: all(map(has_ended, before.values())))
+    starts = [line for line in run.lines() if "transactional_id" in line]
+    names = {(line["worker"], line["transactional_id"]) for line in starts}
+    assert (len(starts), len(names)) == (4, 2)
 
 
 def test_one_port_answers_for_all_workers(topics: TopicSet, run: WorkersRun) -> None:
@@ -173,6 +172,22 @@ def test_readiness_names_the_worker_that_is_not_ready(run: WorkersRun) -> None:
     assert run.get("/livez") == (200, "live\n")
     os.kill(run.workers()[1], signal.SIGCONT)
     run.await_ready()
+
+
+def test_a_worker_that_is_frozen_for_too_long_is_killed_and_started_again(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    options = {**STATIC, "STEPSTREAM_PROCESSING__STUCK_AFTER_S": "3"}
+    with WorkersRun(topics, tmp_path, **options) as run:
+        run.await_ready()
+        frozen = run.workers()[0]
+        os.kill(frozen, signal.SIGSTOP)
+        wait_until("its end", lambda: has_ended(frozen))
+        run.await_ready()
+        assert run.workers()[0] != frozen
+        said = [line["message"] for line in run.lines() if line["level"] == "error"]
+        assert said == ["worker is stuck, it is killed"]
+        assert run.terminate() == 0
 
 
 def test_the_end_of_the_parent_is_the_end_of_its_workers_and_names_stay(

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHILD = """
-import socket, sys
+import socket, threading
 from stepstream.workers.lifeline import Lifeline
 from stepstream.workers.reports import Report
-line = Lifeline(socket.socket(fileno=0), 0.2).__enter__()
+line = Lifeline(socket.socket(fileno=0), 0.2)
 line.connect(lambda: Report(True), lambda: print("stop", flush=True))
-import threading
-threading.Event().wait(60)
+with line:
+    threading.Event().wait(60)
 """
 
 
