@@ -13,8 +13,9 @@ from pydantic_settings import CliSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from stepstream import __version__
+from stepstream.environment import check_environment
 from stepstream.errors import StepstreamError
-from stepstream.settings import ENV_PREFIX, check_environment
+from stepstream.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

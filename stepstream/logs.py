@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import LoggingSettings
 
-__all__ = ["configure_logging", "switch_on_signal"]
+__all__ = ["LevelSwitch", "configure_logging", "switch_on_signal"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +60,69 @@ class _JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def configure_logging(settings: LoggingSettings, hide: Callable[[str], str]) -> None:
-    """Send all logs to standard error, as the settings say; `hide` removes secrets from a line."""
+def configure_logging(
+    settings: LoggingSettings, hide: Callable[[str], str], **fields: object
+) -> None:
+    """Send all logs to standard error.
+
+    Parameters
+    ----------
+    settings
+        Level and format.
+    hide
+        Removes secrets from a line.
+    fields
+        Fields that every line has.
+    """
     handler = logging.StreamHandler()
+
+    def add_fields(record: logging.LogRecord) -> bool:
+        vars(record).update(fields)
+        return True
+
+    handler.addFilter(add_fields)
     formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()
     handler.setFormatter(_Redacted(formatter, hide))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
+class LevelSwitch:
+    """Switches between the level that is set and `debug`.
+
+    Parameters
+    ----------
+    settings
+        The level.
+    """
+
+    def __init__(self, settings: LoggingSettings) -> None:
+        self._levels = [settings.level, "debug"]
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is switched to `debug`."""
+        return self._levels[0] == "debug" != self._levels[1]
+
+    def flip(self) -> None:
+        """Switch to the other level."""
+        self._levels.reverse()
+        logging.getLogger().setLevel(self._levels[0].upper())
+        logger.warning("log level changed", extra={"level": self._levels[0]})
+
+
 def switch_on_signal(settings: LoggingSettings) -> None:
-    """From now on, each SIGUSR1 switches between the level that is set and `debug`.
+    """From now on, each SIGUSR1 flips a `LevelSwitch`.
 
     Call it before other threads start: otherwise the signal could end the process in one of them.
     """
     # A thread waits for it: a signal handler must not acquire the locks of logging.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    Thread(target=_switch, args=(settings.level,), name="log level", daemon=True).start()
+    Thread(
+        target=_await_signals, args=(LevelSwitch(settings),), name="log level", daemon=True
+    ).start()
 
 
-def _switch(level: str) -> None:
+def _await_signals(switch: LevelSwitch) -> None:
     while True:
-        for wanted in ("debug", level):
-            signal.sigwait({signal.SIGUSR1})
-            logging.getLogger().setLevel(wanted.upper())
-            logger.warning("log level changed", extra={"level": wanted})
+        signal.sigwait({signal.SIGUSR1})
+        switch.flip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+from stepstream.web.workers.metrics import WORKER_METRICS, WorkerMetric
 
 __all__ = ["render_reference"]
 
@@ -16,6 +17,13 @@ are scraped. No metric has a label for devices. A label for partitions has only 
 the consumer owns.
 
 This page is generated: `python -m stepstream.metrics_reference > docs/metrics.md`.
+
+| metric | type | meaning |
+| --- | --- | --- |
+"""
+WORKERS = """
+With `--workers`, the parent serves all these for each worker, with a label `worker`: its number, or
+`parent` for the parent's own process. It adds:
 
 | metric | type | meaning |
 | --- | --- | --- |
@@ -32,10 +40,11 @@ def render_reference() -> str:
     """All metrics as Markdown."""
     rows = "".join(map(_row, METRICS))
     process = "".join(f"| `{name}` | {text} |\n" for name, text in PROCESS_METRICS.items())
-    return f"{INTRODUCTION}{rows}{PROCESS}{process}"
+    workers = "".join(map(_row, WORKER_METRICS))
+    return f"{INTRODUCTION}{rows}{PROCESS}{process}{WORKERS}{workers}"
 
 
-def _row(metric: Metric) -> str:
+def _row(metric: Metric | WorkerMetric) -> str:
     described = [
         f"`{name}`: {text}" if text else f"`{name}`" for name, text in (metric.labels or {}).items()
     ]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from stepstream.errors import SettingsError
-
 __all__ = [
+    "ENV_FILE",
     "ENV_PREFIX",
     "AbnormalStart",
     "CommandSettings",
@@ -26,8 +22,6 @@ __all__ = [
     "ProcessingSettings",
     "Settings",
     "TopicSettings",
-    "check_environment",
-    "environment_names",
     "read_secret_file",
     "split_commas",
 ]
@@ -107,11 +101,19 @@ class KafkaSettings(_Group):
     group_id: str = Field("stepstream", min_length=1)
     """Consumer group; a new group counts every device from 1."""
     transactional_id: str | None = None
-    """Identity of this process in transactions, unique and stable across restarts; `<group>-<hostname>` if not set."""
+    """Identity of this process in transactions, unique and stable across restarts; if not set, `<group>-<hostname>`, and with a number behind it for further processes of this machine."""
     client_id: str = "stepstream"
     """Name of this client in the broker's logs and metrics."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """Rebalance protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848, brokers from 4.0)."""
+    static_membership: bool = False
+    """Whether this consumer stays a member of the group while it restarts, under the name of its transactional id. A restart within the session timeout moves no partition; the partitions of a consumer that left for good wait for the whole timeout."""
+    session_timeout_ms: int = Field(6_000, ge=1_000, le=3_600_000, json_schema_extra=_unit("ms"))
+    """The group removes a consumer whose heartbeats stop for this time: how long its devices get no steps after a crash. Brokers accept 6 s or more by default; with the protocol `consumer` the broker's own setting applies."""
+    heartbeat_interval_ms: int = Field(200, ge=1, le=3_600_000, json_schema_extra=_unit("ms"))
+    """Time between two heartbeats, by which a consumer also learns of rebalances; with the protocol `consumer` the broker's own setting applies."""
+    max_poll_interval_ms: int = Field(15_000, ge=1, le=86_400_000, json_schema_extra=_unit("ms"))
+    """A consumer that doesn't poll for this time leaves the group, and a rebalance waits this long for a consumer that doesn't answer. The loop blocks for 5 s at most, while it commits before partitions are released."""
     start_at: Literal["earliest", "latest"] = "earliest"
     """Offset at which a group without committed offsets begins."""
     transaction_timeout_ms: int = Field(10_000, ge=1_000, le=900_000, json_schema_extra=_unit("ms"))
@@ -178,9 +180,10 @@ class KafkaSettings(_Group):
                 text = text.replace(part, "***")
         return text
 
-    def effective_transactional_id(self) -> str:
-        """The transactional id: as set, else group and host name."""
-        return self.transactional_id or f"{self.group_id}-{socket.gethostname()}"
+    def effective_transactional_id(self, number: int = 0) -> str:
+        """The transactional id: as set, else group and host name; with a number if it isn't 0."""
+        name = self.transactional_id or f"{self.group_id}-{socket.gethostname()}"
+        return f"{name}-{number}" if number else name
 
 
 class TopicSettings(_Group):
@@ -287,7 +290,7 @@ class ModelSettings(_Group):
     path: Path | None = None
     """Model file; the model that ships with stepstream if not set."""
     threads: int = Field(1, ge=1, le=64)
-    """Threads of one inference call."""
+    """Threads of one inference call, in each worker."""
 
 
 class LoggingSettings(_Group):
@@ -305,7 +308,7 @@ class HttpSettings(_Group):
     address: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the pod
     """Address to listen on."""
     port: int = Field(8080, ge=0, le=65_535)
-    """Port to listen on; with 0 there is no server."""
+    """Port to listen on; with 0 there is no server. If no port is set and this one is in use, any free port."""
     token: SecretStr | None = None
     """Bearer token that requests to `/performance` and `/v1` must have; none is needed if not set."""
     token_file: Path | None = None
@@ -365,38 +368,22 @@ class CommandSettings(BaseSettings):
 class Settings(CommandSettings):
     """All of stepstream's settings."""
 
+    # A group has what was set in it as `model_fields_set` only without this.
+    model_config = SettingsConfigDict(nested_model_default_partial_update=False)
+
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     processing: ProcessingSettings = ProcessingSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
+    workers: int = Field(1, ge=1, le=256, json_schema_extra=_unit("processes"))
+    """Consumers to run as processes of their own, up to one for each free core, under one parent that restarts them and serves HTTP for all."""
 
-
-def environment_names() -> list[str]:
-    """Names of all environment variables that stepstream reads, in the order of the settings."""
-    names = []
-    for group, info in Settings.model_fields.items():
-        kind = info.annotation
-        assert isinstance(kind, type) and issubclass(kind, BaseModel)  # noqa: S101, PT018
-        names += [f"{ENV_PREFIX}{group}__{name}".upper() for name in kind.model_fields]
-    return names
-
-
-def check_environment() -> None:
-    """Refuse ``STEPSTREAM_`` variables, in the environment or ``.env``, that no setting reads.
-
-    Raises
-    ------
-    SettingsError
-        A name is unknown; the message gives the nearest right one.
-    """
-    known = environment_names()
-    given = {**dict.fromkeys(dotenv_values(ENV_FILE), ENV_FILE), **dict.fromkeys(os.environ, "")}
-    for name, source in given.items():
-        upper = name.upper()
-        if not upper.startswith(ENV_PREFIX) or upper in known:
-            continue
-        nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
-        where = f" in {source}" if source else ""
-        raise SettingsError(f"{name}{where} is not a setting; did you mean {nearest[0]}?")
+    @model_validator(mode="after")
+    def _refuse_a_shared_name(self) -> Self:
+        if self.workers > 1 and "group.instance.id" in self.kafka.properties:
+            raise ValueError(
+                "workers can't share one group.instance.id; use kafka.static_membership"
+            )
+        return self

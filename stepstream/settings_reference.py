@@ -24,24 +24,26 @@ variable belongs to no setting.
 
 This page is generated: `python -m stepstream.settings_reference > docs/settings.md`.
 """
+HEADER = "| setting | default | meaning |\n| --- | --- | --- |\n"
 
 
 def render_reference() -> str:
-    """All settings as Markdown, a table a group."""
+    """All settings as Markdown, a table a group, and one for those without a group."""
     parts = [INTRODUCTION]
-    for group, info in Settings.model_fields.items():
+    single = []
+    for setting, info in Settings.model_fields.items():
         kind = info.annotation
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            raise TypeError(f"{group} is not a group of settings")
-        parts.append(f"\n## {group}\n\n{kind.__doc__}\n\n")
-        parts.append("| setting | default | meaning |\n| --- | --- | --- |\n")
-        parts += [_row(group, name, field) for name, field in kind.model_fields.items()]
-    return "".join(parts)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            parts.append(f"\n## {setting}\n\n{kind.__doc__}\n\n{HEADER}")
+            parts += [_row((setting, name), field) for name, field in kind.model_fields.items()]
+        else:
+            single.append(_row((setting,), info))
+    return "".join([*parts, f"\n## others\n\nThey are in no group.\n\n{HEADER}", *single])
 
 
-def _row(group: str, name: str, field: FieldInfo) -> str:
-    variable = f"{ENV_PREFIX}{group}__{name}".upper()
-    flag = f"--{group}.{name.replace('_', '-')}"
+def _row(path: tuple[str, ...], field: FieldInfo) -> str:
+    variable = f"{ENV_PREFIX}{'__'.join(path)}".upper()
+    flag = f"--{'.'.join(path).replace('_', '-')}"
     extra = field.json_schema_extra
     unit = f" {extra['unit']}" if isinstance(extra, dict) else ""
     default = field.get_default(call_default_factory=True)

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from stepstream.environment import check_environment, environment_names
 from stepstream.errors import SettingsError
 from stepstream.settings import (
     RESERVED_PROPERTIES,
     KafkaSettings,
     Settings,
     TopicSettings,
-    check_environment,
-    environment_names,
 )
 from stepstream.settings_reference import render_reference
 
@@ -30,6 +29,23 @@ def test_the_environment_sets_nested_values(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.processing.idle_timeout_s == 60
     assert settings.kafka.properties == {"fetch.min.bytes": 5}
     assert settings.topics.events == "step-events"
+
+
+def test_a_group_knows_what_was_set_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Settings().http.model_fields_set
+    monkeypatch.setenv("STEPSTREAM_HTTP__TOKEN", "x" * 20)
+    monkeypatch.setenv("STEPSTREAM_WORKERS", "3")
+    assert Settings().http.model_fields_set == {"token"}
+    assert Settings().workers == 3
+
+
+def test_workers_share_no_name_in_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_environment()
+    monkeypatch.setenv("STEPSTREAM_WORKERS", "2")
+    monkeypatch.setenv("STEPSTREAM_KAFKA__PROPERTIES", '{"group.instance.id": "a"}')
+    check_environment()
+    with pytest.raises(ValidationError, match=r"kafka\.static_membership"):
+        Settings()
 
 
 def test_a_dotenv_file_gives_way_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

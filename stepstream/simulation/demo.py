@@ -26,6 +26,7 @@ from stepstream.streaming.cluster import Cluster, TopicIdentity
 from stepstream.streaming.connections import Connections
 from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.publisher import Publisher
+from stepstream.web.app import make_app
 from stepstream.web.server import Server
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class _Demo:
         self._stop = Event()
         self._failure: BaseException | None = None
         self._consumer = Consumer(self._settings, connections=MockConnections(self._settings))
-        self._server = Server(self._settings, self._consumer, any_port=True)
+        self._server = Server(self._settings.http, make_app(self._settings, self._consumer))
         self._subscriber = _Subscriber(self._settings)
         self._publisher = Publisher(self._settings.kafka, self._settings.topics.readings[0])
         self._sent = Sent()

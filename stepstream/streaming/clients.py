@@ -33,14 +33,8 @@ __all__ = [
 
 
 CONSUMER_ONLY = (
-    "fetch.",
-    "queued.",
-    "session.",
-    "heartbeat.",
-    "max.poll.",
-    "check.crcs",
-    "group.instance.",
-)
+    "fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "check.crcs", "group.",
+)  # fmt: skip
 PRODUCER_ONLY = ("linger.", "batch.", "queue.buffering.", "compression.", "message.", "delivery.")
 """Beginnings of property names that one kind of client knows; the other kind logs a warning."""
 
@@ -208,6 +202,8 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": 1_024,
         "fetch.message.max.bytes": 128 << 10,
         "statistics.interval.ms": STATISTICS_MS,
+        "max.poll.interval.ms": kafka.max_poll_interval_ms,
+        **_membership(kafka),
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
@@ -220,15 +216,39 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
     }
     if kafka.group_protocol == "classic":
         properties["partition.assignment.strategy"] = "cooperative-sticky"
-        # A consumer learns of a rebalance by a heartbeat; a partition that moves needs two of them.
-        properties.setdefault("heartbeat.interval.ms", 200)
+        # The client refuses a session timeout that is longer, which older settings may ask for.
+        longest_ms = max(properties["max.poll.interval.ms"], properties["session.timeout.ms"])
+        properties["max.poll.interval.ms"] = longest_ms
     return properties
+
+
+def _membership(kafka: KafkaSettings) -> dict[str, Any]:
+    """How the group knows a consumer, and when it misses one."""
+    properties: dict[str, Any] = {}
+    if kafka.static_membership:
+        properties["group.instance.id"] = kafka.effective_transactional_id()
+    if kafka.group_protocol == "classic":
+        # A consumer learns of a rebalance by a heartbeat; a partition that moves needs two of them.
+        properties["heartbeat.interval.ms"] = kafka.heartbeat_interval_ms
+        properties["session.timeout.ms"] = kafka.session_timeout_ms
+    return properties
+
+
+MEMBERSHIP = (
+    "group.protocol",
+    "group.instance.id",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+)
+"""What only a member of a group needs."""
 
 
 def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the consumer that reads step counts; it joins no group."""
     properties = consumer_properties(settings)
-    for name in ("group.protocol", "partition.assignment.strategy"):
+    for name in MEMBERSHIP:
         properties.pop(name, None)
     properties["statistics.interval.ms"] = 0
     # It has nothing to do until a partition is assigned, and then it must be connected already.

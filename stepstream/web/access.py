@@ -10,9 +10,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from stepstream.web.answers import refuse
+from stepstream.web.answers import read_page, refuse
 from stepstream.web.bodies import TooLarge, read_body
-from stepstream.web.page import read_page
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -1,7 +1,8 @@
-"""Answers in JSON."""
+"""Answers: JSON, and pages of the package."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,9 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["answer", "refuse"]
+__all__ = ["STATIC", "answer", "read_page", "refuse"]
+
+STATIC = files("stepstream.web") / "static"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,3 +28,8 @@ def refuse(
 ) -> Response:
     """An answer that says what is wrong: a code for programs, a sentence for people."""
     return answer({"error": error, "detail": detail, **more}, status, headers)
+
+
+def read_page(name: str) -> str:
+    """A page of the package."""
+    return (STATIC / name).read_text(encoding="utf-8")

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager, suppress
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from stepstream.inputs import MAX_DEVICE_ID_BYTES
-from stepstream.web.answers import refuse
-from stepstream.web.watching import Watch
+from stepstream.web.answers import answer, read_page, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from starlette.requests import Request
 
-    from stepstream.streaming.consumer import Consumer
-    from stepstream.web.sampling import Sampler
-
-__all__ = ["Page", "read_page"]
+__all__ = ["ALIVE_INTERVAL_S", "Page", "Samples", "Signals", "make_event"]
 
 MAX_STREAMS = 20
 """Streams to open pages; each page has one or two."""
-SIGNAL_INTERVAL_S = 0.2
 ALIVE_INTERVAL_S = 2.0
 """A stream without data sends a sign of life after this time."""
 CLOSE_CHECK_S = 0.5
+MAX_DEVICE_ID_BYTES = 256
+"""As `stepstream.inputs` has it, which the parent of workers can do without."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-def read_page(name: str) -> str:
-    """A page of the package."""
-    return (files("stepstream.web") / "static" / name).read_text(encoding="utf-8")
+class Samples(Protocol):
+    """Samples of the last minutes, one a second.
+
+    Attributes
+    ----------
+    taken
+        Set and replaced with each sample.
+    """
+
+    taken: asyncio.Event
+
+    @property
+    def history(self) -> Sequence[dict[str, Any]]:
+        """The samples, the newest last."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What has no history."""
+
+
+class Signals(Protocol):
+    """Signals of devices."""
+
+    def follow(self, device_id: str, is_closing: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
+        """A stream of events about one device, until `is_closing`."""
 
 
 class Page:
@@ -44,15 +61,15 @@ class Page:
 
     Parameters
     ----------
-    consumer
-        Whose devices can be watched.
-    sampler
+    samples
         Has the figures.
+    signals
+        Has what is drawn of a device.
     """
 
-    def __init__(self, consumer: Consumer, sampler: Sampler) -> None:
-        self._consumer = consumer
-        self._sampler = sampler
+    def __init__(self, samples: Samples, signals: Signals) -> None:
+        self._samples = samples
+        self._signals = signals
         self._streams = 0
         self._is_closing = False
 
@@ -64,16 +81,21 @@ class Page:
         """The page itself."""
         return HTMLResponse(read_page("performance.html"))
 
+    async def sample(self, _request: Request) -> Response:
+        """The last sample, for who asks once a second."""
+        history = self._samples.history
+        return answer({"sample": history[-1] if history else None, "state": self._samples.state})
+
     async def samples(self, _request: Request) -> Response:
         """A stream of samples: first those of the last minutes, then one a second."""
-        return self._stream(self._samples())
+        return self._stream(self._follow_samples())
 
     async def signal(self, request: Request) -> Response:
         """A stream of one device's signal and steps."""
         device_id = request.query_params.get("device", "")
         if not 0 < len(device_id.encode("utf-8", "replace")) <= MAX_DEVICE_ID_BYTES:
             return refuse(400, "invalid-device-id", "name one: ?device=...")
-        return self._stream(self._signal(Watch(self._consumer, device_id)))
+        return self._stream(self._signals.follow(device_id, lambda: self._is_closing))
 
     def _stream(self, events: AsyncGenerator[bytes, None]) -> Response:
         if self._streams >= MAX_STREAMS:
@@ -94,42 +116,20 @@ class Page:
         finally:
             self._streams -= 1
 
-    async def _samples(self) -> AsyncGenerator[bytes, None]:
-        sampler = self._sampler
-        history = list(sampler.history)
-        yield _event("history", {"samples": history, "state": sampler.state})
+    async def _follow_samples(self) -> AsyncGenerator[bytes, None]:
+        samples = self._samples
+        history = list(samples.history)
+        yield make_event("history", {"samples": history, "state": samples.state})
         last = history[-1] if history else None
         while not self._is_closing:
             # A sample may come at the moment of the timeout, so the timeout itself says nothing.
             with suppress(TimeoutError):
-                await asyncio.wait_for(sampler.taken.wait(), CLOSE_CHECK_S)
-            if sampler.history and sampler.history[-1] is not last:
-                last = sampler.history[-1]
-                yield _event("sample", {"sample": last, "state": sampler.state})
-
-    async def _signal(self, watch: Watch) -> AsyncGenerator[bytes, None]:
-        quiet_s = ALIVE_INTERVAL_S
-        with self._observing(watch):
-            while not self._is_closing:
-                gathered = watch.take()
-                if gathered is not None:
-                    quiet_s = 0.0
-                    yield _event("signal", gathered)
-                elif quiet_s >= ALIVE_INTERVAL_S:
-                    quiet_s = 0.0
-                    yield _event("alive", {})
-                await asyncio.sleep(SIGNAL_INTERVAL_S)
-                quiet_s += SIGNAL_INTERVAL_S
-
-    @contextmanager
-    def _observing(self, watch: Watch) -> Iterator[None]:
-        consumer = self._consumer
-        consumer.watchers = (*consumer.watchers, watch.observe)
-        try:
-            yield
-        finally:
-            consumer.watchers = tuple(w for w in consumer.watchers if w != watch.observe)
+                await asyncio.wait_for(samples.taken.wait(), CLOSE_CHECK_S)
+            if samples.history and samples.history[-1] is not last:
+                last = samples.history[-1]
+                yield make_event("sample", {"sample": last, "state": samples.state})
 
 
-def _event(name: str, data: Any) -> bytes:
+def make_event(name: str, data: Any) -> bytes:
+    """A server-sent event."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), _encode(data))

@@ -8,20 +8,23 @@ import logging
 import socket
 import time
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import uvicorn
 import uvloop
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stepstream.errors import SettingsError
-from stepstream.web.app import make_app
 
 if TYPE_CHECKING:
-    from stepstream.settings import HttpSettings, Settings
-    from stepstream.streaming.consumer import Consumer
+    from collections.abc import Coroutine
+    from pathlib import Path
 
-__all__ = ["Server"]
+    from starlette.types import ASGIApp
+
+    from stepstream.settings import HttpSettings
+
+__all__ = ["Application", "Server"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,36 +73,49 @@ class _Protocol(H11Protocol):
             self._timer = None
 
 
+class Application(Protocol):
+    """What is served."""
+
+    asgi: ASGIApp
+
+    async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve, and do what has to be done meanwhile."""
+
+    def close(self) -> None:
+        """End streams that are open; from another thread."""
+
+
 class Server:
-    """Serves a consumer's health, metrics, page and API from a thread of its own.
+    """Serves an application from a thread of its own.
 
     Parameters
     ----------
-    settings
-        Where to listen, and what `/v1/detect` computes with.
-    consumer
-        Whose.
-    any_port
-        Take any free port where the default one is taken.
+    http
+        Where to listen. If the default port is taken, any free one is, so that several processes
+        can run on one machine.
+    app
+        What is served.
+    path
+        Where a unix socket is to be instead; whoever may enter its folder may connect.
 
     Raises
     ------
     SettingsError
-        The port that was asked for is taken. If only the default port is, a warning is logged
-        and nothing is served, so that several consumers can run on one machine.
+        The port that was asked for is taken.
     """
 
-    def __init__(self, settings: Settings, consumer: Consumer, *, any_port: bool = False) -> None:
-        self._socket = _listen(settings.http, any_port=any_port)
+    def __init__(self, http: HttpSettings, app: Application, path: Path | None = None) -> None:
+        self._app = app
+        self._socket = _listen(http) if path is None else None
         self._server: uvicorn.Server | None = None
-        if self._socket is None:
+        if self._socket is None and path is None:
             return
-        self._app = make_app(settings, consumer)
-        http: Any = _Protocol
+        protocol: Any = _Protocol
         self._server = uvicorn.Server(
             uvicorn.Config(
-                self._app.asgi,
-                http=http,
+                app.asgi,
+                uds=None if path is None else str(path),
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -108,25 +124,23 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=settings.http.max_connections,
+                limit_concurrency=http.max_connections,
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 timeout_keep_alive=int(REQUEST_TIMEOUT_S),
                 timeout_graceful_shutdown=1,
             )
         )
-        self._thread = Thread(target=self._serve, name="http", daemon=True)
+        self._thread = Thread(target=self._serve, args=(self._server,), name="http", daemon=True)
 
     @property
     def port(self) -> int | None:
         """The port listened on, if any."""
         return int(self._socket.getsockname()[1]) if self._socket else None
 
-    def _serve(self) -> None:
-        server, listener = self._server, self._socket
-        if server is None or listener is None:
-            raise RuntimeError("there is no port to serve on")
+    def _serve(self, server: uvicorn.Server) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._app.run_with(server.serve([listener])))
+            listeners = None if self._socket is None else [self._socket]
+            runner.run(self._app.run_with(server.serve(listeners)))
 
     def __enter__(self) -> Self:
         if self._server:
@@ -143,7 +157,7 @@ class Server:
             self._thread.join(START_TIMEOUT_S)
 
 
-def _listen(http: HttpSettings, *, any_port: bool) -> socket.socket | None:
+def _listen(http: HttpSettings) -> socket.socket | None:
     if http.port == 0:
         return None
     family = socket.AF_INET6 if ":" in http.address else socket.AF_INET
@@ -153,7 +167,11 @@ def _listen(http: HttpSettings, *, any_port: bool) -> socket.socket | None:
         if error.errno != errno.EADDRINUSE or "port" in http.model_fields_set:
             reason = error.strerror or str(error)
             raise SettingsError(f"http.port {http.port} on {http.address}: {reason}") from None
-    if any_port:
-        return socket.create_server((http.address, 0), family=family, backlog=BACKLOG)
-    logger.warning("port is taken, nothing is served", extra={"port": http.port})
-    return None
+    listener = socket.create_server((http.address, 0), family=family, backlog=BACKLOG)
+    host = f"[{http.address}]" if family is socket.AF_INET6 else http.address
+    logger.info(
+        "port %d is taken, another one is used",
+        http.port,
+        extra={"address": f"http://{host}:{listener.getsockname()[1]}"},
+    )
+    return listener

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stepstream.outputs import Event
+from stepstream.web.page import ALIVE_INTERVAL_S, make_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
     from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.outbox import Results
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "Watches"]
 
+INTERVAL_S = 0.2
 MAX_PARTS = 500
 """Polls whose samples may wait to be sent."""
 MAX_EVENTS = 100
@@ -81,3 +85,43 @@ class Watch:
         if not parts and not steps:
             return None
         return {"period": period_us / 1e6, "parts": parts, "steps": steps}
+
+
+class Watches:
+    """Streams of the signals of a consumer's devices.
+
+    Parameters
+    ----------
+    consumer
+        Whose devices can be watched.
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def follow(
+        self, device_id: str, is_closing: Callable[[], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """See `stepstream.web.page.Signals`."""
+        watch = Watch(self._consumer, device_id)
+        quiet_s = ALIVE_INTERVAL_S
+        with self._observing(watch):
+            while not is_closing():
+                gathered = watch.take()
+                if gathered is not None:
+                    quiet_s = 0.0
+                    yield make_event("signal", gathered)
+                elif quiet_s >= ALIVE_INTERVAL_S:
+                    quiet_s = 0.0
+                    yield make_event("alive", {})
+                await asyncio.sleep(INTERVAL_S)
+                quiet_s += INTERVAL_S
+
+    @contextmanager
+    def _observing(self, watch: Watch) -> Iterator[None]:
+        consumer = self._consumer
+        consumer.watchers = (*consumer.watchers, watch.observe)
+        try:
+            yield
+        finally:
+            consumer.watchers = tuple(w for w in consumer.watchers if w != watch.observe)

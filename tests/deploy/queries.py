@@ -11,6 +11,7 @@ from promql_parser import AggregateExpr, BinaryExpr, VectorSelector
 
 from deploy.grafana.dashboard import ROWS
 from stepstream.metrics import METRICS, PROCESS_METRICS
+from stepstream.web.workers.metrics import WORKER_METRICS
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def filled_in(expression: str, rate_interval: str = "1m") -> str:
 
 
 def samples() -> dict[str, set[str]]:
-    """Names of all series that a consumer's metrics make, with their labels."""
+    """Names of all series that consumers and parents of workers make, with their labels."""
     found = {name: set[str]() for name in PROCESS_METRICS}
+    found |= {metric.name: set(metric.labels) for metric in WORKER_METRICS}
     for metric in METRICS:
         labels = set(metric.labels or {})
         if metric.kind == "histogram":

@@ -13,11 +13,11 @@ import yaml
 from pydantic_settings import CliSettingsSource
 
 from stepstream.cli import COMMANDS
+from stepstream.environment import check_environment
 from stepstream.settings import (
     HttpSettings,
     ProcessingSettings,
     TopicSettings,
-    check_environment,
 )
 from tests.conftest import ROOT, missing
 from tests.kafka.broker import JAVA_OPTIONS, broker_jars, missing_tool

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from stepstream import __version__
-from stepstream.settings import Settings, check_environment
+from stepstream.environment import check_environment
+from stepstream.settings import Settings
 from tests.conftest import ROOT, missing
 from tests.helm.tools import KUBERNETES, find_tool
 from tests.helm.values_schema import SCHEMA, render_schema

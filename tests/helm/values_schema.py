@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from stepstream.settings import RESERVED_PROPERTIES, SECRET_PROPERTY, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,14 +27,18 @@ CHART_DECIDES = {
 def settings_schema() -> dict[str, Any]:
     """Schema of ``settings``: names, types and bounds as the product checks them."""
     groups = {}
+    single = Settings.model_json_schema()["properties"]
     for group, info in Settings.model_fields.items():
-        assert info.annotation is not None
-        described = info.annotation.model_json_schema()
+        kind = info.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            groups[group] = _field(single[group])
+            continue
+        described = kind.model_json_schema()
         properties = {}
         for name, field in described["properties"].items():
             is_secret = "writeOnly" in json.dumps(field)
             if (group, name) not in CHART_DECIDES and not is_secret:
-                properties[name] = {k: v for k, v in field.items() if k not in {"title", "unit"}}
+                properties[name] = _field(field)
         groups[group] = {
             "type": "object",
             "description": described["description"],
@@ -47,6 +53,10 @@ def settings_schema() -> dict[str, Any]:
     # Without HTTP there are no probes.
     groups["http"]["properties"]["port"]["minimum"] = 1
     return {"type": "object", "additionalProperties": False, "properties": groups}
+
+
+def _field(field: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in field.items() if k not in {"title", "unit"}}
 
 
 def render_schema(text: str) -> str:

@@ -297,10 +297,12 @@ class RunProcess:
     program: ClassVar[tuple[str, ...]] = ("stepstream", "run")
     """The module that Python runs, and its arguments."""
 
-    def __init__(self, topics: TopicSet, folder: Path, name: str = "run", **more: str) -> None:
+    def __init__(
+        self, topics: TopicSet, folder: Path, name: str = "run", **more: str | None
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        environment = {
+        given = {
             **os.environ,
             **topics.environment(),
             "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": f"{topics.group}-{name}",
@@ -309,12 +311,16 @@ class RunProcess:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self.program],
-                env=environment,
+                env={name: value for name, value in given.items() if value is not None},
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel only
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:

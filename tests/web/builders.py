@@ -19,6 +19,8 @@ from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.partitions import Phase
 from stepstream.streaming.positions import Position, Start
 from stepstream.streaming.system import System
+from stepstream.web.app import make_app
+from stepstream.web.server import Server
 from tests.detection.builders import TransparentModel
 from tests.kafka.broker import free_port
 from tests.streaming.records import FakeRecord
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from stepstream.detection import Model
     from stepstream.streaming.partitions import Partition
-    from stepstream.web.server import Server
 
 TOPIC = "sensor-readings"
 PARTITIONS = 4
@@ -158,6 +159,11 @@ def consumer_without_broker(
         yield consumer
     finally:
         consumer.close()
+
+
+def serve(made_with: Settings, consumer: Consumer) -> Server:
+    """A server of a consumer; it serves once it is entered."""
+    return Server(made_with.http, make_app(made_with, consumer))
 
 
 def request(server: Server, path: str, body: bytes | None = None, **headers: str) -> Answer:

@@ -13,10 +13,11 @@ from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
 from stepstream.inputs import ErrorCode
-from stepstream.web.server import Server
+from stepstream.workers.reports import Report
 from tests.conftest import missing
 from tests.kafka.builders import wait_until
-from tests.web.builders import consumer_without_broker, own, settings, turning
+from tests.web.builders import consumer_without_broker, own, serve, settings, turning
+from tests.web.served_workers import served_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from stepstream.streaming.consumer import Consumer
+    from stepstream.web.server import Server
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +109,7 @@ def shoot(page: Page, name: str) -> None:
 
 def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer: Consumer) -> None:
     consumer.totals.dead_letters[ErrorCode.NOT_FINITE] = 7
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         await_ready(page)
         figures = page.locator("#figures .figure")
@@ -131,7 +133,7 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
 def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
     page: Page, consumer: Consumer
 ) -> None:
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         assert not consumer.watchers
         page.keyboard.press("/")
@@ -147,7 +149,7 @@ def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
 
 
 def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> None:
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server))
         tile = page.locator("#figures .figure").first
         chart = tile.locator(".trend").last
@@ -164,15 +166,33 @@ def test_the_page_says_when_the_connection_is_lost_and_when_it_is_back(
 ) -> None:
     made_with = settings()
     lost = page.locator("#lost")
-    with Server(made_with, consumer) as server:
+    with serve(made_with, consumer) as server:
         page.goto(address(server))
         await_ready(page)
         assert not lost.is_visible()
     lost.wait_for(state="visible")
     assert "Connection lost" in (lost.text_content() or "")
     shoot(page, "lost")
-    with Server(made_with, consumer):
+    with serve(made_with, consumer):
         lost.wait_for(state="hidden")
+
+
+def test_the_page_of_several_workers_shows_them_together(page: Page) -> None:
+    with served_workers(settings()) as front:
+        page.goto(address(front.server, "#device=walker-1"))
+        await_ready(page)
+        rows = page.locator("#partitions tr")
+        expect(rows).to_have_count(4, timeout=DEADLINE_MS)
+        workers = [row.locator("td").nth(1).text_content() for row in rows.all()]
+        assert workers == ["0", "1", "1", "1"]
+        expect(page.locator("#worker")).to_be_visible()
+        note = page.locator("#signal-note")
+        wait_until("a step", lambda: re.search(r"step \d", note.text_content() or ""), 30)
+        shoot(page, "workers")
+        front.world.steady = {0}
+        front.world.say(1, Report(is_live=True, obstacles=["no connection to a broker"]))
+        health = "not ready: worker 1: no connection to a broker"
+        expect(page.locator("#health")).to_have_text(health, timeout=DEADLINE_MS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -181,7 +201,7 @@ def test_the_page_fits_a_phone_in_either_scheme(
 ) -> None:
     context = browser.new_context(color_scheme=scheme, **PHONE)
     page = context.new_page()
-    with Server(settings(), consumer) as server:
+    with serve(settings(), consumer) as server:
         page.goto(address(server, "#device=walker-1"))
         await_ready(page)
         wide = page.evaluate("document.documentElement.scrollWidth")
@@ -194,7 +214,7 @@ def test_the_page_fits_a_phone_in_either_scheme(
 
 
 def test_the_page_asks_for_the_token_once(page: Page, consumer: Consumer) -> None:
-    with Server(settings(token=TOKEN), consumer) as server:
+    with serve(settings(token=TOKEN), consumer) as server:
         page.goto(address(server))
         page.get_by_label("This page asks for its token").fill(TOKEN)
         page.keyboard.press("Enter")

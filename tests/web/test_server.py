@@ -25,6 +25,7 @@ from stepstream.web.app import make_app
 from stepstream.web.page import Page
 from stepstream.web.sampling import Sampler
 from stepstream.web.server import MAX_HEADER_BYTES, Server
+from stepstream.web.watching import Watches
 from tests.builders import FIELDS, encode, reading
 from tests.conftest import ROOT
 from tests.kafka.builders import wait_until
@@ -37,6 +38,7 @@ from tests.web.builders import (
     consumer_without_broker,
     own,
     request,
+    serve,
     settings,
     turning,
 )
@@ -63,7 +65,7 @@ def consumer() -> Iterator[Consumer]:
 
 @pytest.fixture(scope="module")
 def server(consumer: Consumer) -> Iterator[Server]:
-    with Server(settings(cors_origins="https://ops.example.org"), consumer) as made:
+    with serve(settings(cors_origins="https://ops.example.org"), consumer) as made:
         yield made
 
 
@@ -80,7 +82,7 @@ def conforms(answer: Answer, path: str, method: str = "get") -> Any:
 
 def test_a_consumer_that_has_not_joined_is_live_and_says_why_it_is_not_ready() -> None:
     made_with = settings()
-    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
+    with consumer_without_broker(made_with) as idle, serve(made_with, idle) as server:
         assert request(server, "/livez")[::2] == (200, b"live\n")
         answer = request(server, "/readyz")
         assert answer.status == 503
@@ -96,7 +98,7 @@ def test_a_stuck_loop_and_a_fatal_client_error_end_liveness() -> None:
     callbacks, clock = Callbacks(made_with), Clock()
     with (
         consumer_without_broker(made_with, connections=callbacks, system=clock) as idle,
-        Server(made_with, idle) as server,
+        serve(made_with, idle) as server,
     ):
         clock.ahead_s = 3_600.0
         assert request(server, "/livez").status == 503
@@ -148,7 +150,7 @@ def test_a_loop_that_does_not_turn_is_said_to_be_unavailable(
 ) -> None:
     monkeypatch.setattr("stepstream.web.devices.ASK_TIMEOUT_S", 0.1)
     made_with = settings()
-    with consumer_without_broker(made_with) as idle, Server(made_with, idle) as server:
+    with consumer_without_broker(made_with) as idle, serve(made_with, idle) as server:
         answer = request(server, "/v1/devices/walker-1")
         assert answer.status == 503
         assert answer.headers["retry-after"] == "1"
@@ -238,7 +240,7 @@ def test_only_origins_that_are_set_may_call_from_their_pages(server: Server) -> 
 
 
 def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer) -> None:
-    with Server(settings(token=TOKEN), consumer) as server:
+    with serve(settings(token=TOKEN), consumer) as server:
         guarded = ["/v1/devices", "/v1/devices/a", "/performance", "/performance/samples"]
         for path in guarded:
             answer = request(server, path)
@@ -255,7 +257,7 @@ def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer
 
 
 def test_a_browser_logs_in_once_and_may_only_read(consumer: Consumer) -> None:
-    with Server(settings(token=TOKEN), consumer) as server:
+    with serve(settings(token=TOKEN), consumer) as server:
         assert b"asks for its token" in request(server, "/performance").body
         assert request(server, "/performance/login", b"token=wrong").status == 401
         assert request(server, "/performance/login", b"token=" + b"x" * 5_000).status == 413
@@ -299,7 +301,7 @@ def test_a_request_that_does_not_come_to_an_end_is_dropped(
 
 
 def test_connections_beyond_the_limit_are_closed(consumer: Consumer) -> None:
-    with Server(settings(max_connections=2), consumer) as server:
+    with serve(settings(max_connections=2), consumer) as server:
         address = ("127.0.0.1", server.port or 0)
         held = [socket.create_connection(address, 5) for _ in range(6)]
         try:
@@ -325,27 +327,27 @@ def test_connections_beyond_the_limit_are_closed(consumer: Consumer) -> None:
 
 def test_a_taken_port_is_an_error_if_it_was_asked_for(consumer: Consumer) -> None:
     taken = settings()
-    with Server(taken, consumer), pytest.raises(SettingsError, match=r"http\.port"):
-        Server(taken, consumer)
+    with serve(taken, consumer), pytest.raises(SettingsError, match=r"http\.port"):
+        serve(taken, consumer)
 
 
-def test_a_taken_default_port_only_warns_or_is_replaced(
+def test_a_taken_default_port_is_replaced_and_the_log_says_by_which(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken = settings()
-    with Server(taken, consumer) as first:
+    with serve(taken, consumer) as first:
         monkeypatch.setattr(HttpSettings, "model_fields_set", set())
-        with caplog.at_level(logging.WARNING), Server(taken, consumer) as second:
-            assert second.port is None
-        with Server(taken, consumer, any_port=True) as third:
-            assert third.port not in {None, first.port}
-            assert request(third, "/livez").status == 200
-    assert "port is taken" in caplog.text
+        with caplog.at_level(logging.INFO), serve(taken, consumer) as second:
+            port = second.port
+            assert port not in {None, first.port}
+            assert request(second, "/livez").status == 200
+    (record,) = [record for record in caplog.records if "is taken" in record.message]
+    assert record.__dict__["address"] == f"http://127.0.0.1:{port}"
 
 
 def test_a_sample_taken_just_when_a_stream_gives_up_waiting_is_sent(consumer: Consumer) -> None:
     sampler = Sampler(settings(), consumer)
-    page = Page(consumer, sampler)
+    page = Page(sampler, Watches(consumer))
 
     async def read() -> list[bytes]:
         # Each sample sets an event that the stream no longer waits for.

@@ -59,16 +59,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "stepstream.environment" -}}
 {{- $_ := include "stepstream.bootstrapServers" . -}}
 {{- range $group, $settings := .Values.settings }}
+{{- if kindIs "map" $settings }}
 {{- range $name, $value := $settings }}
-{{- if not (kindIs "invalid" $value) }}
-{{ printf "STEPSTREAM_%s__%s" $group $name | upper }}: {{ if kindIs "string" $value -}}
-{{ $value | quote }}
-{{- else if kindIs "slice" $value -}}
-{{ join "," $value | quote }}
+{{- include "stepstream.variable" (dict "name" (printf "%s__%s" $group $name) "value" $value) }}
+{{- end }}
+{{- else }}
+{{- include "stepstream.variable" (dict "name" $group "value" $settings) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* One setting as a variable, on a line of its own; takes name and value. */}}
+{{- define "stepstream.variable" -}}
+{{- if not (kindIs "invalid" .value) }}
+{{ printf "STEPSTREAM_%s" .name | upper }}: {{ if kindIs "string" .value -}}
+{{ .value | quote }}
+{{- else if kindIs "slice" .value -}}
+{{ join "," .value | quote }}
 {{- else -}}
-{{ toJson $value | quote }}
-{{- end }}
-{{- end }}
+{{ toJson .value | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -168,10 +168,13 @@ function drawState(state) {
   const facts = { model: state.model, group: state.group, topic: state.topics.join(", "), guarantee: state.guarantee.replaceAll("_", " "), version: state.version, up: text(duration, state.uptime_s) };
   $("facts").replaceChildren(...Object.entries(facts).map(([name, fact]) => made("div", {}, made("dt", {}, name), made("dd", {}, fact))));
   const number = (value) => made("td", { class: "number" }, value);
+  const hasWorkers = state.partitions.some((p) => p.worker !== undefined);
+  $("worker").hidden = !hasWorkers;
   $("partitions").replaceChildren(
     ...state.partitions.map((p) =>
       made("tr", {},
         made("td", {}, `${p.topic}-${p.partition}`),
+        ...(hasWorkers ? [made("td", {}, String(p.worker))] : []),
         made("td", {}, made("span", { class: "pill", "data-level": LEVELS[p.state] ?? "warn" }, p.state)),
         number(p.lag === null ? "–" : p.lag.toLocaleString("en")),
         number(p.lag === 0 ? "0" : text(duration, p.lag_s)),

@@ -1,0 +1,1 @@
+"""What the parent of workers serves: one answer for all of them."""

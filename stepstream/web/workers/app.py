@@ -1,0 +1,136 @@
+"""The parent's application: one address for all workers."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.exposition import choose_encoder
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from stepstream.web.access import Access
+from stepstream.web.answers import refuse
+from stepstream.web.bodies import TooLarge, read_body
+from stepstream.web.page import Page
+from stepstream.web.routing import make_asgi, page_routes
+from stepstream.web.workers.clients import Client, ask_all
+from stepstream.web.workers.devices import WorkerDevices, pass_on
+from stepstream.web.workers.metrics import make_registry
+from stepstream.web.workers.samples import MergedSamples
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from stepstream.settings import Settings
+    from stepstream.workers.supervisor import Supervisor
+
+__all__ = ["WorkersApp"]
+
+LIVE_S = 10.0
+"""The parent turns ten times a second; one that didn't for this time is stuck."""
+MAX_BODY_BYTES = 4 << 20
+DETECT_TIMEOUT_S = 12.0
+"""Longer than a worker takes before it gives up."""
+MAX_DETECTING = 5
+"""Requests to `/v1/detect` for each worker: one computed, four waiting."""
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+class WorkersApp:
+    """Answers for all workers, and what it does beside that.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    supervisor
+        Knows how the workers are.
+    paths
+        The sockets they listen on.
+    """
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, paths: Sequence[Path]) -> None:
+        self._supervisor = supervisor
+        self._clients = [Client(number, path) for number, path in enumerate(paths)]
+        self._samples = MergedSamples(self._clients, supervisor)
+        devices = WorkerDevices(self._clients)
+        self._page = Page(self._samples, devices)
+        self._turns = count()
+        self._detecting = 0
+        access = Access(settings.http.token)
+        self.routes = [
+            Route("/livez", self._live),
+            Route("/readyz", self._ready),
+            Route("/metrics", self._metrics),
+            *page_routes(self._page, access),
+            Route("/v1/devices", devices.list),
+            Route("/v1/devices/{device_id:path}", devices.show),
+            Route("/v1/detect", self._detect, methods=["POST"]),
+        ]
+        self.asgi = make_asgi(self.routes, settings.http, access)
+
+    async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve, and take samples meanwhile."""
+        sampling = asyncio.create_task(self._samples.run())
+        try:
+            await serving
+        finally:
+            sampling.cancel()
+            await asyncio.gather(
+                sampling, *(client.close() for client in self._clients), return_exceptions=True
+            )
+
+    def close(self) -> None:
+        """End the streams of open pages; from another thread."""
+        self._page.close()
+
+    async def _live(self, _request: Request) -> Response:
+        is_live = self._supervisor.last_turn_age_s < LIVE_S
+        return PlainTextResponse("live\n" if is_live else "not live\n", 200 if is_live else 503)
+
+    async def _ready(self, _request: Request) -> Response:
+        obstacles = self._supervisor.obstacles()
+        texts = [f"worker {n}: {'; '.join(found)}\n" for n, found in obstacles.items() if found]
+        if not texts:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse(f"not ready: {''.join(texts)}", 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        answers = await ask_all(self._clients, "/metrics", headers={"accept": OPENMETRICS})
+        pages = {one.worker: one.body for one in answers if one.status == 200}
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        registry = make_registry(self._supervisor, pages)
+        # To parse them takes a while, with many partitions.
+        content = await asyncio.to_thread(encode, registry)
+        return Response(content, headers={"content-type": content_type})
+
+    async def _detect(self, request: Request) -> Response:
+        """Have the workers detect steps in turn; one that is busy is passed over."""
+        if self._detecting >= MAX_DETECTING * len(self._clients):
+            return _later("other requests are being computed")
+        self._detecting += 1
+        try:
+            async with asyncio.timeout(DETECT_TIMEOUT_S):
+                body = await read_body(request, MAX_BODY_BYTES)
+            first = next(self._turns)
+            for place in range(len(self._clients)):
+                client = self._clients[(first + place) % len(self._clients)]
+                found = await client.ask("/v1/detect", body=body, timeout_s=DETECT_TIMEOUT_S)
+                if found is not None and found.status != 503:
+                    return pass_on(found)
+            return _later("no worker is free")
+        except TooLarge as error:
+            return refuse(413, "too-large", str(error))
+        except TimeoutError:
+            return _later(f"not done within {DETECT_TIMEOUT_S:.0f} s")
+        finally:
+            self._detecting -= 1
+
+
+def _later(detail: str) -> Response:
+    return refuse(503, "busy", detail, {"retry-after": "1"})

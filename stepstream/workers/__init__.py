@@ -1,0 +1,1 @@
+"""Consumers as processes under one parent; the parent knows neither Kafka nor the model."""
