@@ -34,7 +34,8 @@ def scraped(topics: TopicSet, tmp_path: Path) -> Iterator[Prometheus]:
         missing(f"{tool} (Debian's package prometheus)")
     port = free_port()
     with (
-        RunProcess(topics, tmp_path, STEPSTREAM_HTTP__PORT=str(port)),
+        # Two workers, so that there are the series of their parent, too.
+        RunProcess(topics, tmp_path, STEPSTREAM_HTTP__PORT=str(port), STEPSTREAM_WORKERS="2"),
         Prometheus(tmp_path, [f"127.0.0.1:{port}"]) as server,
     ):
         wait_until("a consumer that is ready", lambda: server.values("stepstream_ready == 1"))
