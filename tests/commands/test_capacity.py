@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from stepstream.cli import main
 from stepstream.commands import capacity
 from stepstream.commands.capacity import Capacity, estimate
@@ -11,12 +13,10 @@ from stepstream.settings import ModelSettings
 from stepstream.simulation import calibration
 from stepstream.simulation.calibration import Calibration, Work, calibrate, work_off
 
-if TYPE_CHECKING:
-    import pytest
-
 COST = Calibration(message_us=2.0, reading_us=1.0, reading_bytes=70.0, message_bytes=110.0)
 
 
+@pytest.mark.slow
 def test_the_real_consumer_processes_a_backlog_without_a_broker() -> None:
     work = work_off(Model(default_model_path()), 50, 2.5)
     assert (work.messages, work.readings) == (200 * 4, 200 * 200)

@@ -171,7 +171,7 @@ def run(
 
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int) -> None:
     log = messages(stream)
     expected = run(Kafka(log), seed, crashes=False)
@@ -321,7 +321,7 @@ DEPLOYMENTS = st.builds(
 
 
 @given(streams(in_step=True), DEPLOYMENTS, st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_crashes_lose_and_repeat_nothing_wherever_it_runs(
     stream: Stream, deployment: Deployment, seed: int
 ) -> None:
