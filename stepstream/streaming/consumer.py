@@ -132,6 +132,7 @@ class Consumer:
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
         self._has_member_id = True
+        self._has_new_statistics = False
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
         self._last_turn_s = self._system.monotonic()
@@ -244,6 +245,11 @@ class Consumer:
         self._last_turn_s = self._system.monotonic()
         self._replace_model()
         messages, errors = split_errors(self.poll())
+        if self._has_new_statistics:
+            # Once a second: a member without partitions has none to lose when the group drops it.
+            # Not in the callback, which may run while the client closes and answers no more.
+            self._has_new_statistics = False
+            self._has_member_id = bool(self._kafka.memberid())
         for message, error in errors:
             self.assignment.handle_error(message, error)
         self.preparation.turn(self.assignment.owned)
@@ -324,8 +330,7 @@ class Consumer:
     def _note_statistics(self, text: str) -> None:
         self.statistics["consumer"].update(text)
         self.ends.note(self.statistics["consumer"])
-        # A member without partitions has none to lose when the group drops it.
-        self._has_member_id = bool(self._kafka.memberid())
+        self._has_new_statistics = True
 
     def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, made safe for the client.
