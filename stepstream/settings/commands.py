@@ -71,6 +71,6 @@ class Settings(CommandSettings):
     def _refuse_a_shared_name(self) -> Self:
         if self.workers > 1 and "group.instance.id" in self.kafka.properties:
             raise ValueError(
-                "workers can't share one group.instance.id; use kafka.static_membership"
+                "workers can't share one group.instance.id; by default it is the transactional id"
             )
         return self

@@ -55,8 +55,6 @@ class KafkaSettings(SettingsGroup):
     """Name of this client in the broker's logs and metrics."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """Rebalance protocol: `classic` (cooperative-sticky) or `consumer` (KIP-848, brokers from 4.0)."""
-    static_membership: bool = False
-    """Whether this consumer stays a member of the group while it restarts, under the name of its transactional id. A restart within the session timeout moves no partition; the partitions of a consumer that left for good wait for the whole timeout."""
     session_timeout_ms: int = Field(6_000, ge=1_000, le=3_600_000, json_schema_extra=in_unit("ms"))
     """The group removes a consumer whose heartbeats stop for this time: how long its devices get no steps after a crash. Brokers accept 6 s or more by default; with the protocol `consumer` the broker's own setting applies."""
     heartbeat_interval_ms: int = Field(200, ge=1, le=3_600_000, json_schema_extra=in_unit("ms"))
@@ -132,6 +130,9 @@ class KafkaSettings(SettingsGroup):
         return text
 
     def effective_transactional_id(self, number: int = 0) -> str:
-        """The transactional id: as set, else group and host name; with a number if it isn't 0."""
+        """The transactional id: as set, else group and host name; with a number if it isn't 0.
+
+        No host's name has the colon, while some end with a number.
+        """
         name = self.transactional_id or f"{self.group_id}-{socket.gethostname()}"
-        return f"{name}-{number}" if number else name
+        return f"{name}:{number}" if number else name
