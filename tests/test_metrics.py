@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.metrics_reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.positions import Position, Start
+from stepstream.streaming.retention import Limits
 from stepstream.streaming.totals import MEASURED, Histogram, Times, Totals
 from tests.conftest import ROOT, missing
 from tests.web.builders import (
@@ -63,6 +65,7 @@ def value(families: dict[str, Family], name: str, **labels: str) -> float:
 
 def test_what_is_exported_is_what_the_list_names(consumer: Consumer) -> None:
     own(consumer, 0)
+    consumer.retention.limits[TOPIC] = Limits(60_000, has_size=False)
     families = exported(consumer)
     expected = {metric.name.removesuffix("_total") for metric in METRICS}
     process = {name.removesuffix("_total") for name in PROCESS_METRICS}
@@ -222,6 +225,30 @@ def test_some_messages_of_a_poll_stand_for_all(messages: int) -> None:
         assert bounds[place] < latency_s <= bounds[place + 1]
         assert sum(histogram.counts) == pytest.approx(messages, abs=messages / MEASURED + 1)
     assert totals.broker_latency_s.total >= 0.25 * messages
+
+
+def test_the_lateness_of_every_event_is_measured() -> None:
+    totals, times, later = Totals(), Times(), Times()
+    times.note_events(np.array([1_000_000, 999_000]))
+    later.note_events(np.array([400_000]))
+    times.add(later)
+    times.measure(totals, 1_000.25)
+    histogram = totals.event_lateness_s
+    counts = dict(zip([*histogram.bounds, math.inf], histogram.counts, strict=True))
+    assert {bound: count for bound, count in counts.items() if count} == {0.5: 1, 2: 1, 1_200: 1}
+    assert histogram.total == pytest.approx(0.25 + 1.25 + 600.25)
+
+
+def test_headroom_is_a_metric_of_each_partition_whose_retention_is_known(
+    consumer: Consumer,
+) -> None:
+    own(consumer, 0)
+    assert not exported(consumer)["stepstream_retention_headroom_seconds"].samples
+    consumer.retention.limits[TOPIC] = Limits(60_000, has_size=False)
+    name = "stepstream_retention_headroom_seconds"
+    assert value(exported(consumer), name, topic=TOPIC, partition="0") == 60
+    consumer.retention.limits[TOPIC] = Limits(math.inf, has_size=False)
+    assert value(exported(consumer), name, topic=TOPIC, partition="0") == math.inf
 
 
 def test_buckets_rise() -> None:

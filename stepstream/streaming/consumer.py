@@ -23,6 +23,7 @@ from stepstream.streaming.polls import group_by_partition, split_errors
 from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
+from stepstream.streaming.retention import Retention
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
 
@@ -128,6 +129,7 @@ class Consumer:
             self._system,
         )
         self.ends = Ends(self.assignment, self._cluster, self._system)
+        self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
