@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 PREPARING_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
+FIRST_PARTITIONS_S = 10.0
+"""A member that has got no partition by then gets none. They have to be revoked from others first,
+which takes two rebalances; under the protocol ``consumer``, two heartbeats of 5 s."""
 GIVES_UP = "the consumer can't continue"
 
 
@@ -134,6 +137,8 @@ class Consumer:
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
         self._has_member_id = True
+        self._joined_s: float | None = None
+        """When this consumer became a member of the group, while it is one."""
         self._has_new_statistics = False
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
@@ -160,6 +165,7 @@ class Consumer:
             turn_age_s=self.last_turn_age_s,
             stuck_after_s=self._settings.processing.stuck_after_s,
             is_member=self.assignment.is_member and self._has_member_id,
+            is_waiting=not owned and self._has_just_joined,
             is_connected=statistics.connections > 0 or not statistics.has_come,
             preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
             held=sum(partition.is_held for partition in owned),
@@ -167,6 +173,13 @@ class Consumer:
             uncommitted_s=self.commits.uncommitted_s,
             uncommitted_after_s=UNCOMMITTED_AFTER_S,
         )
+
+    @property
+    def _has_just_joined(self) -> bool:
+        joined_s, is_member = self._joined_s, self.assignment.is_member
+        if joined_s is None:
+            return is_member
+        return self._system.monotonic() - joined_s < FIRST_PARTITIONS_S
 
     @property
     def last_turn_age_s(self) -> float:
@@ -252,6 +265,10 @@ class Consumer:
             # Not in the callback, which may run while the client closes and answers no more.
             self._has_new_statistics = False
             self._has_member_id = bool(self._kafka.memberid())
+        if not self.assignment.is_member:
+            self._joined_s = None
+        elif self._joined_s is None:
+            self._joined_s = self._system.monotonic()
         for message, error in errors:
             self.assignment.handle_error(message, error)
         self.preparation.turn(self.assignment.owned)
