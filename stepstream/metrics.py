@@ -220,7 +220,8 @@ METRICS = (
         "stepstream_lag_seconds",
         "gauge",
         "The same lag as a time: since the record time of the last message processed, or since "
-        "nothing was left to process, whichever is later; 0 if nothing is left.",
+        "nothing was left to process, whichever is later; 0 if nothing is left. It grows while no "
+        "broker says what is left.",
         by_partition(lag_s),
         _PARTITION,
     ),

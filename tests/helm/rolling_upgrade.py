@@ -1,7 +1,7 @@
 """``python -m tests.helm.rolling_upgrade ../before``: from another checkout's chart to this one's.
 
-A release of that chart is upgraded on a real API server, then rolled back. Pods must be replaced one
-after the other, the last first, and all but one must be ready at any time.
+A release of that chart is upgraded on a real API server, then rolled back. Pods must be replaced
+one after the other, the last first, and all but one must be ready at any time.
 """
 
 from __future__ import annotations
