@@ -8,6 +8,8 @@ none lost, repeated or changed.
 ``--variant classic --variant consumer-static`` compares ways to set up the consumers, ``--tree
 ../before --tree .`` compares checkouts. Each of the ``--rounds`` has a schedule of its own, and all
 that is compared goes through it, one after the other.
+
+``--faults upgrade --from ../before`` replaces the consumers of another checkout, one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from benchmarks.faults import FAULTS
+from benchmarks.faults import FAULTS, USUAL
 from benchmarks.harness import ROOT, add_results, save
 from benchmarks.lateness import compare, draw, summary
 from benchmarks.report import IMAGES
@@ -93,13 +95,13 @@ def explained(parse: Callable[[str], T]) -> Callable[[str], T]:
     return parse_option
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.availability",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    plan = Plan(tuple(FAULTS))
+    plan = Plan(USUAL)
     parser.add_argument(
         "--variant", type=explained(parse_variant), action="append", dest="variants",
         metavar="NAME[=JSON]",
@@ -110,10 +112,15 @@ def parse_options() -> argparse.Namespace:
         "--tree", type=explained(parse_tree), action="append", metavar="PATH", dest="trees",
         help="checkout that consumers are run from; several may be given (default: this one)",
     )  # fmt: skip
+    parser.add_argument(
+        "--from", type=explained(parse_tree), metavar="PATH", dest="before",
+        help="checkout that consumers are run from until the fault upgrade (default: the same)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--rounds", type=int, default=1, help="seeds in a row")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=plan.kinds, metavar="KIND",
-                        help=f"which: {', '.join(FAULTS)}; a kind may be named twice")  # fmt: skip
+                        help=f"which: {', '.join(FAULTS)}; a kind may be named twice "
+                        "(default: all but upgrade)")  # fmt: skip
     parser.add_argument("--every", type=float, default=plan.every_s, help="seconds between faults")
     parser.add_argument("--consumers", type=int, default=plan.consumers)
     parser.add_argument("--partitions", type=int, default=plan.partitions)
@@ -127,7 +134,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, default=IMAGES / "availability.png")
     parser.add_argument("--quick", action="store_true", help="a crash and a leave, under a minute")
     add_results(parser)
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.before and "upgrade" not in options.faults:
+        parser.error("--from: nothing is upgraded, name it: --faults upgrade")
+    return options
 
 
 def run_quick(folder: Path, seed: int = 1) -> Outcome:
@@ -150,6 +160,7 @@ def main() -> int:
         options.partitions,
         options.devices,
         options.speed,
+        options.before,
     )
     compared = candidates(
         options.variants or [parse_variant("defaults")],

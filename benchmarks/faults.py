@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from benchmarks.group import Group, Site
 
-__all__ = ["FAULTS", "Fault", "Stage", "schedule"]
+__all__ = ["FAULTS", "USUAL", "Fault", "Stage", "schedule"]
 
 BACK_S = 2.0
 """Until a consumer that was killed is started again."""
@@ -25,6 +26,10 @@ START_S = 20.0
 """Longest time until a process is about to join its group."""
 READY_S = 30.0
 """Longest time that a rolling restart waits for a consumer, before it goes on."""
+REPLACED_S = 2.0
+"""Until a pod that ended is replaced by one that starts."""
+SETTLED_S = 10.0
+"""For which a pod must be ready before the next is replaced: the chart's minReadySeconds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Stage:
         Time from a fault to the next.
     mark
         Told what begins now: a kind of fault, and to whom.
+    tree
+        The checkout that an upgrade leads to.
     """
 
     site: Site
@@ -53,6 +60,7 @@ class Stage:
     spare: str
     every_s: float
     mark: Callable[[str, str], None]
+    tree: Path
 
 
 def crash(stage: Stage, random: Random) -> None:
@@ -114,6 +122,20 @@ def rolling(stage: Stage, random: Random) -> None:
         group.wait_for(f"{slot} ready", lambda: group.is_ready(slot), READY_S)  # noqa: B023 - called at once
 
 
+def upgrade(stage: Stage, _random: Random) -> None:
+    """As a StatefulSet does it: the last ends, its successor starts, is ready, and stays so."""
+    slots = stage.slots[::-1]
+    group = stage.group
+    stage.mark("upgrade", ", ".join(slots))
+    group.tree = stage.tree
+    for slot in slots:
+        group.end(slot)
+        group.pause(REPLACED_S)
+        group.start(slot)
+        group.wait_for(f"{slot} ready", lambda: group.is_ready(slot), READY_S)  # noqa: B023 - called at once
+        group.pause(SETTLED_S)
+
+
 def join(stage: Stage, _random: Random) -> None:
     """One more comes, and leaves in the middle of the time until the next fault."""
     stage.mark("join", stage.spare)
@@ -159,6 +181,7 @@ FAULTS: dict[str, Callable[[Stage, Random], None]] = {
     "freeze": freeze,
     "leave-join": leave_and_join,
     "rolling": rolling,
+    "upgrade": upgrade,
     "join": join,
     "broker-kill": kill_broker,
     "broker-restart": restart_broker,
@@ -166,6 +189,8 @@ FAULTS: dict[str, Callable[[Stage, Random], None]] = {
     "cut-all": cut_all,
 }
 """Kinds of faults; while ``join`` lasts, a second one, ``leave``, begins."""
+USUAL = tuple(kind for kind in FAULTS if kind != "upgrade")
+"""Those that happen if none are named."""
 
 
 @dataclass(frozen=True)

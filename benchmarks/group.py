@@ -112,7 +112,7 @@ class Group:
     variant
         How they are set up.
     tree
-        Folder that their code is taken from.
+        Folder that the code of those is taken from that start from now on.
     folder
         For their logs.
     note
@@ -131,7 +131,7 @@ class Group:
         self._site = site
         self._topics = topics
         self._variant = variant
-        self._tree = tree
+        self.tree = tree
         self._folder = folder
         self._note = note
         self._ports = {slot: free_port() for slot in site.proxies}
@@ -158,7 +158,7 @@ class Group:
             self._folder,
             f"{slot}-{self._starts}",
             **{
-                "PYTHONPATH": str(self._tree),
+                "PYTHONPATH": str(self.tree),
                 "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": self._site.addresses[slot],
                 "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": f"{self._topics.group}-{slot}",
                 "STEPSTREAM_HTTP__PORT": str(self._ports[slot]),

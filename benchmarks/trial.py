@@ -69,6 +69,8 @@ class Plan:
         How many.
     speed
         Times real time at which devices walk.
+    before
+        Folder of the consumers' code until they are upgraded, if it is another then.
     """
 
     kinds: tuple[str, ...]
@@ -77,6 +79,7 @@ class Plan:
     partitions: int = 6
     devices: int = 18
     speed: float = 1.0
+    before: Path | None = None
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -243,13 +246,22 @@ class _Trial:
             access = {"properties": SILENT}
             topics = TopicSet.create(site.broker.bootstrap, plan.partitions, access)
             topics.configure(topics.events, "message.timestamp.type", "LogAppendTime")
-            with Group(site, topics, self._variant, self._tree, self._folder, self._note) as group:
+            tree = plan.before or self._tree
+            with Group(site, topics, self._variant, tree, self._folder, self._note) as group:
                 self.outcome.exits = group.exits
                 self._start(group)
                 with Feed(topics, plan, self._seed) as feed:
                     self._begin_s = time.time()
                     self._disturb(
-                        Stage(site, group, plan.slots, plan.spare, plan.every_s, self._mark)
+                        Stage(
+                            site,
+                            group,
+                            plan.slots,
+                            plan.spare,
+                            plan.every_s,
+                            self._mark,
+                            self._tree,
+                        )
                     )
                     self._end(site, group, feed, topics)
             self._judge(topics, feed.sent)

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     Labels: TypeAlias = Mapping[str, str]
     Reader: TypeAlias = Callable[[Consumer], Labelled]
 
-__all__ = ["by", "by_client", "by_partition", "lag_s", "model", "phases", "starting_s"]
+__all__ = [
+    "by",
+    "by_client",
+    "by_partition",
+    "headroom_s",
+    "lag_s",
+    "model",
+    "phases",
+    "starting_s",
+]
 
 
 def by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
@@ -52,6 +61,10 @@ def by_client(read: Callable[[ClientStatistics], float]) -> Reader:
 def lag_s(partition: Partition) -> float | None:
     lag_ms = partition.lag_ms(time.time_ns() // 1_000_000)
     return None if lag_ms is None else lag_ms / 1000
+
+
+def headroom_s(consumer: Consumer) -> Labelled:
+    return by_partition(consumer.retention.headroom_s)(consumer)
 
 
 def starting_s(consumer: Consumer) -> float:

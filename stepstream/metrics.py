@@ -14,6 +14,7 @@ from stepstream.metric_readers import (
     by,
     by_client,
     by_partition,
+    headroom_s,
     lag_s,
     model,
     phases,
@@ -121,6 +122,13 @@ METRICS = (
         lambda consumer: consumer.totals.broker_latency_s,
     ),
     Metric(
+        "stepstream_event_lateness_seconds",
+        "histogram",
+        "Time from the record time of the message that completed a step to the commit of its "
+        "event; of every event.",
+        lambda consumer: consumer.totals.event_lateness_s,
+    ),
+    Metric(
         "stepstream_polls_total",
         "counter",
         "Polls that consumed messages.",
@@ -212,8 +220,17 @@ METRICS = (
         "stepstream_lag_seconds",
         "gauge",
         "The same lag as a time: since the record time of the last message processed, or since "
-        "nothing was left to process, whichever is later; 0 if nothing is left.",
+        "nothing was left to process, whichever is later; 0 if nothing is left. It grows while no "
+        "broker says what is left.",
         by_partition(lag_s),
+        _PARTITION,
+    ),
+    Metric(
+        "stepstream_retention_headroom_seconds",
+        "gauge",
+        "Time until readings may be deleted unread if nothing more is read; infinite if the topic "
+        "keeps everything.",
+        headroom_s,
         _PARTITION,
     ),
     Metric(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from stepstream.inputs import ErrorCode
 from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.metrics_reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
+from stepstream.streaming.partitions import UNHEARD_MS
 from stepstream.streaming.positions import Position, Start
+from stepstream.streaming.retention import Limits
 from stepstream.streaming.totals import MEASURED, Histogram, Times, Totals
 from tests.conftest import ROOT, missing
 from tests.web.builders import (
@@ -39,9 +42,10 @@ if TYPE_CHECKING:
 UNBOUNDED = {"topic", "partition", "model", "name", "version", "python"}
 """Labels whose values no list bounds: they have one value, or one an owned partition."""
 STATISTICS = """{"brokers": {
-    "a": {"state": "UP", "rxbytes": 5, "txbytes": 7, "rtt": {"p99": 2500}, "req_timeouts": 1},
+    "a": {"nodeid": 1, "state": "UP", "rxidle": 900, "rxbytes": 5, "txbytes": 7,
+          "rtt": {"p99": 2500}, "req_timeouts": 1},
     "b": {"state": "DOWN", "rxbytes": 50, "disconnects": 3, "throttle": {"avg": 40}}},
-  "topics": {"sensor-readings": {"partitions": {"0": {"ls_offset": 12}, "-1": {}}}}}"""
+  "topics": {"sensor-readings": {"partitions": {"0": {"broker": 1, "ls_offset": 12}, "-1": {}}}}}"""
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def value(families: dict[str, Family], name: str, **labels: str) -> float:
 
 def test_what_is_exported_is_what_the_list_names(consumer: Consumer) -> None:
     own(consumer, 0)
+    consumer.retention.limits[TOPIC] = Limits(60_000, has_size=False)
     families = exported(consumer)
     expected = {metric.name.removesuffix("_total") for metric in METRICS}
     process = {name.removesuffix("_total") for name in PROCESS_METRICS}
@@ -197,6 +202,44 @@ def test_lag_time_begins_with_the_first_message_after_a_quiet_hour() -> None:
     assert partition.lag_ms(3_601_000) == 1_000
 
 
+def test_lag_time_grows_while_nobody_says_where_the_partition_ends() -> None:
+    partition = a_partition()
+    partition.start_at(Start(0, None))
+    partition.advance(10)
+    partition.time.ms = 1_000
+    partition.note_end(10, now_ms=2_000)
+    assert partition.lag_ms(2_000 + UNHEARD_MS - 1) == 0
+    assert partition.lag_ms(2_000 + UNHEARD_MS) == UNHEARD_MS
+    # The messages of an hour come at once, the first of them an hour old.
+    partition.note_end(500, now_ms=3_602_000)
+    assert partition.lag_ms(3_602_000) == 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("broker", "is_heard"),
+    [
+        ('{"nodeid": 1, "source": "learned", "state": "UP", "rxidle": 500000}', True),
+        ('{"nodeid": 1, "source": "learned", "state": "UP", "rxidle": 2000000}', False),
+        ('{"nodeid": 1, "source": "learned", "state": "UP", "rxidle": -1}', False),
+        ('{"nodeid": 1, "source": "learned", "state": "TRY_CONNECT", "rxidle": 10}', False),
+        ('{"nodeid": 1, "source": "logical", "state": "UP", "rxidle": 10}', False),
+        ('{"nodeid": 2, "source": "learned", "state": "UP", "rxidle": 10}', False),
+    ],
+)
+def test_only_what_the_broker_of_a_partition_has_just_said_counts_as_its_end(
+    broker: str, is_heard: bool
+) -> None:
+    made_with = settings()
+    callbacks = Callbacks(made_with)
+    with consumer_without_broker(made_with, connections=callbacks) as consumer:
+        partition = own(consumer, 0)
+        callbacks.on_statistics(
+            f'{{"brokers": {{"a": {broker}}}, "topics": {{"{TOPIC}": '
+            '{"partitions": {"0": {"broker": 1, "ls_offset": 12}}}}}'
+        )
+        assert partition.lag_messages == (12 if is_heard else 0)
+
+
 def test_a_histogram_counts_each_value_once() -> None:
     histogram = Histogram([1, 2, 4])
     values = np.array([0.5, 1.0, 1.5, 4.0, 9.0])
@@ -222,6 +265,30 @@ def test_some_messages_of_a_poll_stand_for_all(messages: int) -> None:
         assert bounds[place] < latency_s <= bounds[place + 1]
         assert sum(histogram.counts) == pytest.approx(messages, abs=messages / MEASURED + 1)
     assert totals.broker_latency_s.total >= 0.25 * messages
+
+
+def test_the_lateness_of_every_event_is_measured() -> None:
+    totals, times, later = Totals(), Times(), Times()
+    times.note_events(np.array([1_000_000, 999_000]))
+    later.note_events(np.array([400_000]))
+    times.add(later)
+    times.measure(totals, 1_000.25)
+    histogram = totals.event_lateness_s
+    counts = dict(zip([*histogram.bounds, math.inf], histogram.counts, strict=True))
+    assert {bound: count for bound, count in counts.items() if count} == {0.5: 1, 2: 1, 1_200: 1}
+    assert histogram.total == pytest.approx(0.25 + 1.25 + 600.25)
+
+
+def test_headroom_is_a_metric_of_each_partition_whose_retention_is_known(
+    consumer: Consumer,
+) -> None:
+    own(consumer, 0)
+    assert not exported(consumer)["stepstream_retention_headroom_seconds"].samples
+    consumer.retention.limits[TOPIC] = Limits(60_000, has_size=False)
+    name = "stepstream_retention_headroom_seconds"
+    assert value(exported(consumer), name, topic=TOPIC, partition="0") == 60
+    consumer.retention.limits[TOPIC] = Limits(math.inf, has_size=False)
+    assert value(exported(consumer), name, topic=TOPIC, partition="0") == math.inf
 
 
 def test_buckets_rise() -> None:

@@ -84,7 +84,7 @@ def _quantiles(metric: str, *shares: float) -> list[Query]:
     return [
         Query(
             f"histogram_quantile({share}, sum by (le) (rate({metric}_bucket@@)))",
-            f"p{100 * share:.0f}",
+            f"p{100 * share:g}",
         )
         for share in shares
     ]
@@ -133,6 +133,22 @@ ROWS: dict[str, list[list[Panel]]] = {
                 [Query("max(stepstream_lag_seconds@)", "")],
                 "figure",
                 bad_from=60,
+            ),
+            Panel(
+                "Late events",
+                "Lateness of the latest of 100 events: from the record time of the message that completed a step to the commit of its event.",
+                "s",
+                _quantiles("stepstream_event_lateness_seconds", 0.99),
+                "figure",
+                bad_from=10,
+            ),
+            Panel(
+                "Headroom",
+                "Time until the first unread readings are deleted if nothing more is read.",
+                "s",
+                [Query("min(stepstream_retention_headroom_seconds@)", "")],
+                "figure",
+                good_from=3600,
             ),
             Panel(
                 "Starts in the last hour",
@@ -223,6 +239,15 @@ ROWS: dict[str, list[list[Panel]]] = {
                 ],
             ),
             Panel(
+                "Workers",
+                "With `--workers`: workers by what their parent knows of them, and their restarts. Those that were given up start again with their parent only.",
+                "short",
+                [
+                    Query("sum by (state) (stepstream_workers@)", "{{state}}"),
+                    Query("sum(increase(stepstream_worker_restarts_total@@))", "restarts"),
+                ],
+            ),
+            Panel(
                 "Running",
                 "Consumers by version and model; more than one of each only during an upgrade.",
                 "short",
@@ -246,6 +271,12 @@ ROWS: dict[str, list[list[Panel]]] = {
                 "Messages that wait, by partition.",
                 "short",
                 [Query("stepstream_lag_messages@", "{{topic}} {{partition}}")],
+            ),
+            Panel(
+                "Retention headroom",
+                "Time until readings of each partition may be deleted unread if nothing more is read: what the topic's retention leaves after the lag.",
+                "s",
+                [Query("stepstream_retention_headroom_seconds@", "{{topic}} {{partition}}")],
             ),
             Panel(
                 "Throughput",
@@ -300,6 +331,12 @@ ROWS: dict[str, list[list[Panel]]] = {
     "What is slow?": [
         [
             Panel(
+                "Lateness of events",
+                "From the record time of the message that completed a step to the commit of its event.",
+                "s",
+                _quantiles("stepstream_event_lateness_seconds", 0.5, 0.99, 0.999),
+            ),
+            Panel(
                 "From broker to commit",
                 "From a message's record time to its commit.",
                 "s",
@@ -318,6 +355,8 @@ ROWS: dict[str, list[list[Panel]]] = {
                 [Query("sum by (stage) (rate(stepstream_stage_seconds_total@@))", "{{stage}}")],
                 "stacked",
             ),
+        ],
+        [
             Panel(
                 "Inference",
                 "A run of the model over the windows that are due together.",
@@ -330,8 +369,6 @@ ROWS: dict[str, list[list[Panel]]] = {
                     *_quantiles("stepstream_inference_seconds", 0.95),
                 ],
             ),
-        ],
-        [
             Panel(
                 "Batches",
                 "Messages of a poll, and windows of a run of the model. Large batches mean that there was a backlog.",

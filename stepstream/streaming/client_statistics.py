@@ -8,6 +8,8 @@ __all__ = ["ClientStatistics", "PartitionStatistics"]
 
 JOINING = {"wait-join", "wait-sync"}
 """States of a member whose request to join the broker answers when all others have joined."""
+SILENT_US = 2_000_000
+"""A broker that is asked for messages answers twice a second, also if there are none."""
 
 
 class _Spread(msgspec.Struct, frozen=True):
@@ -16,7 +18,10 @@ class _Spread(msgspec.Struct, frozen=True):
 
 
 class _Broker(msgspec.Struct, frozen=True):
+    nodeid: int = -1
+    source: str = ""
     state: str = ""
+    rxidle: int = -1
     txbytes: int = 0
     rxbytes: int = 0
     txerrs: int = 0
@@ -32,11 +37,14 @@ class PartitionStatistics(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
+    broker
+        Id of the broker that it is read from; -1 for none.
     ls_offset
         Its last stable offset: the end of what a `read_committed` consumer can read; below 0 as
         long as it isn't known.
     """
 
+    broker: int = -1
     ls_offset: int = -1
 
 
@@ -124,6 +132,15 @@ class ClientStatistics:
     def throttle_s(self) -> float:
         """Average time for which the strictest broker throttled requests in the last second."""
         return max((broker.throttle.avg for broker in self._brokers), default=0) / 1e3
+
+    def is_heard(self, broker: int) -> bool:
+        """Whether a broker, by its id, has just answered on the connection for messages."""
+        return any(
+            known.nodeid == broker and known.state == "UP" and 0 <= known.rxidle < SILENT_US
+            for known in self._brokers
+            # The coordinator has a connection of its own.
+            if known.source != "logical"
+        )
 
     def partition(self, topic: str, number: int) -> PartitionStatistics | None:
         """What is known of a partition."""

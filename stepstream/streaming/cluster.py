@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from stepstream.streaming.clients import (
     ALWAYS_CONNECTED,
@@ -23,11 +24,14 @@ from stepstream.streaming.clients import (
     check_connection,
     client_properties,
 )
+from stepstream.streaming.retention import Limits
 from stepstream.streaming.topics import check_rights, check_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
+
+    from confluent_kafka.admin import ConfigEntry
 
     from stepstream.settings import Settings
 
@@ -163,3 +167,38 @@ class Cluster:
             request, isolation_level=level, request_timeout=TIMEOUT_S
         )
         return {(tp.topic, tp.partition): self._result(f).offset for tp, f in futures.items()}
+
+    def first_messages(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """Offset of each partition's first message, and its time; without those that have none.
+
+        Times are milliseconds since the epoch.
+        """
+        kind: Any = OffsetSpec  # its methods have no types
+        request: dict[Any, Any] = {
+            TopicPartition(topic, n): kind.for_timestamp(0) for topic, n in partitions
+        }
+        if not request:
+            return {}
+        futures = self._polled_admin().list_offsets(request, request_timeout=TIMEOUT_S)
+        found = {(tp.topic, tp.partition): self._result(f) for tp, f in futures.items()}
+        return {name: (at.offset, at.timestamp) for name, at in found.items() if at.offset >= 0}
+
+    def retention_limits(self, topics: Iterable[str]) -> dict[str, Limits]:
+        """When messages of topics are deleted."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        if not resources:
+            return {}
+        futures = self._polled_admin().describe_configs(resources, request_timeout=TIMEOUT_S)
+        found = {resource.name: self._result(future) for resource, future in futures.items()}
+        return {name: _limits(config) for name, config in found.items()}
+
+
+def _limits(config: Mapping[str, ConfigEntry]) -> Limits:
+    # Brokers write -1 for a limit that isn't set.
+    age_ms, size = (
+        int(config[name].value or -1) if name in config else -1
+        for name in ("retention.ms", "retention.bytes")
+    )
+    return Limits(math.inf if age_ms < 0 else age_ms, has_size=size >= 0)

@@ -24,6 +24,7 @@ from stepstream.streaming.polls import group_by_partition, split_errors
 from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
+from stepstream.streaming.retention import Retention
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
 
@@ -133,6 +134,7 @@ class Consumer:
             self._system,
         )
         self.ends = Ends(self.assignment, self._cluster, self._system)
+        self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
         self.has_joined = False
         """Whether it takes part in its group: before, nobody waits for it."""
@@ -163,6 +165,7 @@ class Consumer:
             turn_age_s=self.last_turn_age_s,
             stuck_after_s=self._settings.processing.stuck_after_s,
             is_member=self.membership.is_member,
+            is_waiting=not owned and self.membership.has_just_joined,
             is_connected=statistics.connections > 0 or not statistics.has_come,
             preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
             held=sum(partition.is_held for partition in owned),

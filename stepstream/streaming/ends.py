@@ -35,14 +35,21 @@ class Ends:
         self._system = system
 
     def note(self, statistics: ClientStatistics) -> None:
-        """Note where partitions end, from what the client says once a second."""
+        """Note where partitions end, from what the client says once a second.
+
+        What it says is as old as the last answer of the partition's broker.
+        """
         now_ms = self._system.now_us() // 1000
         for partition in self._assignment.owned:
-            known = statistics.partition(partition.topic, partition.number)
             # What the client knows of a paused partition may be long out of date: see `refresh`.
-            is_fetched = partition.phase.is_consuming and not partition.pause_reasons
-            if is_fetched and known is not None and known.ls_offset >= 0:
+            if not partition.phase.is_consuming or partition.pause_reasons:
+                continue
+            known = statistics.partition(partition.topic, partition.number)
+            if known is not None and known.ls_offset >= 0 and statistics.is_heard(known.broker):
                 partition.note_end(known.ls_offset, now_ms)
+            elif not partition.lag.caught_up_ms:
+                # What its position said has to do at first, and gets old from here on.
+                partition.note_end(partition.lag.end_offset, now_ms)
 
     def refresh(self) -> None:
         """Look up where paused partitions end; waits, from any thread."""
@@ -55,7 +62,7 @@ class Ends:
         with suppress(KafkaException):
             # Not by the consumer: its calls from another thread can wait for ever behind a poll.
             for name, end in self._cluster.offsets(paused, at_end=True, stable=True).items():
-                paused[name].lag.end_offset = end
+                paused[name].note_end(end, self._system.now_us() // 1000)
 
     def partition_count(self, topic: str) -> int:
         """Partitions of a topic; 0 if no broker says so in time; may wait, from any thread."""

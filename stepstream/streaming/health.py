@@ -19,6 +19,8 @@ class Health:
         Time since the last turn of the loop, and the time after which the loop is stuck.
     is_member
         Whether this consumer is in the group, and the group has assigned its partitions.
+    is_waiting
+        Whether this consumer has only just joined, and owns no partition yet.
     is_connected
         Whether there is a connection to a broker.
     preparing, held
@@ -33,6 +35,7 @@ class Health:
     turn_age_s: float
     stuck_after_s: float
     is_member: bool
+    is_waiting: bool
     is_connected: bool
     preparing: int
     held: int
@@ -59,6 +62,7 @@ class Health:
                 ("the loop is stuck", self.turn_age_s >= self.stuck_after_s),
                 (f"fatal error of the Kafka client: {self.fatal_error}", bool(self.fatal_error)),
                 ("not a member of the group", not self.is_member),
+                ("waits for its first partitions", self.is_waiting),
                 ("no connection to a broker", not self.is_connected),
                 (f"{self.preparing} partitions are being prepared", self.preparing > 0),
                 (f"{self.held} partitions are paused for too many dead letters", self.held > 0),

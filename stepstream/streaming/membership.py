@@ -22,6 +22,9 @@ __all__ = ["Membership"]
 
 REJOIN_S = 1.2
 """Time after a rebalance in which the client joins another one only with our help."""
+FIRST_PARTITIONS_S = 10.0
+"""A member that has got no partition by then gets none. They have to be revoked from others first,
+which takes two rebalances; under the protocol ``consumer``, two heartbeats of 5 s."""
 METADATA_INTERVAL_S = 0.05
 METADATA_TIMEOUT_S = 1.0
 LEAVE_POLL_S = 0.01
@@ -64,21 +67,31 @@ class Membership:
         self._metadata_thread = system.executor("metadata")
         self._asked: Future[object] | None = None
         self._ask_at_s = self._rejoins_until_s = -math.inf
-        self._has_assignment = False
+        self._joined_s: float | None = None
+        """When the group first assigned partitions (or none), unless they were lost since."""
         self._has_member_id = True
         self._has_news = False
 
     @property
     def is_member(self) -> bool:
         """Whether the group has assigned its partitions (or none), and they aren't lost."""
-        return self._has_assignment and self._has_member_id
+        return self._joined_s is not None and self._has_member_id
+
+    @property
+    def has_just_joined(self) -> bool:
+        """Whether others may still have to give up this member's first partitions."""
+        joined_s = self._joined_s
+        return joined_s is not None and self._system.monotonic() - joined_s < FIRST_PARTITIONS_S
 
     def note_rebalance(self, *, is_lost: bool = False) -> None:
         """The group has assigned or revoked partitions (or none), or they are lost."""
-        self._has_assignment = not is_lost
+        now_s = self._system.monotonic()
+        if is_lost:
+            self._joined_s = None
+        elif self._joined_s is None:
+            self._joined_s = now_s
         self._statistics.forget_join_state()
-        self._ask_at_s = self._system.monotonic()
-        self._rejoins_until_s = self._ask_at_s + REJOIN_S
+        self._ask_at_s, self._rejoins_until_s = now_s, now_s + REJOIN_S
 
     def note_statistics(self) -> None:
         """New statistics have come, once a second."""

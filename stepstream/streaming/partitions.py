@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.limits import DeadLetterLimit
     from stepstream.streaming.positions import Position, Start
 
-__all__ = ["Lag", "Partition", "PauseReason", "Phase"]
+__all__ = ["UNHEARD_MS", "Lag", "Partition", "PauseReason", "Phase"]
 
 
 class Phase(Enum):
@@ -74,6 +74,10 @@ class PauseReason(Enum):
     """The outbox is full."""
     HELD = auto()
     """Too many of its messages are dead letters."""
+
+
+UNHEARD_MS = 5_000
+"""How long it holds that nothing is left to read; it is noted about once a second."""
 
 
 @dataclass(slots=True)
@@ -252,11 +256,16 @@ class Partition:
         return self.lag.messages(max(self.next_offset, self.publish_from))
 
     def lag_ms(self, now_ms: int) -> int | None:
-        """How long ago all that could be read was processed; None as long as that isn't known."""
-        messages = self.lag_messages
-        if not messages:
-            return messages
-        since_ms = max(self.time.ms, self.time.replay_end_ms, self.lag.caught_up_ms)
+        """How long ago all that could be read was processed; None as long as that isn't known.
+
+        A partition that isn't heard of may have messages that nobody knows of, so time counts.
+        """
+        messages, caught_up_ms = self.lag_messages, self.lag.caught_up_ms
+        if messages is None:
+            return None
+        if not messages and (not caught_up_ms or now_ms - caught_up_ms < UNHEARD_MS):
+            return 0
+        since_ms = max(self.time.ms, self.time.replay_end_ms, caught_up_ms)
         return max(0, now_ms - since_ms) if since_ms else None
 
     def checkpoint(self, now_ms: int) -> Checkpoint:

@@ -159,11 +159,11 @@ class Processor:
     def _detect(self, polled: Polled, now_us: int, results: Mapping[Partition, Results]) -> None:
         stage_s = self._totals.stage_s
         begin_s = time.perf_counter()
-        parts = [
-            self._decode(partition, messages, now_us, results[partition])
+        decoded = {
+            partition: self._decode(partition, messages, now_us, results[partition])
             for partition, messages in polled.items()
-        ]
-        parts = [part for part in parts if len(part)]
+        }
+        parts = [part for part in decoded.values() if len(part)]
         decoded_s = time.perf_counter()
         stage_s["decode"] += decoded_s - begin_s
         if parts:
@@ -171,7 +171,7 @@ class Processor:
             steps = self.detector.feed(Readings.concatenate(parts))
             found_s = time.perf_counter()
             stage_s["windows"] += found_s - decoded_s - (stage_s["model"] - model_s)
-            self._count(steps, results, now_us // 1000)
+            self._count(steps, decoded, results, now_us // 1000)
             stage_s["publish"] += time.perf_counter() - found_s
 
     def _decode(
@@ -241,7 +241,13 @@ class Processor:
             dead_letter_topic=self._settings.topics.dead_letters,
         )
 
-    def _count(self, steps: Steps, results: Mapping[Partition, Results], now_ms: int) -> None:
+    def _count(
+        self,
+        steps: Steps,
+        decoded: Mapping[Partition, Readings],
+        results: Mapping[Partition, Results],
+        now_ms: int,
+    ) -> None:
         """Count steps, and make the records of those that were not counted before."""
         rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
         counted: dict[Partition, list[CountedStep]] = {}
@@ -261,6 +267,9 @@ class Processor:
         for partition, these in counted.items():
             result = results[partition]
             result.events += len(these)
+            readings = decoded[partition]
+            completing = np.searchsorted(readings.offset, [step.offset for step in these])
+            result.times.note_events(readings.stream_ms[completing])
             for output in self._outputs:
                 result.records += output.records(these)
             for device_id in {step.device_id for step in these}:

@@ -72,6 +72,12 @@ def _latencies() -> Histogram:
     return _bounds(0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 3_600)
 
 
+def _latenesses() -> Histogram:
+    return _bounds(
+        0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600
+    )  # fmt: skip
+
+
 def _starts() -> Histogram:
     return _bounds(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -103,6 +109,9 @@ class Totals:
     reading_latency_s, broker_latency_s
         Seconds from a reading's own time, and from its record's time, to the commit of its message.
         They are measured for up to 64 messages of each poll and partition, which count for all.
+    event_lateness_s
+        Seconds from the record time of the message that completed a step to the commit of its
+        event; of every event.
     rebalances
         Assignments, revocations and losses of partitions.
     start_s
@@ -125,15 +134,17 @@ class Totals:
     commit_s: Histogram = field(default_factory=_commits)
     reading_latency_s: Histogram = field(default_factory=_latencies)
     broker_latency_s: Histogram = field(default_factory=_latencies)
+    event_lateness_s: Histogram = field(default_factory=_latenesses)
     rebalances: Counter[str] = field(default_factory=Counter)
     start_s: Histogram = field(default_factory=_starts)
 
 
 class Times:
-    """Times of messages whose results are not committed yet: of some, which count for all."""
+    """Times of what is not committed yet: of some messages, which count for all, and of events."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], int]] = []
+        self._events: list[NDArray[np.int64]] = []
 
     def note(self, reading_us: NDArray[np.int64], record_ms: NDArray[np.int64]) -> None:
         """Note messages of one poll: times of their newest readings, and of their records."""
@@ -141,12 +152,19 @@ class Times:
         if weight:
             self._parts.append((reading_us[::weight], record_ms[::weight], weight))
 
+    def note_events(self, record_ms: NDArray[np.int64]) -> None:
+        """Note events of one poll: the record times of the messages that completed their steps."""
+        self._events.append(record_ms)
+
     def add(self, later: Times) -> None:
         """Add the times of later polls, as long as there is room."""
         self._parts += later._parts[: MAX_PARTS - len(self._parts)]
+        self._events += later._events[: MAX_PARTS - len(self._events)]
 
     def measure(self, totals: Totals, now_s: float) -> None:
-        """Count their latency, now that they are committed."""
+        """Count their latency and lateness, now that they are committed."""
         for reading_us, record_ms, weight in self._parts:
             totals.reading_latency_s.add_all(np.maximum(0, now_s - reading_us / 1e6), weight)
             totals.broker_latency_s.add_all(np.maximum(0, now_s - record_ms / 1e3), weight)
+        for completed_ms in self._events:
+            totals.event_lateness_s.add_all(np.maximum(0, now_s - completed_ms / 1e3), 1)

@@ -30,6 +30,8 @@ __all__ = ["App", "make_app"]
 
 REFRESH_S = 2.0
 """How often the ends of partitions are asked for that nothing is fetched of."""
+RETENTION_S = 30.0
+"""How often it is asked for how long brokers keep readings."""
 
 
 class App:
@@ -64,8 +66,9 @@ class App:
         self.asgi = make_asgi(self.routes, settings.http, access)
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
-        """Serve; meanwhile take samples, and look for the ends of partitions that are paused."""
-        beside = [asyncio.create_task(self._sampler.run()), asyncio.create_task(self._refresh())]
+        """Serve; meanwhile take samples, and ask the brokers for what metrics need."""
+        jobs = (self._sampler.run(), self._refresh(), self._refresh_retention())
+        beside = [asyncio.create_task(job) for job in jobs]
         try:
             await serving
         finally:
@@ -84,6 +87,13 @@ class App:
             assignment = self._consumer.assignment
             if any(partition.pause_reasons for partition in assignment.owned):
                 await asyncio.to_thread(self._consumer.ends.refresh)
+
+    async def _refresh_retention(self) -> None:
+        while True:
+            await asyncio.to_thread(self._consumer.retention.refresh)
+            # New partitions are to have their metrics soon.
+            is_known = self._consumer.retention.limits
+            await asyncio.sleep(RETENTION_S if is_known else REFRESH_S)
 
     async def _live(self, _request: Request) -> Response:
         is_live = self._consumer.health.is_live

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.availability import run_quick
-from benchmarks.faults import FAULTS, schedule
+from benchmarks.availability import parse_options, run_quick
+from benchmarks.faults import FAULTS, REPLACED_S, SETTLED_S, Stage, schedule
 from benchmarks.variants import VARIANTS, parse_variant
-from tests.conftest import missing
+from tests.conftest import ROOT, missing
 from tests.kafka.broker import missing_tool
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 GENEROUS_S = 25.0
 """A crash costs the session timeout of 6 s; beside other work everything takes longer."""
@@ -39,6 +41,61 @@ def test_a_seed_decides_on_the_schedule() -> None:
     assert schedule(1, FAULTS) == schedule(1, FAULTS)
     assert schedule(1, FAULTS) != schedule(2, FAULTS)
     assert sorted(fault.kind for fault in schedule(1, FAULTS)) == sorted(FAULTS)
+
+
+class Recorder:
+    """A group that notes what is done to it, and by which tree."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.done: list[tuple[object, ...]] = []
+
+    def end(self, slot: str) -> None:
+        self.done.append(("end", slot))
+
+    def start(self, slot: str) -> None:
+        self.done.append(("start", slot, self.tree))
+
+    def pause(self, seconds: float) -> None:
+        self.done.append(("pause", seconds))
+
+    def is_ready(self, slot: str) -> bool:
+        self.done.append(("is ready", slot))
+        return True
+
+    def wait_for(self, _what: str, condition: Callable[[], bool], _deadline_s: float) -> bool:
+        return condition()
+
+
+def test_an_upgrade_replaces_one_consumer_after_the_other_as_a_stateful_set_does() -> None:
+    before, after = Path("before"), Path("after")
+    group: Any = Recorder(before)
+    site: Any = None
+    marks: list[tuple[str, str]] = []
+    FAULTS["upgrade"](
+        Stage(site, group, ("a", "b"), "c", 20.0, lambda *mark: marks.append(mark), after),
+        Random(1),  # noqa: S311 - it decides nothing
+    )
+    assert marks == [("upgrade", "b, a")]
+    assert group.done == [
+        step
+        for slot in "ba"
+        for step in (
+            ("end", slot),
+            ("pause", REPLACED_S),
+            ("start", slot, after),
+            ("is ready", slot),
+            ("pause", SETTLED_S),
+        )
+    ]
+
+
+def test_a_checkout_to_upgrade_from_needs_an_upgrade(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--from", str(ROOT)]
+    assert parse_options([*given, "--faults", "upgrade"]).before == ROOT
+    with pytest.raises(SystemExit):
+        parse_options(given)
+    assert "--faults upgrade" in capsys.readouterr().err
 
 
 def test_a_static_variant_names_each_consumer() -> None:

@@ -1,139 +1,109 @@
-"""``python -m tests.helm.rolling_upgrade REVISION``: from another revision to this one, and back.
+"""``python -m tests.helm.rolling_upgrade ../before``: from another checkout's chart to this one's.
 
-Two consumers of that revision run on a real broker while devices send. Then, as a StatefulSet does,
-the last is replaced by one of this tree with the same transactional id, and when that is ready, the
-first. Then both are replaced again by the old revision, as in a rollback.
+A release of that chart is upgraded on a real API server, then rolled back. Pods must be replaced
+one after the other, the last first, and all but one must be ready at any time.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
+from threading import Event, Thread
 
-from tests.helm.tools import ROOT
-from tests.kafka.broker import Broker, free_port
-from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
+from tests.conftest import ROOT
+from tests.helm.control_plane import ControlPlane
+from tests.helm.test_control_plane import Release
+from tests.helm.tools import CONTROL_PLANE, CRDS, find_crds, find_tool
+from tests.kafka.builders import wait_until
 
-DEVICES = 40
-SETTLE_S = 10
-"""As the chart's minReadySeconds."""
+PODS = 3
+NAMESPACE = "steps"
+LOOK_S = 0.02
 
 
-class Pod:
-    """A consumer that is replaced in place, as a pod of a StatefulSet."""
+class Watch:
+    """Looks at the pods of a release again and again: who was replaced, and how few were ready."""
 
-    def __init__(self, topics: TopicSet, number: int) -> None:
-        self._topics = topics
-        self._number = number
-        self._port = free_port()
-        self._process: RunProcess | None = None
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._uids = self._look()[0]
+        self.replaced: list[str] = []
+        self.least_ready = PODS
+        self._stop = Event()
+        self._failure: BaseException | None = None
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def replace(self, folder: Path) -> str:
-        """End the consumer, start one of the package in a folder; returns the times of both."""
-        begin_s = time.monotonic()
-        if self._process is not None:
-            assert self._process.terminate() == 0
-        ended_s = time.monotonic()
-        self._process = RunProcess(
-            self._topics, folder, str(self._number), STEPSTREAM_HTTP__PORT=str(self._port)
-        )
-        wait_until("a ready consumer", self._is_ready)
-        return (
-            f"{self._number}: ended in {ended_s - begin_s:.1f} s, "
-            f"ready {time.monotonic() - ended_s:.1f} s after its start"
-        )
+    def _look(self) -> tuple[dict[str, str], int]:
+        pods = self._release.pods()
+        ready = self._release.ready(pods)
+        return {name: pod["metadata"]["uid"] for name, pod in pods.items()}, len(ready)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(LOOK_S):
+                uids, ready = self._look()
+                self.replaced += [n for n, uid in uids.items() if self._uids.get(n) != uid]
+                self._uids |= uids
+                self.least_ready = min(self.least_ready, ready)
+        except BaseException as error:  # noqa: BLE001 - raised by `end`
+            self._failure = error
 
     def end(self) -> None:
-        assert self._process is not None
-        assert self._process.terminate() == 0
-
-    def _is_ready(self) -> bool:
-        try:
-            return fetch(self._port, "/readyz")[0] == 200
-        except OSError:
-            return False
+        """Stop looking, and raise what went wrong."""
+        self._stop.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
 
-def export(revision: str, folder: Path) -> Path:
-    """The package as it was at a revision, in a folder from which it can be run."""
-    folder.mkdir()
-    archive = subprocess.run(
-        ["git", "archive", revision, "stepstream", "models"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout
-    subprocess.run(["tar", "x", "-C", str(folder)], input=archive, check=True)
-    return folder
+def upgrade(cluster: ControlPlane, before: Path) -> None:
+    """The upgrade and the rollback; raises if one is refused or more than a pod is missing."""
+    release = Release(cluster, NAMESPACE)
 
+    def install(tree: Path) -> None:
+        values = tree / "tests" / "helm" / "values" / "full.yaml"
+        chart = str(tree / "helm" / "stepstream")
+        release.helm("upgrade", chart, "--install", "--create-namespace", f"--values={values}")
 
-def longest_wait_s(topics: TopicSet) -> float:
-    """Longest time from a step's end to its event, by the devices' and the broker's clocks."""
-    waits = []
-    for message in topics.read(topics.events):
-        ended = float((message.value() or b"").partition(b'"ended_at":')[2].partition(b",")[0])
-        waits.append(message.timestamp()[1] / 1000 - ended)
-    return max(waits)
-
-
-def upgrade(revision: str, folder: Path, bootstrap: str) -> None:
-    """The upgrade and the rollback; raises if a step is lost or counted twice."""
-    topics = TopicSet.create(bootstrap)
-    old, new = export(revision, folder / "old"), folder / "new"
-    new.mkdir()
-    environment = {**os.environ, **topics.environment()}
-    pods = [Pod(topics, number) for number in range(2)]
-    for pod in pods:
-        pod.replace(old)
-    walkers = subprocess.Popen(
-        [sys.executable, "-m", "stepstream", "simulate", f"--devices={DEVICES}"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        for what, package in (("upgrade", new), ("rollback", old)):
-            time.sleep(SETTLE_S)
-            for pod in reversed(pods):
-                sys.stdout.write(f"{what} of consumer {pod.replace(package)}\n")
-                sys.stdout.flush()
-                time.sleep(SETTLE_S)
-    finally:
-        walkers.terminate()
-        walkers.wait()
-    topics.wait_consumed()
-    for pod in pods:
-        pod.end()
-    events = topics.read_events()
-    numbers = defaultdict(list)
-    for event in events:
-        numbers[event["device_id"]].append(event["step_count"])
-    assert len(numbers) == DEVICES
-    assert all(counts == list(range(1, len(counts) + 1)) for counts in numbers.values())
-    assert len({event["event_id"] for event in events}) == len(events)
-    sys.stdout.write(
-        f"{len(events):,} steps of {len(numbers)} devices, none missing, none twice; the one that "
-        f"waited longest was published {longest_wait_s(topics):.1f} s after its end\n"
-    )
+    install(before)
+    assert release.ready() == release.names(PODS)
+    for what, change in (
+        ("upgrade", lambda: install(ROOT)),
+        ("rollback", lambda: release.helm("rollback", "1")),
+    ):
+        begin_s = time.monotonic()
+        watch = Watch(release)
+        change()
+        wait_until("all pods", lambda: release.ready() == release.names(PODS))
+        watch.end()
+        assert watch.replaced == release.names(PODS)[::-1], watch.replaced
+        assert watch.least_ready >= PODS - 1
+        sys.stdout.write(
+            f"{what}: {', '.join(watch.replaced)} in {time.monotonic() - begin_s:.0f} s, "
+            f"{watch.least_ready} of {PODS} ready at any time\n"
+        )
+        sys.stdout.flush()
 
 
 def main() -> int:
     """Try it."""
-    parser = argparse.ArgumentParser(description="A rolling upgrade from another revision.")
-    parser.add_argument("revision")
-    revision = parser.parse_args().revision
-    with tempfile.TemporaryDirectory() as folder:
-        broker = Broker(Path(folder) / "broker")
-        broker.start()
-        try:
-            upgrade(revision, Path(folder), broker.bootstrap)
-        finally:
-            broker.kill()
+    parser = argparse.ArgumentParser(description="An upgrade from another checkout's chart.")
+    parser.add_argument("before", type=Path)
+    before = parser.parse_args().before.resolve()
+    absent = [name for name in (*CONTROL_PLANE, "helm") if find_tool(name) is None]
+    absent += [name for name in CRDS if not find_crds(name)]
+    if absent:
+        parser.error(f"missing: {', '.join(absent)} (make tools, or set TEST_TOOLS)")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ControlPlane(Path(folder) / "control-plane") as cluster,
+    ):
+        cluster.define(*CRDS)
+        upgrade(cluster, before)
     return 0
 
 

@@ -71,10 +71,11 @@ class Release:
         path = f"api/v1/namespaces/{self._namespace}/pods"
         return {p["metadata"]["name"]: p for p in self._cluster.api.list(path, SELECTOR)}
 
-    def ready(self) -> list[str]:
+    def ready(self, pods: dict[str, dict[str, Any]] | None = None) -> list[str]:
+        """Names of the pods that are ready, among those that are there now or were given."""
         return sorted(
             name
-            for name, pod in self.pods().items()
+            for name, pod in (self.pods() if pods is None else pods).items()
             if any(
                 (c["type"], c["status"]) == ("Ready", "True")
                 for c in pod["status"].get("conditions", [])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
+from stepstream.streaming.partitions import UNHEARD_MS
 from tests.builders import encode, reading
-from tests.kafka.broker import free_port
+from tests.conftest import missing
+from tests.kafka.broker import Broker, free_port, missing_tool
 from tests.kafka.builders import DEADLINE_S, RunProcess, TopicSet, fetch, wait_until
 
 if TYPE_CHECKING:
@@ -63,3 +67,34 @@ def test_all_that_can_be_read_was_read_where_a_partition_ends_with_markers(
         wait_until("the last ones", lambda: topics.committed() == last)
         wait_until("lag of 0", lambda: values(port, "stepstream_lag_messages") == everywhere)
         assert run.terminate() == 0
+
+
+def test_a_partition_whose_broker_says_nothing_is_behind_until_it_is_heard_again(
+    tmp_path: Path,
+) -> None:
+    tool = missing_tool()
+    if tool:
+        missing(f"{tool}, to run an Apache Kafka broker of its own")
+    broker = Broker(tmp_path / "broker")
+    port = free_port()
+    broker.start()
+    try:
+        topics = TopicSet.create(broker.bootstrap)
+        settings = {
+            "STEPSTREAM_HTTP__PORT": str(port),
+            # Its coordinator is the same broker here, and it would lose its partitions.
+            "STEPSTREAM_KAFKA__SESSION_TIMEOUT_MS": "60000",
+        }
+        with RunProcess(topics, tmp_path, **settings):
+            everywhere = {str(number): 0.0 for number in range(topics.partitions)}
+
+            def lags() -> dict[str, float]:
+                return values(port, "stepstream_lag_seconds")
+
+            wait_until("lag of 0", lambda: lags() == everywhere)
+            os.kill(broker.pid, signal.SIGSTOP)
+            wait_until("lag", lambda: min(lags().values()) > UNHEARD_MS / 1000)
+            os.kill(broker.pid, signal.SIGCONT)
+            wait_until("lag of 0", lambda: lags() == everywhere)
+    finally:
+        broker.kill()

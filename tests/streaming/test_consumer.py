@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import TopicPartition
 
+from stepstream.streaming.membership import FIRST_PARTITIONS_S
 from stepstream.streaming.partitions import Phase
-from tests.web.builders import TOPIC, Callbacks, consumer_without_broker, own, settings
+from tests.web.builders import TOPIC, Callbacks, Clock, consumer_without_broker, own, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,30 @@ def test_a_consumer_whose_partitions_are_lost_is_not_ready_until_it_is_a_member_
         assert partition.phase is Phase.RELEASED
         assert consumer.health.obstacles == ["not a member of the group"]
         consumer.assignment.assign([])
+        assert consumer.health.obstacles == ["waits for its first partitions"]
+
+
+def test_a_consumer_that_has_joined_waits_for_partitions_as_long_as_others_may_give_them_up() -> (
+    None
+):
+    clock = Clock()
+    waits = ["waits for its first partitions"]
+    with consumer_without_broker(system=clock) as consumer:
+        consumer.assignment.assign([])
+        assert consumer.health.obstacles == waits
+        clock.ahead_s = FIRST_PARTITIONS_S - 2
+        assert consumer.health.obstacles == waits
+        clock.ahead_s = FIRST_PARTITIONS_S
+        assert consumer.health.is_ready
+        own(consumer, 0)
+        consumer.assignment.revoke([TopicPartition(TOPIC, 0)])
+        assert consumer.health.is_ready
+
+
+def test_a_consumer_with_partitions_waits_for_no_more() -> None:
+    with consumer_without_broker() as consumer:
+        consumer.assignment.assign([])
+        own(consumer, 0)
         assert consumer.health.is_ready
 
 

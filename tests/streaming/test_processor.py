@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stepstream.detection import Counters
 from stepstream.settings import ProcessingSettings, Settings
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.totals import Totals
 from tests.builders import encode, reading
 from tests.detection.builders import TransparentModel
 from tests.detection.builders import walk as walk_readings
@@ -114,6 +115,19 @@ def test_events_carry_count_times_and_the_offset_of_the_completing_reading() -> 
     assert [record.key for record in records_of(results, "step-events")] == [b"phone"] * 5
     assert results.next_offset == len(records)
     assert results.readings == len(records)
+
+
+def test_events_are_late_from_the_record_time_of_the_message_that_completed_them() -> None:
+    made, partition = processor()
+    records = walk("phone", 5)
+    results = take(made, partition, records)
+    completing = [int(event["event_id"].rsplit("-", 2)[1]) for event in decoded(results)]
+    totals = Totals()
+    results.times.measure(totals, records[-1].time_ms / 1000)
+    late_s = [(records[-1].time_ms - records[offset].time_ms) / 1000 for offset in completing]
+    assert len(set(late_s)) == 5
+    assert sum(totals.event_lateness_s.counts) == 5
+    assert totals.event_lateness_s.total == pytest.approx(sum(late_s))
 
 
 @settings(max_examples=30)
