@@ -186,8 +186,10 @@ class Assignment:
                 # Its next message doesn't exist: it was deleted, or it never existed.
                 self.restart([partition])
             return
-        if error.fatal():
-            raise StreamError(f"the consumer can't continue: {error.str()}")
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            shared = "; another process uses its transactional id (kafka.transactional_id)"
+            hint = shared if "group.instance.id" in error.str() else ""
+            raise StreamError(f"the consumer can't continue: {error.str()}{hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
         denied = explain_denied(error, rights_to_consume(self._settings))

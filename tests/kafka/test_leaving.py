@@ -92,6 +92,25 @@ def test_it_leaves_while_it_waits_for_its_place_in_the_group(
         assert frozen.terminate() == 0
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_of_two_processes_with_one_name_the_first_ends_and_says_why(
+    topics: TopicSet, tmp_path: Path, guarantee: str
+) -> None:
+    same = {
+        "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": topics.group,
+        "STEPSTREAM_PROCESSING__GUARANTEE": guarantee,
+    }
+    with RunProcess(topics, tmp_path, "first", **same) as first:
+        first.wait_for_log("partition started")
+        with RunProcess(topics, tmp_path, "second", **same) as second:
+            wait_until("the end of the first", lambda: not first.is_alive)
+            assert first.exit_code == 1
+            last = first.log.read_text().splitlines()[-1]
+            assert "another process uses" in last
+            second.wait_for_log("partition started")
+            assert second.terminate() == 0
+
+
 def test_it_ends_while_no_broker_answers(topics: TopicSet, tmp_path: Path) -> None:
     nowhere = {"STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
     with RunProcess(topics, tmp_path, "nowhere", **nowhere) as run:
