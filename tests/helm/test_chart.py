@@ -100,9 +100,9 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
                 found = getattr(getattr(settings, group), field)
                 assert (list(found) if isinstance(value, list) else found) == value
         if kind == "StatefulSet":
-            assert settings.kafka.static_membership == ("autoscaling" not in given)
             own = settings.kafka.transactional_id
             assert own == f"{settings.kafka.group_id}-default-steps-stepstream-0"
+            assert settings.kafka.static_membership == ("autoscaling" not in given)
 
 
 def test_the_chart_is_of_this_release(run: Any) -> None:

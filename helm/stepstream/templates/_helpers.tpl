@@ -55,11 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- required "settings.kafka.bootstrap_servers is not set: the brokers to start from, as host:port" .Values.settings.kafka.bootstrap_servers -}}
 {{- end -}}
 
-{{/*
-Settings as environment variables; numbers as JSON, since Go would print a million as 1e+06.
-Pods of a fixed number come back under their names, so they stay members of the group meanwhile. Pods
-that an autoscaler removes don't, and their partitions would wait for the session timeout.
-*/}}
+{{/* Settings as environment variables; numbers as JSON, since Go would print a million as 1e+06. */}}
 {{- define "stepstream.environment" -}}
 {{- $_ := include "stepstream.bootstrapServers" . -}}
 {{- range $group, $settings := .Values.settings }}
@@ -70,10 +66,6 @@ that an autoscaler removes don't, and their partitions would wait for the sessio
 {{- else }}
 {{- include "stepstream.variable" (dict "name" $group "value" $settings) }}
 {{- end }}
-{{- end }}
-{{- $kafka := .Values.settings.kafka }}
-{{- if and (not .Values.autoscaling.kind) (not (hasKey $kafka "static_membership")) (eq (dig "group_protocol" "classic" $kafka) "classic") }}
-{{- include "stepstream.variable" (dict "name" "kafka__static_membership" "value" true) }}
 {{- end }}
 {{- end -}}
 
