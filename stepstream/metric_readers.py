@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Labels: TypeAlias = Mapping[str, str]
     Reader: TypeAlias = Callable[[Consumer], Labelled]
 
-__all__ = ["by", "by_client", "by_partition", "lag_s", "model", "phases", "starting_s"]
+__all__ = ["by", "by_client", "by_partition", "lag_s", "model", "phases", "starting_s", "topics"]
 
 
 def by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
@@ -55,10 +55,15 @@ def lag_s(partition: Partition) -> float | None:
 
 
 def starting_s(consumer: Consumer) -> float:
-    began_s = [p.assigned_s for p in consumer.assignment.owned if p.phase is not Phase.RUNNING]
+    began_s = [p.assigned_s for p in consumer.assignment.owned if not p.phase.is_settled]
     return time.monotonic() - min(began_s) if began_s else 0.0
 
 
 def model(consumer: Consumer) -> Labels:
     metadata = consumer.model.metadata
     return {"model": metadata.label, "name": metadata.name, "version": metadata.version}
+
+
+def topics(consumer: Consumer) -> Labelled:
+    subscription = consumer.subscription
+    return {("read",): len(subscription.names), ("refused",): len(subscription.refused)}

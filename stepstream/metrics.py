@@ -18,6 +18,7 @@ from stepstream.metric_readers import (
     model,
     phases,
     starting_s,
+    topics,
 )
 from stepstream.streaming.totals import STAGES, Histogram
 
@@ -222,8 +223,8 @@ METRICS = (
         "Input partitions that this consumer owns.",
         phases,
         {
-            "phase": "`assigned`, `restoring` (the ledger), `starting`, `replaying` (windows) or "
-            "`running`"
+            "phase": "`assigned`, `restoring` (the ledger), `refused` (an abnormal start), "
+            "`starting`, `replaying` (windows) or `running`"
         },
     ),
     Metric(
@@ -231,6 +232,14 @@ METRICS = (
         "gauge",
         "Input partitions that are paused because too many of their messages are dead letters.",
         lambda consumer: sum(partition.is_held for partition in consumer.assignment.owned),
+    ),
+    Metric(
+        "stepstream_topics",
+        "gauge",
+        "Topics of readings, of the whole group. Those that match a pattern and can't be read are "
+        "refused; the log says why.",
+        topics,
+        {"state": "`read` or `refused`"},
     ),
     Metric(
         "stepstream_rebalances_total",

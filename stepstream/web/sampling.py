@@ -164,7 +164,7 @@ class Sampler:
             "version": __version__,
             "model": consumer.model.metadata.label,
             "group": settings.kafka.group_id,
-            "topics": list(settings.topics.readings),
+            "topics": sorted(consumer.subscription.names),
             "guarantee": settings.processing.guarantee,
             "uptime_s": time.monotonic() - self._began_s,
             "memory_limit": limit if limit == limit else None,  # noqa: PLR0124 - not a number

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from stepstream.streaming.clients import producer_properties
-from stepstream.streaming.cluster import Committed, TopicIdentity
+from stepstream.streaming.cluster import Committed, FoundTopic, TopicIdentity
 from stepstream.streaming.connections import Connections
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stepstream.settings import Settings
+    from stepstream.settings import Settings, TopicSettings
     from tests.simulated.world import World
 
 SESSION_S = 0.6
@@ -252,7 +252,13 @@ class Cluster:
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         self._ask()
         counts = Counter(topic for topic, _ in self._broker.readings)
+        counts[STATE] = 1 + max(number for _, number in self._broker.readings)
         return {topic: TopicIdentity(f"id-of-{topic}", counts[topic]) for topic in topics}
+
+    def find_topics(self, topics: TopicSettings) -> dict[str, FoundTopic]:
+        self._ask()
+        names = {topic for topic, _ in self._broker.readings if topics.reads(topic)}
+        return {name: FoundTopic(found) for name, found in self.identify_topics(names).items()}
 
     def committed_offsets(self, names: Iterable[NAME]) -> dict[NAME, Committed]:
         self._ask()
