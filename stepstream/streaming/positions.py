@@ -40,14 +40,14 @@ class Position:
 
 @dataclass(frozen=True)
 class StartRules:
-    """How partitions of a topic start.
+    """How a partition starts.
 
     Attributes
     ----------
     start_at
-        Where a partition starts that has no committed offset.
+        Where it starts if it has no committed offset.
     may_be_recreated
-        Whether a topic that was created again is read without a setting that accepts it.
+        Whether its topic, if it was created again, is read without a setting that accepts it.
     """
 
     start_at: StartAt

@@ -186,7 +186,7 @@ class Preparation:
                 partition.position,
                 size,
                 self._settings,
-                self._subscription.start_rules(topic),
+                self._subscription.start_rules(topic, partition.number),
                 is_recreated=not partition.ledger.is_of_this_topic,
             )
         except AbnormalStartError as error:

@@ -80,7 +80,8 @@ class Subscription:
         self._ids: dict[str, str] = {}
         self._absent: frozenset[str] = frozenset()
         """Topics that the last look didn't find. One that is gone isn't found twice."""
-        self._from_their_end: frozenset[str] = frozenset()
+        self._from_their_end: dict[str, int] = {}
+        """Topics that were there when the group began, and their number of partitions then."""
         self.names: frozenset[str] = frozenset()
         """The topics that are read; any thread may ask."""
         self.refused: Mapping[str, str] = {}
@@ -107,10 +108,11 @@ class Subscription:
         self._callbacks = callbacks
         found = self._cluster.find_topics(self._topics) if self._topics.patterns else {}
         if self._topics.patterns and self._start_at == "latest":
-            # A topic that appears later is new: all of it is read. So is one that appeared while
-            # no consumer ran, after the group had begun.
+            # What appears later is new, and all of it is read; also what appeared while no consumer
+            # ran, after the group had begun.
             is_new_group = not self._cluster.has_committed()
-            self._from_their_end = frozenset(found) if is_new_group else frozenset()
+            if is_new_group:
+                self._from_their_end = {n: t.identity.partition_count for n, t in found.items()}
         self._use(found)
         if not self.names:
             logger.warning("no topic matches %s yet", " or ".join(self._topics.patterns))
@@ -127,11 +129,11 @@ class Subscription:
         """Whether a topic is read only because it matches a pattern."""
         return topic not in self._topics.named
 
-    def start_rules(self, topic: str) -> StartRules:
-        """How partitions of a topic start."""
+    def start_rules(self, topic: str, number: int) -> StartRules:
+        """How a partition starts."""
         if not self.is_matched(topic):
             return StartRules(self._start_at)
-        at_end = topic in self._from_their_end
+        at_end = number < self._from_their_end.get(topic, 0)
         return StartRules("latest" if at_end else "earliest", may_be_recreated=True)
 
     def turn(self) -> Changes:
@@ -160,7 +162,8 @@ class Subscription:
             self._next_look_s = self._system.monotonic() + SOON_S
         self._absent = absent
         self._ids = {name: i for name, i in (self._ids | ids).items() if name not in gone}
-        self._from_their_end -= recreated | gone
+        for name in recreated | gone:
+            self._from_their_end.pop(name, None)
         self._note_refused({n: t.obstacle for n, t in found.items() if t.obstacle})
         matched = {name for name in found if self.is_matched(name)} | absent
         self._subscribe(({*self._topics.named} | matched) - self.refused.keys() - gone)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from stepstream.cli import main
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
-from tests.kafka.expected import expected_steps
+from tests.kafka.expected import difference, expected_steps
 from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
 EPOCH_S = 1_700_000_000
@@ -91,7 +92,13 @@ class Family:
         values = by_key(*sent)
         expected = expected_steps(values)
         assert all(expected.values())
-        assert self.published(values) == expected
+        published = self.published(values)
+        wrong = {
+            device: difference(steps, published.get(device, []))
+            for device, steps in expected.items()
+            if published.get(device, []) != steps
+        }
+        assert not wrong
 
 
 @pytest.fixture
@@ -203,7 +210,7 @@ def test_a_deleted_topic_stops_no_other_and_is_read_from_its_start_when_it_comes
         family.delete(going)
         staying.produce(sent[200:400])
         staying.wait_consumed()
-        run.wait_for_log("no_longer_read")
+        run.wait_for_log("no_longer_read=['")
         staying.produce(sent[400:])
         going = family.create("going")
         going.produce(again)
@@ -219,7 +226,7 @@ def test_a_topic_recreated_between_two_looks_is_read_from_its_start(
 ) -> None:
     more = {"STEPSTREAM_KAFKA__PROPERTIES": SELDOM}
     topics = family.create("again", 1)
-    before, again = walk("again", 2), walk("again", 4, begin_s=WALK_S + 20)
+    before, again, later = walk("again", 2), walk("again", 4, begin_s=26.0), walk("later", 4)
     with family.run(tmp_path, **more) as run:
         topics.produce(before)
         topics.wait_consumed()
@@ -227,9 +234,17 @@ def test_a_topic_recreated_between_two_looks_is_read_from_its_start(
         topics = family.create("again", 1)
         topics.produce(again)
         run.wait_for_log("it was created again")
+        topics.produce(later)
         topics.wait_consumed()
         assert run.terminate() == 0
-    family.check([*before, *again])
+    family.check(later)
+    published = family.published(by_key(before, again))
+    # Steps that lie before those found at the old offsets may be missing, but none is repeated.
+    for steps in published.values():
+        ends = [end_us for _, _, end_us, *_ in steps]
+        assert [count for count, *_ in steps] == list(range(1, len(steps) + 1))
+        assert ends == sorted(set(ends))
+    assert published.keys() == {key.decode() for key in by_key(again)}
 
 
 def test_a_topic_that_cannot_be_read_stops_no_other(family: Family, tmp_path: Path) -> None:
@@ -257,37 +272,44 @@ def test_a_topic_that_cannot_be_read_stops_no_other(family: Family, tmp_path: Pa
 def test_consumers_killed_while_they_take_up_a_topic_count_each_step_once(
     family: Family, tmp_path: Path
 ) -> None:
+    def is_taken_up(run: RunProcess, topics: TopicSet) -> bool:
+        return topics.readings in run.log.read_text()
+
+    def has_started(run: RunProcess, topics: TopicSet) -> bool:
+        return f"partition={topics.readings}-" in run.log.read_text()
+
+    def has_committed(_: RunProcess, topics: TopicSet) -> bool:
+        return bool(topics.committed())
+
     family.create("first")
-    all_sent: list[Sent] = []
-    new: Sequence[TopicSet] = []
-    texts = ['"read"', "partition started", "partitions released", "partition started"]
-    for n, text in enumerate(texts):
+    sent: list[Sent] = []
+    created: list[TopicSet] = []
+    for n, moment in enumerate((is_taken_up, has_started, has_committed)):
         with family.run(tmp_path, f"kept-{n}") as kept, family.run(tmp_path, f"killed-{n}") as run:
             kept.wait_for_log("partition started")
             run.wait_for_log("partition started")
-            seen = run.log.read_text().count(text)
-            topics, sent = family.create(f"new-{n}"), walk(f"new-{n}", 6)
-            new, all_sent = [*new, topics], [*all_sent, sent]
-            topics.produce(sent[: len(sent) // 2])
-            wait_until(text, lambda: run.log.read_text().count(text) > seen or not run.is_alive)
+            topics, walked = family.create(f"new-{n}"), walk(f"new-{n}", 6)
+            sent.append(walked)
+            created.append(topics)
+            topics.produce(walked[: len(walked) // 2])
+            wait_until(moment.__name__, lambda: moment(run, topics))  # noqa: B023 - it is called here
             run.kill()
-            topics.produce(sent[len(sent) // 2 :])
-            for one in new:
+            topics.produce(walked[len(walked) // 2 :])
+            for one in created:
                 one.wait_consumed()
             kept.kill()
-    family.check(*all_sent)
+    family.check(*sent)
 
 
 def test_topics_says_what_matches_and_what_later_topics_must_be_like(
     family: Family, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from stepstream.cli import main
-
     for variable, value in family.topics.environment().items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("STEPSTREAM_TOPICS__READINGS", family.pattern)
-    family.create("good")
-    family.create("large", PARTITIONS + 1)
+    for name, count in (("good", 1), ("large", PARTITIONS + 1)):
+        made = family.create(name, count).readings
+        wait_until(made, lambda: made in family.admin.list_topics(timeout=10).topics)  # noqa: B023 - it is called here
     assert main(["topics"]) == 0
     said = capsys.readouterr().out
     assert f"{family.prefix}.good: matches\n" in said
