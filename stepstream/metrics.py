@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stepstream import __version__
+from stepstream.detection.sanity import Doubt
 from stepstream.inputs import ErrorCode
 from stepstream.memory_limit import memory_limit_bytes
 from stepstream.metric_readers import (
@@ -240,6 +241,19 @@ METRICS = (
         "refused; the log says why.",
         topics,
         {"state": "`read` or `refused`"},
+    ),
+    Metric(
+        "stepstream_doubtful_topics",
+        "gauge",
+        "Topics of this consumer whose readings look as if they had another unit than the settings "
+        "say, or no gravity; the log and the page say what to do.",
+        by(
+            Doubt,
+            lambda consumer, doubt: sum(
+                doubt in verdict.doubts for verdict in consumer.processor.doubts.verdicts.values()
+            ),
+        ),
+        {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),
     Metric(
         "stepstream_rebalances_total",

@@ -127,6 +127,19 @@ ROWS: dict[str, list[list[Panel]]] = {
                 bad_from=1,
             ),
             Panel(
+                "Topics to look at",
+                "Topics that match a pattern and can't be read, and topics whose readings look as if they had another unit. The log and the live page say more.",
+                "short",
+                [
+                    Query(
+                        'max(stepstream_topics@{state="refused"}) + max(sum by (instance) (stepstream_doubtful_topics@))',
+                        "",
+                    )
+                ],
+                "figure",
+                bad_from=1,
+            ),
+            Panel(
                 "Lag",
                 "How far the slowest partition is behind, as a time.",
                 "s",

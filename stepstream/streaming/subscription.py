@@ -82,7 +82,8 @@ class Subscription:
         """Topics that the last look didn't find. One that is gone isn't found twice."""
         self._from_their_end: dict[str, int] = {}
         """Topics that were there when the group began, and their number of partitions then."""
-        self.names: frozenset[str] = frozenset()
+        self._is_subscribed = False
+        self.names = frozenset(settings.topics.named)
         """The topics that are read; any thread may ask."""
         self.refused: Mapping[str, str] = {}
         """Topics that match a pattern and aren't read, and why; any thread may ask."""
@@ -176,12 +177,13 @@ class Subscription:
         self.refused = refused
 
     def _subscribe(self, names: set[str]) -> None:
-        if names == self.names:
+        if names == self.names and self._is_subscribed == bool(names):
             return
         added, dropped = sorted(names - self.names), sorted(self.names - names)
         if self._topics.patterns:
             logger.info("topics", extra={"read": added, "no_longer_read": dropped})
         self.names = frozenset(names)
+        self._is_subscribed = bool(names)
         if names:
             callbacks: dict[str, Any] = self._callbacks
             self._kafka.subscribe(sorted(names), **callbacks)
