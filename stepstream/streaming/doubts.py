@@ -85,7 +85,7 @@ class Doubts:
         now_us
             The clock, microseconds since the epoch.
         """
-        if 0 <= self._next_look_us - now_us <= LOOK_US:
+        if 0 < self._next_look_us - now_us <= LOOK_US:
             return
         self._next_look_us = now_us + LOOK_US
         self._look += 1

@@ -107,8 +107,11 @@ class Subscription:
             No broker answers in time, or it refuses.
         """
         self._callbacks = callbacks
-        found = self._cluster.find_topics(self._topics) if self._topics.patterns else {}
-        if self._topics.patterns and self._start_at == "latest":
+        if not self._topics.patterns:
+            self._subscribe({*self._topics.named})
+            return
+        found = self._cluster.find_topics(self._topics)
+        if self._start_at == "latest":
             # What appears later is new, and all of it is read; also what appeared while no consumer
             # ran, after the group had begun.
             is_new_group = not self._cluster.has_committed()
