@@ -127,19 +127,6 @@ ROWS: dict[str, list[list[Panel]]] = {
                 bad_from=1,
             ),
             Panel(
-                "Topics to look at",
-                "Topics that match a pattern and can't be read, and topics whose readings look as if they had another unit. The log and the live page say more.",
-                "short",
-                [
-                    Query(
-                        'max(stepstream_topics@{state="refused"}) + max(sum by (instance) (stepstream_doubtful_topics@))',
-                        "",
-                    )
-                ],
-                "figure",
-                bad_from=1,
-            ),
-            Panel(
                 "Lag",
                 "How far the slowest partition is behind, as a time.",
                 "s",
@@ -418,6 +405,15 @@ ROWS: dict[str, list[list[Panel]]] = {
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
+                ],
+            ),
+            Panel(
+                "Topics",
+                "Topics that are read, those that match a pattern and can't be read, and those whose readings look as if they had another unit. The log and the live page say more.",
+                "short",
+                [
+                    Query("max by (state) (stepstream_topics@)", "{{state}}"),
+                    Query("sum by (doubt) (stepstream_doubtful_topics@) > 0", "{{doubt}}"),
                 ],
             ),
         ],
