@@ -25,9 +25,8 @@ MIN_ROWS = 5
 MIN_PIECES = 30
 """With fewer pieces there is no verdict."""
 TOO_SMALL = 7.0
-"""Accelerations are doubtful if this is above their median and their mean, m/s^2. Of recordings
-with gravity that last for a minute, the smallest median is 8.9; of walking without gravity, the
-largest is 5.6."""
+"""Accelerations are doubtful if this is above their median and their mean, m/s^2. Of
+636 recordings of walking, the smallest median is 8.9; without gravity, the largest is 6.6."""
 TOO_LARGE = 40.0
 """So are those with a median above this; the largest is 24, in exercises with the arms."""
 NEAR_G = (0.8, 1.6)
