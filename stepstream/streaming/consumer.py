@@ -212,12 +212,11 @@ class Consumer:
         """
         self._connect()
         assignment = self.assignment
-        with explain_kafka_errors("topics can't be listed"):
-            self.subscription.begin(
-                on_assign=self._guard(lambda _, partitions: assignment.assign(partitions)),
-                on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
-                on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
-            )
+        self.subscription.begin(
+            on_assign=self._guard(lambda _, partitions: assignment.assign(partitions)),
+            on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
+            on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
+        )
         self._last_turn_s = self._system.monotonic()
         check_s = self._settings.processing.stuck_after_s / 4
         try:

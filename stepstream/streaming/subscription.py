@@ -82,6 +82,9 @@ class Subscription:
         """Topics that the last look didn't find. One that is gone isn't found twice."""
         self._from_their_end: dict[str, int] = {}
         """Topics that were there when the group began, and their number of partitions then."""
+        self._is_new_group: bool | None = None
+        """Whether the group had no offsets at the first look; None if nobody needs to know."""
+        self._has_looked = False
         self._is_subscribed = False
         self.names = frozenset(settings.topics.named)
         """The topics that are read; any thread may ask."""
@@ -99,27 +102,13 @@ class Subscription:
         return len(self._topics.readings) == 1 and not self._topics.patterns
 
     def begin(self, **callbacks: Callable[..., None]) -> None:
-        """Look at the topics and subscribe; the callbacks are those of the Kafka client.
+        """Subscribe to topics that are named; what matches patterns follows with the first look.
 
-        Raises
-        ------
-        KafkaException
-            No broker answers in time, or it refuses.
+        The callbacks are those of the Kafka client.
         """
         self._callbacks = callbacks
         if not self._topics.patterns:
             self._subscribe({*self._topics.named})
-            return
-        found = self._cluster.find_topics(self._topics)
-        if self._start_at == "latest":
-            # What appears later is new, and all of it is read; also what appeared while no consumer
-            # ran, after the group had begun.
-            is_new_group = not self._cluster.has_committed()
-            if is_new_group:
-                self._from_their_end = {n: t.identity.partition_count for n, t in found.items()}
-        self._use(found)
-        if not self.names:
-            logger.warning("no topic matches %s yet", " or ".join(self._topics.patterns))
 
     def close(self) -> None:
         """End looks."""
@@ -146,17 +135,38 @@ class Subscription:
         if self._look is None:
             if now_s >= self._next_look_s:
                 self._looked_s = now_s
-                self._look = self._thread.submit(self._cluster.find_topics, self._topics)
+                self._look = self._thread.submit(self._find)
         elif self._look.done():
             done, self._look = self._look, None
             self._next_look_s = now_s + self._interval_s
             try:
                 return self._use(done.result())
             except KafkaException as error:
-                logger.debug("topics can't be listed: %s", error.args[0].str())
+                if not self._has_looked:
+                    logger.warning("topics can't be listed yet: %s", error.args[0].str())
+                    self.look_soon()
         return NO_CHANGES
 
+    def _find(self) -> dict[str, FoundTopic]:
+        """Look; in a second thread."""
+        found = self._cluster.find_topics(self._topics)
+        if self._is_new_group is None and self._topics.patterns and self._start_at == "latest":
+            self._is_new_group = not self._cluster.has_committed()
+        return found
+
+    def _begin_at(self, found: Mapping[str, FoundTopic]) -> None:
+        """Use the first look."""
+        self._has_looked = True
+        if self._is_new_group:
+            # What appears later is new, and all of it is read; also what appeared while no consumer
+            # ran, after the group had begun.
+            self._from_their_end = {n: t.identity.partition_count for n, t in found.items()}
+        if not found and not self._topics.named:
+            logger.warning("no topic matches %s yet", " or ".join(self._topics.patterns))
+
     def _use(self, found: Mapping[str, FoundTopic]) -> Changes:
+        if not self._has_looked:
+            self._begin_at(found)
         ids = {name: topic.identity.topic_id for name, topic in found.items()}
         recreated = {n for n, i in ids.items() if i and self._ids.get(n, i) != i} & self.names
         absent = self.names - found.keys()
