@@ -1,6 +1,7 @@
 """The exceptions that stepstream raises on purpose: one tree; each says what to do."""
 
 __all__ = [
+    "AbnormalStartError",
     "ModelError",
     "RecordingError",
     "SettingsError",
@@ -36,3 +37,7 @@ class TopicError(StepstreamError):
 
 class StreamError(StepstreamError):
     """Kafka refused something, and another attempt can't help; the state is safe in Kafka."""
+
+
+class AbnormalStartError(StreamError):
+    """What Kafka has of a partition doesn't fit together, and no setting accepts it."""

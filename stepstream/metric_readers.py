@@ -29,6 +29,7 @@ __all__ = [
     "model",
     "phases",
     "starting_s",
+    "topics",
 ]
 
 
@@ -68,10 +69,15 @@ def headroom_s(consumer: Consumer) -> Labelled:
 
 
 def starting_s(consumer: Consumer) -> float:
-    began_s = [p.assigned_s for p in consumer.assignment.owned if p.phase is not Phase.RUNNING]
+    began_s = [p.assigned_s for p in consumer.assignment.owned if not p.phase.is_settled]
     return time.monotonic() - min(began_s) if began_s else 0.0
 
 
 def model(consumer: Consumer) -> Labels:
     metadata = consumer.model.metadata
     return {"model": metadata.label, "name": metadata.name, "version": metadata.version}
+
+
+def topics(consumer: Consumer) -> Labelled:
+    subscription = consumer.subscription
+    return {("read",): len(subscription.names), ("refused",): len(subscription.refused)}

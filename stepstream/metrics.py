@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from stepstream import __version__
+from stepstream.detection.sanity import Doubt
 from stepstream.inputs import ErrorCode
 from stepstream.memory_limit import memory_limit_bytes
 from stepstream.metric_readers import (
@@ -19,6 +20,7 @@ from stepstream.metric_readers import (
     model,
     phases,
     starting_s,
+    topics,
 )
 from stepstream.streaming.totals import STAGES, Histogram
 
@@ -239,8 +241,8 @@ METRICS = (
         "Input partitions that this consumer owns.",
         phases,
         {
-            "phase": "`assigned`, `restoring` (the ledger), `starting`, `replaying` (windows) or "
-            "`running`"
+            "phase": "`assigned`, `restoring` (the ledger), `refused` (an abnormal start), "
+            "`starting`, `replaying` (windows) or `running`"
         },
     ),
     Metric(
@@ -248,6 +250,27 @@ METRICS = (
         "gauge",
         "Input partitions that are paused because too many of their messages are dead letters.",
         lambda consumer: sum(partition.is_held for partition in consumer.assignment.owned),
+    ),
+    Metric(
+        "stepstream_topics",
+        "gauge",
+        "Topics of readings, of the whole group. Those that match a pattern and can't be read are "
+        "refused; the log says why.",
+        topics,
+        {"state": "`read` or `refused`"},
+    ),
+    Metric(
+        "stepstream_doubtful_topics",
+        "gauge",
+        "Topics of this consumer whose readings look as if they had another unit than the settings "
+        "say, or no gravity; the log and the page say what to do.",
+        by(
+            Doubt,
+            lambda consumer, doubt: sum(
+                doubt in verdict.doubts for verdict in consumer.processor.doubts.verdicts.values()
+            ),
+        ),
+        {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),
     Metric(
         "stepstream_rebalances_total",

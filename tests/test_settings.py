@@ -31,6 +31,31 @@ def test_the_environment_sets_nested_values(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.topics.events == "step-events"
 
 
+def test_a_name_that_begins_with_a_circumflex_is_a_pattern(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STEPSTREAM_TOPICS__READINGS", r"phones,^sensors\..*,^watch")
+    topics = Settings().topics
+    assert (topics.named, topics.patterns) == (("phones",), (r"^sensors\..*", "^watch"))
+    names = ("phones", "sensors.a", "sensors", "my.sensors.a", "watches", "__consumer_offsets")
+    assert [name for name in names if topics.matches(name)] == ["sensors.a", "watches"]
+    assert [name for name in names if topics.reads(name)] == ["phones", "sensors.a", "watches"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (r"^(sensors", "is no regular expression"),
+        (r"^.*", "matches step-events, a topic that stepstream writes"),
+        (r"^stepstream", "matches stepstream-state, a topic that stepstream writes"),
+        (r"^sensor-readings", r"matches sensor-readings\.dlq, a topic that stepstream writes"),
+    ],
+)
+def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TopicSettings(readings=(pattern,))
+
+
 def test_a_group_knows_what_was_set_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Settings().http.model_fields_set
     monkeypatch.setenv("STEPSTREAM_HTTP__TOKEN", "x" * 20)

@@ -444,6 +444,15 @@ ROWS: dict[str, list[list[Panel]]] = {
                     Query(_rate("stepstream_gaps_total"), "gaps"),
                 ],
             ),
+            Panel(
+                "Topics",
+                "Topics that are read, those that match a pattern and can't be read, and those whose readings look as if they had another unit. The log and the live page say more.",
+                "short",
+                [
+                    Query("max by (state) (stepstream_topics@)", "{{state}}"),
+                    Query("sum by (doubt) (stepstream_doubtful_topics@) > 0", "{{doubt}}"),
+                ],
+            ),
         ],
         [
             Panel(

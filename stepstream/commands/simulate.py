@@ -73,7 +73,9 @@ class Simulate(CommandSettings):
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        publisher = Publisher(self.kafka, self.topics.readings[0])
+        if not self.topics.named:
+            raise SettingsError("topics.readings has only patterns: name the topic to write to")
+        publisher = Publisher(self.kafka, self.topics.named[0])
         sent = Sent()
         begin_s = time.monotonic()
         stream = messages(

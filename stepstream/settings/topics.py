@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,12 +12,19 @@ from stepstream.settings.groups import SettingsGroup, split_commas
 
 __all__ = ["TopicSettings"]
 
+INTERNAL = "__"
+"""How names of Kafka's internal topics begin."""
+
+
+def _is_pattern(name: str) -> bool:
+    return name.startswith("^")
+
 
 class TopicSettings(SettingsGroup):
     """Topic names, and how `stepstream topics` creates them."""
 
     readings: Annotated[tuple[str, ...], NoDecode] = Field(("sensor-readings",), min_length=1)
-    """Topics to read, several with commas."""
+    """Topics to read, several with commas. A name that begins with `^` is a pattern: a regular expression without a comma, for the beginning of names. Topics that match are read, also those that are created later."""
     events: str = "step-events"
     """Topic of the step events."""
     state: str = "stepstream-state"
@@ -33,13 +41,52 @@ class TopicSettings(SettingsGroup):
     def _split(cls, value: object) -> object:
         return split_commas(value)
 
+    @field_validator("readings")
+    @classmethod
+    def _refuse_wrong_patterns(cls, readings: tuple[str, ...]) -> tuple[str, ...]:
+        for name in filter(_is_pattern, readings):
+            try:
+                re.compile(name)
+            except re.error as error:
+                raise ValueError(f"{name} is no regular expression: {error}") from None
+        return readings
+
     @model_validator(mode="after")
     def _refuse_clashes(self) -> Self:
         names = [*self.readings, *self.written]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"topic {twice[0]} is used for two things")
+        for pattern in self.patterns:
+            for name in self.written:
+                if re.match(pattern, name):
+                    raise ValueError(
+                        f"the pattern {pattern} matches {name}, a topic that stepstream writes; "
+                        "narrow the pattern or rename the topic"
+                    )
         return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The readings topics that are named."""
+        return tuple(name for name in self.readings if not _is_pattern(name))
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns for further readings topics."""
+        return tuple(filter(_is_pattern, self.readings))
+
+    def matches(self, name: str) -> bool:
+        """Whether a topic is read because it matches a pattern; Kafka's own topics never are."""
+        return (
+            name not in self.named
+            and not name.startswith(INTERNAL)
+            and any(re.match(pattern, name) for pattern in self.patterns)
+        )
+
+    def reads(self, name: str) -> bool:
+        """Whether a topic is one of readings: it is named, or it matches a pattern."""
+        return name in self.named or self.matches(name)
 
     @property
     def outputs(self) -> tuple[str, ...]:

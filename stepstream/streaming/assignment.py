@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.membership import Membership
     from stepstream.streaming.preparation import Preparation
     from stepstream.streaming.processor import Processor
+    from stepstream.streaming.subscription import Changes, Subscription
     from stepstream.streaming.system import System
     from stepstream.streaming.totals import Totals
 
@@ -29,6 +30,7 @@ __all__ = ["Assignment"]
 
 logger = logging.getLogger(__name__)
 
+UNREADABLE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 RELEASE_TIMEOUT_S = 5.0
 """Time for a commit before partitions are released. Nothing else blocks the loop as long, and the
 whole group waits for it; what isn't committed by then is computed again."""
@@ -54,6 +56,8 @@ class Assignment:
         Commits the results of partitions before they are released.
     preparation
         Brings partitions on their way.
+    subscription
+        Which topics are read.
     settings
         All settings.
     totals
@@ -70,6 +74,7 @@ class Assignment:
         flow: FlowControl,
         commits: Commits,
         preparation: Preparation,
+        subscription: Subscription,
         settings: Settings,
         totals: Totals,
         system: System,
@@ -80,6 +85,7 @@ class Assignment:
         self._flow = flow
         self._commits = commits
         self._preparation = preparation
+        self._subscription = subscription
         self._settings = settings
         self._totals = totals
         self._system = system
@@ -156,15 +162,32 @@ class Assignment:
         """Commit nothing more when partitions are revoked."""
         self._is_closing = True
 
+    def apply(self, changes: Changes) -> None:
+        """Drop partitions of topics that are gone, and begin again with those of recreated ones.
+
+        Nothing of them is committed: Kafka would refuse it, and everything else in the same
+        transaction, or take the offsets for those of the new topic.
+        """
+        if changes.gone or changes.recreated:
+            names = list(self._partitions)
+            self._drop([name for name in names if name[0] in changes.gone])
+            again = [name for name in names if name[0] in changes.recreated]
+            self._release([TopicPartition(*name) for name in again])
+            self.add(again)
+
     def _release(self, released: Sequence[TopicPartition]) -> None:
-        found = (self._partitions.pop((tp.topic, tp.partition), None) for tp in released)
+        self._drop([(tp.topic, tp.partition) for tp in released])
+        self._kafka.incremental_unassign(list(released))
+
+    def _drop(self, names: Sequence[tuple[str, int]]) -> None:
+        """Forget partitions; the client keeps those of topics that are gone until it is told."""
+        found = (self._partitions.pop(name, None) for name in names)
         partitions = [partition for partition in found if partition is not None]
         for partition in partitions:
             partition.enter(Phase.RELEASED)
             self._processor.remove_partition(partition)
         self._commits.drop(partitions)
         self._preparation.drop(partitions)
-        self._kafka.incremental_unassign(list(released))
         logger.info("partitions released", extra={"partitions": sorted(map(repr, partitions))})
 
     def handle_error(self, message: Message, error: KafkaError) -> None:
@@ -190,6 +213,9 @@ class Assignment:
             shared = "; another process uses its transactional id (kafka.transactional_id)"
             hint = shared if "group.instance.id" in error.str() else ""
             raise StreamError(f"the consumer can't continue: {error.str()}{hint}")
+        if error.code() in UNREADABLE and self._subscription.is_matched(message.topic() or ""):
+            self._subscription.look_soon()
+            return
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
         denied = explain_denied(error, rights_to_consume(self._settings))

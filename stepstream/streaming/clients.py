@@ -26,6 +26,7 @@ __all__ = [
     "explain_denied",
     "explain_kafka_errors",
     "producer_properties",
+    "refresh_interval_s",
     "rights_to_consume",
     "state_consumer_properties",
     "unwrapped_kafka_errors",
@@ -189,6 +190,19 @@ ignores the timeout of a call and waits until something else connects it again, 
 (https://github.com/confluentinc/librdkafka/issues/5456)."""
 
 
+REFRESH_INTERVAL = "topic.metadata.refresh.interval.ms"
+REFRESH_INTERVAL_MS = 10_000
+"""How often a consumer looks for new topics and partitions: as long as their first readings may
+wait. The client's default is five minutes. Each look asks for all topics of the cluster."""
+
+
+def refresh_interval_s(settings: Settings) -> float:
+    """Seconds between two looks at the topics; the property says it for the client, too."""
+    given_ms = float(settings.kafka.properties.get(REFRESH_INTERVAL, REFRESH_INTERVAL_MS))
+    # Negative values turn the client's own looks off.
+    return max(1.0, (given_ms if given_ms > 0 else REFRESH_INTERVAL_MS) / 1000)
+
+
 def consumer_properties(settings: Settings) -> dict[str, Any]:
     """Properties of the consumer of readings."""
     kafka = settings.kafka
@@ -203,6 +217,7 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": 1_024,
         "fetch.message.max.bytes": 128 << 10,
         "statistics.interval.ms": STATISTICS_MS,
+        REFRESH_INTERVAL: REFRESH_INTERVAL_MS,
         "max.poll.interval.ms": kafka.max_poll_interval_ms,
         **_membership(kafka),
         **client_properties(kafka, PRODUCER_ONLY),

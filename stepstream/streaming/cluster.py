@@ -25,17 +25,22 @@ from stepstream.streaming.clients import (
     client_properties,
 )
 from stepstream.streaming.retention import Limits
-from stepstream.streaming.topics import check_rights, check_topics
+from stepstream.streaming.topics import (
+    READINGS_POLICY,
+    RIGHTS_TO_READ,
+    check_rights,
+    check_topics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
 
-    from confluent_kafka.admin import ConfigEntry
+    from confluent_kafka.admin import ConfigEntry, TopicDescription
 
-    from stepstream.settings import Settings
+    from stepstream.settings import Settings, TopicSettings
 
-__all__ = ["Cluster", "Committed", "TopicIdentity"]
+__all__ = ["Cluster", "Committed", "FoundTopic", "TopicIdentity"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,14 @@ class TopicIdentity:
 
     topic_id: str
     partition_count: int
+
+
+@dataclass(frozen=True)
+class FoundTopic:
+    """A readings topic that exists, and what prevents it from being read, if anything does."""
+
+    identity: TopicIdentity
+    obstacle: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,8 @@ class Cluster:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._admin = self._make_admin()
+        self._policies: dict[tuple[str, str], str] = {}
+        """Cleanup policies of topics that match patterns, by name and id."""
 
     def _make_admin(self) -> AdminClient:
         properties = client_properties(self._settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY)
@@ -125,15 +140,74 @@ class Cluster:
         return check_topics(self._admin, self._settings.topics)
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
-        """Ids and partition counts of topics."""
+        """Ids and partition counts of those topics that exist."""
+        return {name: _identity(topic) for name, topic in self._describe(topics).items()}
+
+    def _describe(
+        self, topics: Iterable[str], *, with_rights: bool = False
+    ) -> dict[str, TopicDescription]:
         futures = self._polled_admin().describe_topics(
-            TopicCollection(list(topics)), request_timeout=TIMEOUT_S
+            TopicCollection(list(topics)),
+            include_authorized_operations=with_rights,
+            request_timeout=TIMEOUT_S,
         )
-        found = {name: self._result(future) for name, future in futures.items()}
-        return {
-            name: TopicIdentity(str(topic.topic_id), len(topic.partitions))
-            for name, topic in found.items()
+        found = {}
+        for name, future in futures.items():
+            try:
+                found[name] = self._result(future)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    def find_topics(self, topics: TopicSettings) -> dict[str, FoundTopic]:
+        """The readings topics that exist: those that are named, and those that match a pattern."""
+        names = set(topics.named)
+        if topics.patterns:
+            listed = self._polled_admin().list_topics(timeout=TIMEOUT_S).topics
+            names.update(filter(topics.matches, listed))
+        described = self._describe({*names, topics.state}, with_rights=bool(topics.patterns))
+        state = described.pop(topics.state, None)
+        state_count = len(state.partitions) if state else 0
+        obstacles = {
+            name: _obstacle(topic, state_count)
+            for name, topic in described.items()
+            if name not in topics.named
         }
+        obstacles |= self._wrong_policies(
+            {name: str(described[name].topic_id) for name, text in obstacles.items() if not text}
+        )
+        return {
+            name: FoundTopic(_identity(topic), obstacles.get(name, ""))
+            for name, topic in described.items()
+        }
+
+    def _wrong_policies(self, ids: dict[str, str]) -> dict[str, str]:
+        """Those of the topics, given with their ids, that would lose readings, and why."""
+        unknown = {item for item in ids.items() if item not in self._policies}
+        resources = {ConfigResource(ResourceType.TOPIC, name): (name, i) for name, i in unknown}
+        if resources:
+            futures = self._polled_admin().describe_configs(
+                list(resources), request_timeout=TIMEOUT_S
+            )
+            for resource, future in futures.items():
+                config = self._result(future)
+                self._policies[resources[resource]] = config["cleanup.policy"].value
+        self._policies = {item: self._policies[item] for item in ids.items()}
+        return {
+            name: f"it has cleanup.policy={policy}, expected {READINGS_POLICY}"
+            for (name, _), policy in self._policies.items()
+            if policy != READINGS_POLICY
+        }
+
+    def has_committed(self) -> bool:
+        """Whether the group has committed any offset."""
+        group = self._settings.kafka.group_id
+        futures = self._polled_admin().list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S
+        )
+        found = self._result(futures[group]).topic_partitions or []
+        return any(tp.offset >= 0 for tp in found)
 
     def committed_offsets(
         self, partitions: Iterable[tuple[str, int]]
@@ -202,3 +276,23 @@ def _limits(config: Mapping[str, ConfigEntry]) -> Limits:
         for name in ("retention.ms", "retention.bytes")
     )
     return Limits(math.inf if age_ms < 0 else age_ms, has_size=size >= 0)
+
+
+def _identity(topic: TopicDescription) -> TopicIdentity:
+    return TopicIdentity(str(topic.topic_id), len(topic.partitions))
+
+
+def _obstacle(topic: TopicDescription, state_count: int) -> str:
+    """Why a topic that matches a pattern can't be read, or an empty text."""
+    # Brokers without an authorizer list all rights; brokers that don't know them list none.
+    allowed = topic.authorized_operations
+    lacking = [right.name for right in RIGHTS_TO_READ if allowed and right not in allowed]
+    if lacking:
+        return f"this user lacks {', '.join(lacking)}"
+    count = len(topic.partitions)
+    if count > state_count:
+        return (
+            f"it has {count} partitions, the state topic has {state_count}: "
+            "add partitions to the state topic"
+        )
+    return ""

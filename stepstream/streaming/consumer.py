@@ -10,7 +10,7 @@ from stepstream.streaming.assignment import Assignment
 from stepstream.streaming.at_least_once import AtLeastOnce
 from stepstream.streaming.calls import Calls
 from stepstream.streaming.client_statistics import ClientStatistics
-from stepstream.streaming.clients import explain_kafka_errors
+from stepstream.streaming.clients import explain_kafka_errors, refresh_interval_s
 from stepstream.streaming.commits import COMMIT_TIMEOUT_S, UNCOMMITTED_AFTER_S, Commits
 from stepstream.streaming.connections import Connections
 from stepstream.streaming.ends import Ends
@@ -25,6 +25,7 @@ from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
 from stepstream.streaming.retention import Retention
+from stepstream.streaming.subscription import Subscription
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
 
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 PREPARING_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
+STALLED_S = 1.0
+"""Results that wait longer than this are not committed as they should be."""
 GIVES_UP = "the consumer can't continue"
 
 
@@ -104,6 +107,9 @@ class Consumer:
                 self._system,
             )
             self._committer = self._make_committer()
+        self.subscription = Subscription(
+            self._kafka, self._cluster, settings, refresh_interval_s(settings), self._system
+        )
         self.flow = FlowControl(self._kafka, settings.processing)
         self.commits = Commits(
             self._committer, self._kafka, settings.processing, self.totals, self._system
@@ -115,6 +121,7 @@ class Consumer:
             self.processor,
             self.flow,
             self.commits,
+            self.subscription,
             settings,
             self.totals,
             self._system,
@@ -129,6 +136,7 @@ class Consumer:
             self.flow,
             self.commits,
             self.preparation,
+            self.subscription,
             settings,
             self.totals,
             self._system,
@@ -166,8 +174,10 @@ class Consumer:
             stuck_after_s=self._settings.processing.stuck_after_s,
             is_member=self.membership.is_member,
             is_waiting=not owned and self.membership.has_just_joined,
+            has_topics=bool(self.subscription.names),
             is_connected=statistics.connections > 0 or not statistics.has_come,
-            preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
+            preparing=sum(not partition.phase.is_settled for partition in owned),
+            refused=sum(partition.phase is Phase.REFUSED for partition in owned),
             held=sum(partition.is_held for partition in owned),
             is_backpressured=self.flow.is_backpressured,
             uncommitted_s=self.commits.uncommitted_s,
@@ -187,7 +197,8 @@ class Consumer:
     @property
     def has_open_calls(self) -> bool:
         """Whether a thread is still in a call of the Kafka client; it can't be ended."""
-        return self.commits.has_open_call or self.preparation.has_open_call
+        parts = (self.commits, self.preparation, self.subscription)
+        return any(part.has_open_call for part in parts)
 
     def stop(self) -> None:
         """End the loop after the current turn; any thread or signal handler may call it."""
@@ -209,8 +220,7 @@ class Consumer:
         """
         self._connect()
         assignment = self.assignment
-        self._kafka.subscribe(
-            list(self._settings.topics.readings),
+        self.subscription.begin(
             on_assign=self._guard(lambda _, partitions: assignment.assign(partitions)),
             on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
             on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
@@ -248,12 +258,13 @@ class Consumer:
         2. Poll. The group's callbacks run inside: partitions are assigned, revoked or lost.
         3. Handle the errors that the client returns among the messages.
         4. Join again at once if another rebalance follows the last one, see `Membership`.
-        5. Continue to prepare assigned partitions, see `Preparation`.
-        6. Process the messages, see `Processor`; their results go into the outbox.
-        7. Hold partitions with too many dead letters, and show the results to observers.
-        8. Pause all partitions while the outbox is full, and resume them when it isn't.
-        9. Commit in a second thread, if it is time, see `Commits`.
-        10. Make the calls that other threads wait for.
+        5. Take up topics that are new and let go of those that are gone, see `Subscription`.
+        6. Continue to prepare assigned partitions, see `Preparation`.
+        7. Process the messages, see `Processor`; their results go into the outbox.
+        8. Hold partitions with too many dead letters, and show the results to observers.
+        9. Pause all partitions while the outbox is full, and resume them when it isn't.
+        10. Commit in a second thread, if it is time, see `Commits`.
+        11. Make the calls that other threads wait for.
         """
         self._last_turn_s = self._system.monotonic()
         self._replace_model()
@@ -261,6 +272,10 @@ class Consumer:
         for message, error in errors:
             self.assignment.handle_error(message, error)
         self.membership.turn()
+        if self.commits.uncommitted_s > STALLED_S:
+            # Kafka refuses a commit with offsets of a topic that was deleted.
+            self.subscription.look_soon()
+        self.assignment.apply(self.subscription.turn())
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
         owned = self.assignment.owned
@@ -272,6 +287,7 @@ class Consumer:
         """Leave the group without another commit; `run` does so by itself."""
         self.commits.close()
         self.preparation.close()
+        self.subscription.close()
         self.assignment.close()
         self.membership.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
@@ -314,7 +330,7 @@ class Consumer:
         return message
 
     def _process(self, messages: list[Message]) -> None:
-        grouped = group_by_partition(messages, self._settings.topics.readings)
+        grouped = group_by_partition(messages, one_topic=self.subscription.has_one_topic)
         polled: dict[Partition, Any] = {
             partition: consumed
             for name, consumed in grouped.items()

@@ -282,7 +282,7 @@ class DeadLetterReplay:
     def _obstacle(self, letter: Letter, counts: dict[str, int]) -> str:
         if letter.is_truncated:
             return "cut"
-        if letter.topic not in self._topics.readings:
+        if not self._topics.reads(letter.topic):
             return "from another topic"
         if letter.partition >= counts.get(letter.topic, 0):
             return "their partition doesn't exist"

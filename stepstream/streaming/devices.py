@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import repeat
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from stepstream.inputs import ErrorCode, InvalidMessage, decode_device_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,6 +58,7 @@ class Devices:
         self._max_devices = max_devices
         self._devices: dict[int, Device] = {}
         self._ids: dict[int, str] = {UNKNOWN: ""}
+        self._round: Iterator[int] = iter(())
         self._next_sweep_ms: dict[Partition, int] = {}
         self._readings_since: dict[Partition, int] = {}
         """Readings since the replay offset was computed, or messages without any."""
@@ -67,6 +68,14 @@ class Devices:
 
     def __getitem__(self, slot: int) -> Device:
         return self._devices[slot]
+
+    def next_slots(self, most: int) -> list[int]:
+        """Slots of some devices, each time of others, until it was the turn of each."""
+        slots = list(islice(self._round, most))
+        if not slots:
+            self._round = iter(list(self._devices))
+            slots = list(islice(self._round, most))
+        return [slot for slot in slots if slot in self._devices]
 
     def identify(self, partition: Partition, keys: Sequence[bytes | None]) -> Identified:
         """Find the slots and device ids of messages by their keys."""

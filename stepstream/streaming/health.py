@@ -21,10 +21,12 @@ class Health:
         Whether this consumer is in the group, and the group has assigned its partitions.
     is_waiting
         Whether this consumer has only just joined, and owns no partition yet.
+    has_topics
+        Whether any topic is read.
     is_connected
         Whether there is a connection to a broker.
-    preparing, held
-        Partitions that aren't running yet, and those that are held.
+    preparing, refused, held
+        Partitions that aren't running yet, those that will not, and those that are held.
     is_backpressured
         Whether nothing is fetched because the outbox is full.
     uncommitted_s, uncommitted_after_s
@@ -36,8 +38,10 @@ class Health:
     stuck_after_s: float
     is_member: bool
     is_waiting: bool
+    has_topics: bool
     is_connected: bool
     preparing: int
+    refused: int
     held: int
     is_backpressured: bool
     uncommitted_s: float
@@ -61,10 +65,12 @@ class Health:
             for text, holds in (
                 ("the loop is stuck", self.turn_age_s >= self.stuck_after_s),
                 (f"fatal error of the Kafka client: {self.fatal_error}", bool(self.fatal_error)),
-                ("not a member of the group", not self.is_member),
+                ("no topic matches topics.readings", not self.has_topics),
+                ("not a member of the group", not self.is_member and self.has_topics),
                 ("waits for its first partitions", self.is_waiting),
                 ("no connection to a broker", not self.is_connected),
                 (f"{self.preparing} partitions are being prepared", self.preparing > 0),
+                (f"{self.refused} partitions can't start, see the log", self.refused > 0),
                 (f"{self.held} partitions are paused for too many dead letters", self.held > 0),
                 ("reading is paused until results are published", self.is_backpressured),
                 (

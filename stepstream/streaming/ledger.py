@@ -103,6 +103,8 @@ class Ledger:
         """Identity of the input topic."""
         self.end_offset: int | None = None
         """End of the input partition at the start; an entry's offset must be below it."""
+        self.is_of_this_topic = False
+        """Whether a restored entry belongs to this topic, and not to one that had its name."""
         self._group = group
         self._topic = topic
         self.model = model
@@ -206,6 +208,7 @@ class Ledger:
             self._refuse(device_id, value, str(error))
         if record.version > VERSION:
             self._refuse(device_id, value, "")
+        self.is_of_this_topic |= record.topic_id == self.topic_id
         known = record.topic_id == self.topic_id and (
             self.end_offset is None or record.offset < self.end_offset
         )

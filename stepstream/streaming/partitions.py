@@ -24,8 +24,10 @@ class Phase(Enum):
     ::
 
         ASSIGNED ──> RESTORING ──> STARTING ──> REPLAYING ──> RUNNING
-            │            │            │  └──────────┼──────────^ │
-            └────────────┴────────────┴─────────────┴────────────┴──> RELEASED
+            │            │  │         │  └──────────┼──────────^ │
+            │            │  └> REFUSED│             │            │
+            │            │        │   │             │            │
+            └────────────┴────────┴───┴─────────────┴────────────┴──> RELEASED
 
     """
 
@@ -33,6 +35,8 @@ class Phase(Enum):
     """This consumer owns it; its committed offset is being looked up."""
     RESTORING = auto()
     """Its position is known; its ledger is being read."""
+    REFUSED = auto()
+    """Its start is abnormal and its topic only matches a pattern: nothing of it is read."""
     STARTING = auto()
     """Its start is known; the client has to seek there."""
     REPLAYING = auto()
@@ -48,6 +52,11 @@ class Phase(Enum):
         return self in _PREPARING
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it runs, or never will under this assignment."""
+        return self in _SETTLED
+
+    @property
     def is_consuming(self) -> bool:
         """Whether its messages are consumed, to be replayed or processed."""
         return self in _CONSUMING
@@ -55,9 +64,11 @@ class Phase(Enum):
 
 _PREPARING = {Phase.ASSIGNED, Phase.RESTORING, Phase.STARTING}
 _CONSUMING = {Phase.REPLAYING, Phase.RUNNING}
+_SETTLED = {Phase.RUNNING, Phase.REFUSED}
 _NEXT = {
     Phase.ASSIGNED: {Phase.RESTORING, Phase.RELEASED},
-    Phase.RESTORING: {Phase.STARTING, Phase.RELEASED},
+    Phase.RESTORING: {Phase.STARTING, Phase.REFUSED, Phase.RELEASED},
+    Phase.REFUSED: {Phase.RELEASED},
     Phase.STARTING: {Phase.REPLAYING, Phase.RUNNING, Phase.RELEASED},
     Phase.REPLAYING: {Phase.RUNNING, Phase.RELEASED},
     Phase.RUNNING: {Phase.RELEASED},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import pairwise, repeat
+from itertools import count, pairwise, repeat
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
 __all__ = ["group_by_partition", "split_errors"]
+
+PARTITION_BITS = 32
+"""Bits for a partition's number beside its topic's in one whole number."""
 
 
 def split_errors(
@@ -37,16 +40,16 @@ def split_errors(
 
 
 def group_by_partition(
-    messages: Sequence[Message], topics: Sequence[str]
+    messages: Sequence[Message], *, one_topic: bool
 ) -> dict[tuple[Any, Any], list[Message]]:
     """Messages of each topic and partition, in their order.
 
     Parameters
     ----------
     messages
-        Without errors, all of the given topics.
-    topics
-        Names of the topics.
+        Without errors.
+    one_topic
+        Whether all are known to be of the same topic, which is faster.
     """
     grouped: defaultdict[tuple[Any, Any], list[Message]] = defaultdict(list)
     if not messages:
@@ -54,9 +57,10 @@ def group_by_partition(
     # Messages of a partition come in long runs, so a Python loop visits only the ends of runs.
     kind = type(messages[0])
     place = np.fromiter(map(kind.partition, messages), np.intp, len(messages))
-    if len(topics) > 1:
-        topic = np.fromiter(map(topics.index, map(kind.topic, messages)), np.intp, len(messages))
-        place = place * len(topics) + topic
+    if not one_topic:
+        numbers: defaultdict[Any, int] = defaultdict(count().__next__)
+        topic = map(numbers.__getitem__, map(kind.topic, messages))
+        place += np.fromiter(topic, np.intp, len(messages)) << PARTITION_BITS
     for begin, end in pairwise([*first_rows(place).tolist(), len(messages)]):
         name = messages[begin].topic(), messages[begin].partition()
         grouped[name] += messages[begin:end]

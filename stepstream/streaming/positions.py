@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from stepstream.streaming.checkpoints import Checkpoint
     from stepstream.streaming.cluster import TopicIdentity
 
-__all__ = ["Position", "Start"]
+    StartAt = Literal["earliest", "latest"]
+
+__all__ = ["Position", "Start", "StartRules"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,22 @@ class Position:
     first_offset: int
     end_offset: int
     state_end: int
+
+
+@dataclass(frozen=True)
+class StartRules:
+    """How a partition starts.
+
+    Attributes
+    ----------
+    start_at
+        Where it starts if it has no committed offset.
+    may_be_recreated
+        Whether its topic, if it was created again, is read without a setting that accepts it.
+    """
+
+    start_at: StartAt
+    may_be_recreated: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from stepstream.errors import StreamError
+from stepstream.errors import AbnormalStartError, StreamError
 from stepstream.streaming.clients import explain_denied, rights_to_consume
 from stepstream.streaming.partitions import Partition, Phase
-from stepstream.streaming.starts import look_up, plan_start
+from stepstream.streaming.starts import LookUp, look_up, plan_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stepstream.streaming.commits import Commits
     from stepstream.streaming.flow import FlowControl
     from stepstream.streaming.ledger_reader import LedgerReader
-    from stepstream.streaming.positions import Position
     from stepstream.streaming.processor import Processor
+    from stepstream.streaming.subscription import Subscription
     from stepstream.streaming.system import System
     from stepstream.streaming.totals import Totals
 
@@ -61,6 +61,8 @@ class Preparation:
         Lets partitions be fetched.
     commits
         Commits the first offset of a partition.
+    subscription
+        Says how partitions of a topic start.
     settings
         All settings.
     totals
@@ -77,6 +79,7 @@ class Preparation:
         processor: Processor,
         flow: FlowControl,
         commits: Commits,
+        subscription: Subscription,
         settings: Settings,
         totals: Totals,
         system: System,
@@ -87,11 +90,12 @@ class Preparation:
         self._processor = processor
         self._flow = flow
         self._commits = commits
+        self._subscription = subscription
         self._settings = settings
         self._totals = totals
         self._system = system
         self._look_up_thread = system.executor("look-up")
-        self._look_up: Future[dict[Partition, Position]] | None = None
+        self._look_up: Future[LookUp] | None = None
         self._progress_s = 0.0
         self._warned_s = 0.0
 
@@ -142,10 +146,8 @@ class Preparation:
             done, self._look_up = self._look_up, None
             self._note_positions(assigned, done)
 
-    def _note_positions(
-        self, assigned: list[Partition], done: Future[dict[Partition, Position]]
-    ) -> None:
-        found: dict[Partition, Position] = {}
+    def _note_positions(self, assigned: list[Partition], done: Future[LookUp]) -> None:
+        found = LookUp({}, {})
         reason = "a transaction may be hanging, see kafka-transactions.sh find-hanging"
         try:
             found = done.result()
@@ -155,15 +157,19 @@ class Preparation:
             denied = explain_denied(cause, rights_to_consume(self._settings))
             if denied is not None:
                 raise denied from None
+        else:
+            reason = next(iter(found.missing.values()), reason)
+        # If what they need is missing, partitions of topics that only match a pattern wait for it.
+        waiting = {p for p in found.missing if self._subscription.is_matched(p.topic)}
         now_s = self._system.monotonic()
-        if found or not assigned:
+        if found.positions or not set(assigned) - waiting:
             self._progress_s = now_s
         elif now_s - self._progress_s > self._settings.processing.restore_timeout_s:
             raise StreamError(f"{assigned}: committed offsets can't be read: {reason}")
         elif now_s - max(self._progress_s, self._warned_s) > WARN_S:
             self._warned_s = now_s
             logger.warning("%s: committed offsets can't be read yet: %s", assigned, reason)
-        for partition, position in found.items():
+        for partition, position in found.positions.items():
             if partition.phase is Phase.ASSIGNED:
                 partition.restore_from(position)
                 self._ledger_reader.add(partition, position.state_end)
@@ -173,7 +179,22 @@ class Preparation:
         if partition.position is None:
             raise RuntimeError(f"{partition!r} has a ledger and no position")
         size = len(partition.ledger)
-        start = plan_start(repr(partition), partition.position, size, self._settings)
+        topic = partition.topic
+        try:
+            start = plan_start(
+                repr(partition),
+                partition.position,
+                size,
+                self._settings,
+                self._subscription.start_rules(topic, partition.number),
+                is_recreated=not partition.ledger.is_of_this_topic,
+            )
+        except AbnormalStartError as error:
+            if not self._subscription.is_matched(topic):
+                raise
+            logger.error("%s; until then, nothing of it is read", error)  # noqa: TRY400 - its place says nothing
+            partition.enter(Phase.REFUSED)
+            return
         for warning in start.warnings:
             logger.warning(warning)
         partition.start_at(start)

@@ -14,6 +14,7 @@ from stepstream.detection import Counters, Readings, Rules, Steps, make_step_det
 from stepstream.inputs import Decoded, Messages, make_format
 from stepstream.outputs import CountedStep, OutputRecord, make_dead_letter, make_outputs
 from stepstream.streaming.devices import Devices
+from stepstream.streaming.doubts import Doubts
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Results
@@ -69,6 +70,8 @@ class Processor:
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
+        self.doubts = Doubts()
+        """Topics whose readings look as if they had another unit."""
         self._use(model)
 
     def _use(self, model: Model) -> None:
@@ -145,6 +148,7 @@ class Processor:
         # Windows must have all replayed messages before they get new ones.
         self._detect(replayed, now_us, results)
         self._detect(new, now_us, results)
+        self.doubts.look(self.devices, self.detector, now_us)
         for partition, result in results.items():
             self._complete(partition, result, now_us // 1000)
         self._note(list(results.values()), time.perf_counter() - begin_s)

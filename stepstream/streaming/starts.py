@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from stepstream.errors import StreamError
+from stepstream.errors import AbnormalStartError
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import NO_OFFSET, TopicIdentity
-from stepstream.streaming.positions import Position, Start
+from stepstream.streaming.positions import Position, Start, StartRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stepstream.settings import AbnormalStart, Settings
     from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.partitions import Partition
 
-__all__ = ["look_up", "plan_start"]
+__all__ = ["LookUp", "look_up", "plan_start"]
 
 
-def look_up(
-    cluster: Cluster, state_topic: str, partitions: Sequence[Partition]
-) -> dict[Partition, Position]:
-    """Ask Kafka about partitions; those whose committed offset may still change are left out.
+NO_TOPIC = TopicIdentity("", 0)
+
+
+class LookUp(NamedTuple):
+    """What Kafka says of partitions.
+
+    ``positions`` leaves out partitions whose committed offset may still change, and those in
+    ``missing``: a sentence for each partition whose topic doesn't exist, or that has no partition
+    of the state topic for its ledger.
+    """
+
+    positions: dict[Partition, Position]
+    missing: dict[Partition, str]
+
+
+def look_up(cluster: Cluster, state_topic: str, partitions: Sequence[Partition]) -> LookUp:
+    """Ask Kafka about partitions.
 
     The end of the state partition is asked for only after the committed offset is known to be
     stable: all that was committed with that offset is below this end.
     """
-    topics = cluster.identify_topics({partition.topic for partition in partitions})
-    names = {(partition.topic, partition.number): partition for partition in partitions}
-    committed = cluster.committed_offsets(names)
+    topics = cluster.identify_topics({state_topic, *(partition.topic for partition in partitions)})
+    state = topics.get(state_topic, NO_TOPIC)
+    missing = {
+        partition: text for partition in partitions if (text := _missing(partition, topics, state))
+    }
+    names = {(p.topic, p.number): p for p in partitions if p not in missing}
+    committed = cluster.committed_offsets(names) if names else {}
     stable = [name for name in names if name in committed]
     if not stable:
-        return {}
+        return LookUp({}, missing)
     first = cluster.offsets(stable, at_end=False)
     end = cluster.offsets(stable, at_end=True)
     state_end = cluster.offsets({(state_topic, number) for _, number in stable}, at_end=True)
-    return {
+    positions = {
         names[name]: Position(
             topics[name[0]],
             committed[name].offset,
@@ -48,9 +65,28 @@ def look_up(
         )
         for name in stable
     }
+    return LookUp(positions, missing)
 
 
-def plan_start(name: str, position: Position, ledger_size: int, settings: Settings) -> Start:
+def _missing(
+    partition: Partition, topics: Mapping[str, TopicIdentity], state: TopicIdentity
+) -> str:
+    if partition.topic not in topics:
+        return f"topic {partition.topic} doesn't exist"
+    if partition.number >= state.partition_count:
+        return f"the state topic has {state.partition_count} partitions, which are too few"
+    return ""
+
+
+def plan_start(
+    name: str,
+    position: Position,
+    ledger_size: int,
+    settings: Settings,
+    rules: StartRules | None = None,
+    *,
+    is_recreated: bool = False,
+) -> Start:
     """Decide where a partition starts.
 
     Parameters
@@ -63,23 +99,32 @@ def plan_start(name: str, position: Position, ledger_size: int, settings: Settin
         Devices whose steps were counted before.
     settings
         All settings.
+    rules
+        What holds for its topic; by default, what the settings say.
+    is_recreated
+        Whether all of these steps were counted in another topic that had the same name.
 
     Raises
     ------
-    StreamError
+    AbnormalStartError
         The start is abnormal, and no setting accepts it.
     """
-    check = _Check(name, settings.processing.accept)
+    rules = rules or StartRules(settings.kafka.start_at)
+    check = _Check(name, settings.processing.accept, rules)
     first, end = position.first_offset, position.end_offset
     committed = position.committed_offset
     if committed == NO_OFFSET:
+        if ledger_size and is_recreated:
+            # Kafka deletes the committed offsets of a topic together with the topic.
+            check.recreated()
+            return check.start(first, None)
         if ledger_size:
             check.abnormal(
                 "missing-offset",
                 f"{ledger_size} devices have step counts, but the group has no committed offset",
-                f"read from the {settings.kafka.start_at} offset, step counts continue",
+                f"read from the {rules.start_at} offset, step counts continue",
             )
-        beginning = first if settings.kafka.start_at == "earliest" else end
+        beginning = first if rules.start_at == "earliest" else end
         return check.start(beginning, None)
     checkpoint = Checkpoint.decode(position.metadata)
     if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
@@ -107,14 +152,15 @@ def plan_start(name: str, position: Position, ledger_size: int, settings: Settin
 class _Check:
     """Refuses abnormal starts that no setting accepts, and collects warnings of the others."""
 
-    def __init__(self, name: str, accepted: Sequence[AbnormalStart]) -> None:
+    def __init__(self, name: str, accepted: Sequence[AbnormalStart], rules: StartRules) -> None:
         self._name = name
         self._accepted = accepted
+        self._rules = rules
         self._warnings: list[str] = []
 
     def abnormal(self, kind: AbnormalStart, what: str, consequence: str) -> None:
         if kind not in self._accepted:
-            raise StreamError(
+            raise AbnormalStartError(
                 f"{self._name}: {what}. To continue ({consequence}), add {kind} to "
                 "processing.accept; to count again from 1, use a new group"
             )
@@ -123,13 +169,17 @@ class _Check:
     def warn(self, what: str) -> None:
         self._warnings.append(f"{self._name}: {what}")
 
+    def recreated(self) -> None:
+        what = "the topic is not the one that was read before, it was created again"
+        consequence = "read it from its start, step counts continue"
+        if self._rules.may_be_recreated:
+            self.warn(f"{what}; {consequence}")
+        else:
+            self.abnormal("recreated-topic", what, consequence)
+
     def is_same_topic(self, checkpoint: Checkpoint, topic: TopicIdentity) -> bool:
         if checkpoint.topic_id and topic.topic_id and checkpoint.topic_id != topic.topic_id:
-            self.abnormal(
-                "recreated-topic",
-                "the topic is not the one that was read before, it was created again",
-                "read it from its start, step counts continue",
-            )
+            self.recreated()
             return False
         if checkpoint.partition_count != topic.partition_count:
             self.abnormal(

@@ -29,9 +29,21 @@ if TYPE_CHECKING:
 
     from stepstream.settings import KafkaSettings, TopicSettings
 
-__all__ = ["WantedTopic", "check_rights", "check_topics", "create_topics", "wanted_topics"]
+__all__ = [
+    "READINGS_POLICY",
+    "RIGHTS_TO_READ",
+    "WantedTopic",
+    "check_rights",
+    "check_topics",
+    "create_topics",
+    "wanted_topics",
+]
 
 TIMEOUT_S = 30.0
+READINGS_POLICY = "delete"
+"""The cleanup policy of readings topics: compaction would delete readings."""
+RIGHTS_TO_READ = (AclOperation.READ, AclOperation.DESCRIBE_CONFIGS)
+"""What a user needs on a readings topic."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,8 @@ class WantedTopic:
 
 
 def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
-    """All topics that stepstream reads and writes."""
-    delete = {"cleanup.policy": "delete"}
+    """All topics that stepstream reads and writes, as far as they are named."""
+    delete = {"cleanup.policy": READINGS_POLICY}
     required = frozenset(delete)
     readings = [
         WantedTopic(
@@ -65,7 +77,7 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
             {**delete, "message.timestamp.type": "LogAppendTime"},
             required,
         )
-        for name in topics.readings
+        for name in topics.named
     ]
     state = {
         "cleanup.policy": "compact",
@@ -145,7 +157,7 @@ def check_rights(admin: AdminClient, topics: TopicSettings) -> list[str]:
     describe, read = AclOperation.DESCRIBE, AclOperation.READ
     write, configs = AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS
     needed = {
-        **dict.fromkeys(topics.readings, (read, configs)),
+        **dict.fromkeys(topics.named, RIGHTS_TO_READ),
         **dict.fromkeys(topics.written, (write, configs)),
         topics.state: (read, write, configs),
     }
@@ -186,7 +198,7 @@ def check_topics(admin: AdminClient, topics: TopicSettings) -> list[str]:
     problems = [f"topic {topic.name} is missing" for topic in wanted if topic.name not in found]
     existing = [topic for topic in wanted if topic.name in found]
     counts = {topic.name: len(found[topic.name].partitions) for topic in existing}
-    most = max((counts.get(name, 0) for name in topics.readings), default=0)
+    most = max((counts.get(name, 0) for name in topics.named), default=0)
     if counts.get(topics.state, most) < most:
         problems.append(
             f"topic {topics.state} has {counts[topics.state]} partitions, the readings have {most}"

@@ -53,7 +53,7 @@ class Devices:
     """
 
     def __init__(self, settings: Settings, consumer: Consumer) -> None:
-        self._topics = settings.topics.readings
+        self._topics = settings.topics
         self._consumer = consumer
         self._counts: dict[str, tuple[int, float]] = {}
 
@@ -66,9 +66,9 @@ class Devices:
                 400, "invalid-device-id", f"1 to {MAX_DEVICE_ID_BYTES} bytes are expected"
             )
         topic = request.query_params.get("topic")
-        if topic is not None and topic not in self._topics:
+        if topic is not None and not self._topics.reads(topic):
             return refuse(404, "unknown-topic", "the consumer doesn't read this topic")
-        topics = self._topics if topic is None else (topic,)
+        topics = tuple(sorted(self._consumer.subscription.names)) if topic is None else (topic,)
         try:
             found = await ask(self._consumer, lambda: self._find(topics, key, device_id))
             return answer(found) if found else await self._name_owner(topics, key)

@@ -25,6 +25,7 @@ HISTORY = 300
 """Samples that are kept: five minutes."""
 SPREAD_OVER = 10
 """Percentiles are computed from this many seconds."""
+MAX_WARNINGS = 20
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -161,10 +162,11 @@ class Sampler:
         limit = self._memory_limit
         return {
             "obstacles": consumer.health.obstacles,
+            "warnings": self._warnings(),
             "version": __version__,
             "model": consumer.model.metadata.label,
             "group": settings.kafka.group_id,
-            "topics": list(settings.topics.readings),
+            "topics": sorted(consumer.subscription.names),
             "guarantee": settings.processing.guarantee,
             "uptime_s": time.monotonic() - self._began_s,
             "memory_limit": limit if limit == limit else None,  # noqa: PLR0124 - not a number
@@ -177,6 +179,14 @@ class Sampler:
             "commit": commit,
             "commit_p95": commit_p95,
         }
+
+    def _warnings(self) -> list[str]:
+        """What somebody should look at, though the consumer can work."""
+        refused = self._consumer.subscription.refused
+        return [
+            *(f"topic {name} isn't read: {text}" for name, text in sorted(refused.items())),
+            *self._consumer.processor.doubts.texts,
+        ][:MAX_WARNINGS]
 
     @staticmethod
     def _partition(partition: Partition) -> dict[str, Any]:

@@ -160,8 +160,8 @@ def set_trap(point: str) -> None:
 def _replay_nothing() -> None:
     honest = starts.plan_start
 
-    def plan(*args: Any) -> Any:
-        start = honest(*args)
+    def plan(*args: Any, **kwargs: Any) -> Any:
+        start = honest(*args, **kwargs)
         if start.checkpoint is None:
             return start
         return replace(start, checkpoint=replace(start.checkpoint, replay_offset=start.offset))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stepstream.streaming.topics import create_topics
 from tests.conftest import ROOT, missing
 from tests.kafka.broker import free_port, missing_tool
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
@@ -370,3 +371,34 @@ def test_the_commands_of_the_docs_grant_exactly_these_rights(
     prefix: Right = ("transactional_id", "stepstream-", "WRITE")
     assert broker.rights("stepstream") == {*run, prefix}
     assert broker.rights("operator") == set(named(TOPICS_RIGHTS, topics))
+
+
+def test_a_topic_that_matches_a_pattern_is_read_as_soon_as_its_rights_are_there(
+    broker: SecureBroker, tmp_path: Path
+) -> None:
+    user = MECHANISMS["PLAIN"]
+    topics = TopicSet.create(broker.sasl, 1, as_admin(broker))
+    other = replace(topics, readings=f"{topics.readings}-other")
+    create_topics(other.settings().kafka, other.settings().topics)
+    broker.grant(user, named(RUN_RIGHTS, topics))
+    broker.grant(user, [("topic", other.readings, "DESCRIBE")])
+    more = {
+        **environment(broker, "PLAIN"),
+        "STEPSTREAM_TOPICS__READINGS": f"^{topics.readings}",
+        "STEPSTREAM_KAFKA__PROPERTIES": '{"topic.metadata.refresh.interval.ms": 1000}',
+    }
+    walked = walk(1, 5.0, batch=20)
+    other.produce(walked)
+    with RunProcess(topics, tmp_path, **more) as run:
+        run.wait_for_log(f"topic {other.readings} matches a pattern, but it isn't read")
+        assert "this user lacks READ, DESCRIBE_CONFIGS" in run.log.read_text()
+        topics.produce(walked)
+        topics.wait_consumed()
+        assert other.committed() == {}
+        broker.grant(user, named(RUN_RIGHTS[:2], other))
+        other.wait_consumed()
+        broker.withdraw(user, ("topic", other.readings, "READ"))
+        run.wait_for_log("this user lacks READ\n")
+        topics.produce(walked)
+        topics.wait_consumed()
+        assert run.terminate() == 0

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from stepstream.streaming.clients import producer_properties
-from stepstream.streaming.cluster import Committed, TopicIdentity
+from stepstream.streaming.cluster import Committed, FoundTopic, TopicIdentity
 from stepstream.streaming.connections import Connections
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from stepstream.settings import Settings
+    from stepstream.settings import Settings, TopicSettings
     from tests.simulated.world import World
 
 SESSION_S = 0.6
@@ -95,6 +95,8 @@ class Member:
     name: str
     last_poll_s: float
     generation: int = -1
+    topics: set[str] = field(default_factory=set)
+    """What it is subscribed to."""
     owned: set[NAME] = field(default_factory=set)
     has_left: bool = False
 
@@ -108,12 +110,20 @@ class Broker:
         Time, and chance.
     readings
         Messages of the input partitions.
+    created_s
+        When topics are created after the beginning.
     """
 
-    def __init__(self, world: World, readings: dict[NAME, list[Message]]) -> None:
+    def __init__(
+        self,
+        world: World,
+        readings: dict[NAME, list[Message]],
+        created_s: Mapping[str, float] | None = None,
+    ) -> None:
         self.world = world
         self.readings = readings
         self._begin_s = world.now_s
+        self._created_s = created_s or {}
         self._offsets = {name: [m.offset() for m in part] for name, part in readings.items()}
         self._arrivals = {name: [m.arrival_s for m in part] for name, part in readings.items()}
         self.written: dict[NAME, list[Entry]] = {}
@@ -135,8 +145,15 @@ class Broker:
 
     # Groups
 
-    def join(self) -> Member:
-        member = Member(f"member-{next(self._names)}", self.world.now_s)
+    @property
+    def topics(self) -> Counter[str]:
+        """Readings topics that exist, and their numbers of partitions."""
+        now_s = self.world.now_s - self._begin_s
+        there = (name for name, _ in self.readings if self._created_s.get(name, 0.0) <= now_s)
+        return Counter(there)
+
+    def join(self, topics: set[str]) -> Member:
+        member = Member(f"member-{next(self._names)}", self.world.now_s, topics=topics)
         self.members.append(member)
         self.generation += 1
         return member
@@ -161,8 +178,12 @@ class Broker:
 
     def target(self, member: Member) -> set[NAME]:
         order = sorted(self.members, key=lambda m: m.name)
-        own = order.index(member)
-        return {n for i, n in enumerate(sorted(self.readings)) if i % len(order) == own}
+        target = set()
+        for place, name in enumerate(sorted(self.readings)):
+            subscribed = [m for m in order if name[0] in m.topics]
+            if subscribed and subscribed[place % len(subscribed)] is member:
+                target.add(name)
+        return target
 
     def free(self, names: set[NAME]) -> set[NAME]:
         return names - set().union(*(member.owned for member in self.members))
@@ -251,8 +272,14 @@ class Cluster:
 
     def identify_topics(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         self._ask()
-        counts = Counter(topic for topic, _ in self._broker.readings)
-        return {topic: TopicIdentity(f"id-of-{topic}", counts[topic]) for topic in topics}
+        counts = self._broker.topics
+        counts[STATE] = 1 + max(number for _, number in self._broker.readings)
+        return {t: TopicIdentity(f"id-of-{t}", counts[t]) for t in topics if t in counts}
+
+    def find_topics(self, topics: TopicSettings) -> dict[str, FoundTopic]:
+        self._ask()
+        names = set(filter(topics.reads, self._broker.topics))
+        return {name: FoundTopic(found) for name, found in self.identify_topics(names).items()}
 
     def committed_offsets(self, names: Iterable[NAME]) -> dict[NAME, Committed]:
         self._ask()
@@ -386,11 +413,16 @@ class Consumer:
         self._member: Member | None = None
         self._positions: dict[NAME, int] = {}
         self._paused: set[NAME] = set()
+        self._topics: set[str] = set()
         self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
         self._is_leaving = False
 
-    def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
+    def subscribe(self, topics: list[str], **callbacks: Any) -> None:
         self._callbacks = callbacks
+        self._topics = set(topics)
+        if self._member is not None and not self._member.has_left:
+            self._member.topics = self._topics
+            self._broker.generation += 1
 
     def unsubscribe(self) -> None:
         self._is_leaving = True
@@ -416,7 +448,7 @@ class Consumer:
             broker.went_wrong.add("lost")
             self._call("on_lost", list(self._positions))
         if member is None:
-            self._member = member = broker.join()
+            self._member = member = broker.join(self._topics)
         member.last_poll_s = broker.world.now_s
         member.generation = broker.generation
         target = broker.target(member)

@@ -117,7 +117,13 @@ class Schedule:
         log = self._input.log
         latest_ms = max(part[-1].time_ms for part in log.values())
         self.world = World(self._random, latest_ms / 1000 + 60)
-        self.broker = kafka.Broker(self.world, log)
+        arrival_s = max(part[-1].arrival_s for part in log.values())
+        # In half of the schedules, the second topic is created while consumers run.
+        created_s, self._readings = {}, tuple(PARTITIONS)
+        if self._random.random() < 0.5:
+            created_s = {"other-readings": self._random.uniform(0, arrival_s)}
+            self._readings = ("sensor-readings", "^other")
+        self.broker = kafka.Broker(self.world, log, created_s)
         self._processes: list[tuple[Process, list[Consumer]]] = []
         if self._random.random() < 0.5:
             foreign = kafka.ForeignWriter(self.broker, max(PARTITIONS.values()))
@@ -165,8 +171,11 @@ class Schedule:
         process = Process(f"{slot}-{self._names}")
         taken_over = self._random.random() < 0.5
         settings = Settings(
-            kafka=KafkaSettings(transactional_id=slot if taken_over else process.name),
-            topics=TopicSettings(readings=tuple(PARTITIONS)),
+            kafka=KafkaSettings(
+                transactional_id=slot if taken_over else process.name,
+                properties={"topic.metadata.refresh.interval.ms": 1_000},
+            ),
+            topics=TopicSettings(readings=self._readings),
             processing=ProcessingSettings(
                 guarantee=self._guarantee,
                 commit_interval_ms=self._random.choice([20, 500]),

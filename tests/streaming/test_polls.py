@@ -36,10 +36,10 @@ def test_errors_among_messages_are_told_apart_and_the_messages_kept() -> None:
 
 def test_messages_of_a_partition_stay_in_order_whatever_lies_between() -> None:
     polled: Any = [Polled(1), Polled(1, name="more"), Polled(1), Polled(2), Polled(1)]
-    grouped = group_by_partition(polled, ["readings", "more"])
+    grouped = group_by_partition(polled, one_topic=False)
     assert grouped == {
         ("readings", 1): [polled[0], polled[2], polled[4]],
         ("more", 1): [polled[1]],
         ("readings", 2): [polled[3]],
     }
-    assert not group_by_partition([], ["readings"])
+    assert not group_by_partition([], one_topic=True)

@@ -8,7 +8,7 @@ from stepstream.errors import StreamError
 from stepstream.settings import AbnormalStart, KafkaSettings, ProcessingSettings, Settings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
-from stepstream.streaming.positions import Position, Start
+from stepstream.streaming.positions import Position, Start, StartRules
 from stepstream.streaming.starts import plan_start
 
 CHECKPOINT = Checkpoint(80, 1_000, 4_000, 25, "topic-id", 4)
@@ -34,6 +34,25 @@ def test_a_new_group_begins_where_the_setting_says(start_at: str, offset: int) -
 @pytest.mark.parametrize("metadata", ["", "another program's", "stepstream/1 not numbers at all -"])
 def test_an_offset_without_metadata_starts_there_with_empty_windows(metadata: str) -> None:
     assert plan(replace(POSITION, metadata=metadata)) == Start(100, None)
+
+
+@pytest.mark.parametrize("is_recreated", [False, True])
+def test_step_counts_without_an_offset_are_of_this_topic_or_of_one_that_was_deleted(
+    is_recreated: bool,
+) -> None:
+    position = replace(POSITION, committed_offset=-1, metadata="")
+    kind = "recreated-topic" if is_recreated else "missing-offset"
+    with pytest.raises(StreamError, match=f"add {kind} to processing.accept"):
+        plan_start("readings-0", position, 3, Settings(), is_recreated=is_recreated)
+
+
+def test_a_recreated_topic_that_matches_a_pattern_is_read_from_its_start() -> None:
+    rules = StartRules("latest", may_be_recreated=True)
+    without = replace(POSITION, committed_offset=-1, metadata="")
+    start = plan_start("readings-0", without, 3, Settings(), rules, is_recreated=True)
+    assert (start.offset, start.checkpoint, len(start.warnings)) == (10, None, 1)
+    other = replace(POSITION, topic=TopicIdentity("other", 4))
+    assert plan_start("readings-0", other, 3, Settings(), rules) == start
 
 
 def test_a_replay_begins_at_the_topics_start_if_that_is_later_with_a_warning() -> None:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
+from stepstream.detection.sanity import Doubt, Verdict
 from stepstream.inputs import ErrorCode
 from stepstream.workers.reports import Report
 from tests.conftest import missing
@@ -128,6 +129,29 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
         assert page.locator("#letters tr").all_text_contents() == ["not-finite7"]
         assert page.locator("dd").first.text_content() == consumer.model.metadata.label
         shoot(page, "figures")
+
+
+def test_the_page_says_what_somebody_should_look_at(page: Page, consumer: Consumer) -> None:
+    warnings = page.locator("#warnings")
+    with serve(settings(), consumer) as server:
+        page.goto(address(server))
+        await_ready(page)
+        expect(warnings).to_be_hidden()
+        verdict = Verdict((Doubt.ACCEL_IN_G, Doubt.GYRO_IN_DEGREES), 300, 1.02, 0.1, 35.0)
+        consumer.processor.doubts.verdicts = {"watches": verdict}
+        consumer.subscription.refused = {"sensors.new": "it has 12 partitions, the state has 8"}
+        expect(warnings.locator("li")).to_have_text(
+            [
+                "topic sensors.new isn't read: it has 12 partitions, the state has 8",
+                re.compile("topic watches: the typical acceleration is 1.02 .* accel_unit to g"),
+                re.compile("topic watches: the angular velocity .* 35 rad/s.* gyro_unit to deg/s"),
+            ],
+            timeout=DEADLINE_MS,
+        )
+        shoot(page, "warnings")
+        consumer.processor.doubts.verdicts = {}
+        consumer.subscription.refused = {}
+        expect(warnings).to_be_hidden()
 
 
 def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(

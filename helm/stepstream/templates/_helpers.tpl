@@ -130,12 +130,23 @@ privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
 {{- end }}
 {{- end -}}
 
+{{/* Whether topics are read that match a pattern: how many, nobody knows in advance. */}}
+{{- define "stepstream.hasPatterns" -}}
+{{- range dig "readings" (list "sensor-readings") (.Values.settings.topics | default dict) -}}
+{{- if hasPrefix "^" . }}yes{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* More consumers than partitions would be idle. */}}
 {{- define "stepstream.maxReplicas" -}}
 {{- $topics := .Values.settings.topics | default dict -}}
 {{- $partitions := mul (dig "partitions" 4 $topics) (len (dig "readings" (list "sensor-readings") $topics)) -}}
+{{- $hasPatterns := include "stepstream.hasPatterns" . -}}
+{{- if and $hasPatterns (not (.Values.autoscaling.maxReplicas | int)) -}}
+{{- fail "autoscaling.maxReplicas must be set: how many partitions the topics have that match a pattern in settings.topics.readings isn't known in advance" -}}
+{{- end -}}
 {{- $most := .Values.autoscaling.maxReplicas | int | default ($partitions | int) -}}
-{{- if gt $most ($partitions | int) -}}
+{{- if and (not $hasPatterns) (gt $most ($partitions | int)) -}}
 {{- fail (printf "autoscaling.maxReplicas is %d, but the readings topics have %d partitions (settings.topics.partitions for each): more consumers would be idle" $most $partitions) -}}
 {{- end -}}
 {{- if lt $most (.Values.autoscaling.minReplicas | int) -}}

@@ -165,6 +165,8 @@ function drawState(state) {
   const [first, ...others] = state.obstacles;
   $("health").dataset.level = first ? "bad" : "good";
   $("health").textContent = first ? `not ready: ${[first, ...others].join(", ")}` : "ready";
+  $("warnings").hidden = !state.warnings.length;
+  $("warnings").replaceChildren(...state.warnings.map((warning) => made("li", {}, warning)));
   const facts = { model: state.model, group: state.group, topic: state.topics.join(", "), guarantee: state.guarantee.replaceAll("_", " "), version: state.version, up: text(duration, state.uptime_s) };
   $("facts").replaceChildren(...Object.entries(facts).map(([name, fact]) => made("div", {}, made("dt", {}, name), made("dd", {}, fact))));
   const number = (value) => made("td", { class: "number" }, value);

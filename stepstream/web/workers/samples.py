@@ -71,6 +71,7 @@ def merge_states(
     return {
         **first,
         "obstacles": [f"worker {n}: {text}" for n, texts in obstacles.items() for text in texts],
+        "warnings": sorted({text for state in states.values() for text in state["warnings"]}),
         # They differ while a new model is being taken.
         "model": ", ".join(sorted({state["model"] for state in states.values()})),
         "partitions": sorted(partitions, key=lambda p: (p["topic"], p["partition"])),

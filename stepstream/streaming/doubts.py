@@ -1,0 +1,131 @@
+"""Notices readings that look as if they had another unit than the settings say."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepstream.detection.sanity import MIN_ROWS, Doubt, Verdict, judge, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepstream.detection import Detector
+    from stepstream.streaming.devices import Devices
+
+__all__ = ["Doubts"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_US = 1_000_000
+DEVICES_AT_ONCE = 32
+"""Devices of which one look takes a piece."""
+KEPT_PIECES = 300
+"""Of each topic; older ones are dropped."""
+JUDGE_EVERY = 10
+"""Looks between two verdicts."""
+FORGET_AFTER = 60
+"""Looks after which a topic is forgotten of which nothing came."""
+REPEAT_US = 3_600_000_000
+"""Shortest time between two warnings of the same doubt about a topic."""
+MAX_TOPICS = 1_000
+
+ACCEL = "topic {topic}: the typical acceleration is {accel:.2f} m/s^2, and gravity alone is 9.81; "
+GYRO = "topic {topic}: the angular velocity often exceeds {gyro:.0f} rad/s, which nobody does; "
+TEXTS = {
+    Doubt.ACCEL_IN_G: ACCEL + "if the devices send g, set accel_unit to g",
+    Doubt.ACCEL_TOO_LARGE: ACCEL + "if the devices send m/s^2, set accel_unit to m/s2",
+    Doubt.NO_GRAVITY: ACCEL + "if the devices take gravity out, let them send it as measured",
+    Doubt.GYRO_IN_DEGREES: GYRO + "if the devices send degrees, set gyro_unit to deg/s",
+}
+
+
+class _Topic:
+    """The pieces of a topic's devices, and what they look like."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[tuple[int, int], tuple[float, float, float]] = {}
+        """By slot and first sample, so that none is kept twice."""
+        self.verdict = judge(np.empty((0, 3)))
+        self.last_look = 0
+        self.warned_us: dict[Doubt, int] = {}
+
+    def add(self, key: tuple[int, int], piece: tuple[float, float, float]) -> None:
+        if key not in self.pieces:
+            self.pieces[key] = piece
+            if len(self.pieces) > KEPT_PIECES:
+                del self.pieces[next(iter(self.pieces))]
+
+
+class Doubts:
+    """Looks at the newest samples of some devices once a second, and judges those of each topic.
+
+    It changes nothing: what a topic's unit is, only its owner knows.
+    """
+
+    def __init__(self) -> None:
+        self._topics: dict[str, _Topic] = {}
+        self._look = 0
+        self._next_look_us = -math.inf
+        self.verdicts: Mapping[str, Verdict] = {}
+        """Of topics with doubts; any thread may ask."""
+
+    def look(self, devices: Devices, detector: Detector[Any], now_us: int) -> None:
+        """Look, if a second has passed.
+
+        Parameters
+        ----------
+        devices
+            Which device has which slot.
+        detector
+            Has the samples.
+        now_us
+            The clock, microseconds since the epoch.
+        """
+        if 0 < self._next_look_us - now_us <= LOOK_US:
+            return
+        self._next_look_us = now_us + LOOK_US
+        self._look += 1
+        for slot in devices.next_slots(DEVICES_AT_ONCE):
+            newest = detector.magnitudes(slot, -1)
+            if newest is not None and len(newest[1]) >= MIN_ROWS:
+                self._add(devices[slot].partition.topic, (slot, newest[0]), measure(newest[1]))
+        if self._look % JUDGE_EVERY == 0:
+            self._judge(now_us)
+
+    def _add(self, topic: str, key: tuple[int, int], piece: tuple[float, float, float]) -> None:
+        known = self._topics.get(topic)
+        if known is None:
+            if len(self._topics) >= MAX_TOPICS:
+                return
+            known = self._topics[topic] = _Topic()
+        known.last_look = self._look
+        known.add(key, piece)
+
+    def _judge(self, now_us: int) -> None:
+        recent = self._look - FORGET_AFTER
+        self._topics = {n: topic for n, topic in self._topics.items() if topic.last_look > recent}
+        for name, topic in self._topics.items():
+            if topic.last_look > self._look - JUDGE_EVERY:
+                topic.verdict = judge(np.array(list(topic.pieces.values())))
+                for doubt in topic.verdict.doubts:
+                    if now_us - topic.warned_us.get(doubt, -REPEAT_US) >= REPEAT_US:
+                        topic.warned_us[doubt] = now_us
+                        logger.warning("%s", _text(name, topic.verdict, doubt))
+        self.verdicts = {n: t.verdict for n, t in self._topics.items() if t.verdict.doubts}
+
+    @property
+    def texts(self) -> list[str]:
+        """A sentence for each doubt; any thread may ask."""
+        return [
+            _text(name, verdict, doubt)
+            for name, verdict in sorted(self.verdicts.items())
+            for doubt in verdict.doubts
+        ]
+
+
+def _text(topic: str, verdict: Verdict, doubt: Doubt) -> str:
+    return TEXTS[doubt].format(topic=topic, accel=verdict.accel, gyro=verdict.gyro)

@@ -1,0 +1,106 @@
+"""Doubts about the units of topics, as they are noticed while readings are processed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepstream.detection import Model, default_model_path
+from stepstream.detection.sanity import Doubt
+from stepstream.settings import Settings
+from stepstream.simulation.walkers import Walker
+from stepstream.streaming.doubts import KEPT_PIECES
+from stepstream.streaming.processor import Processor
+from tests.builders import messages
+from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
+    from stepstream.streaming.partitions import Partition
+
+G = 9.80665
+WALKING_FROM_S = 10.0
+RIGHT, IN_G, IN_DEGREES = (1.0, 1.0), (1 / G, 1.0), (1.0, 180 / np.pi)
+
+
+class Fleets:
+    """Walkers of some topics, and the processor that gets their readings second by second."""
+
+    def __init__(self, devices: int, **scales: tuple[float, float]) -> None:
+        self.made = Processor(Model(default_model_path()), Settings())
+        self.partitions = {name: self.made.add_partition(name, 0) for name in scales}
+        self.walkers = [Walker(n, 80.0) for n in range(devices)]
+        for walker in self.walkers:
+            walker.read(WALKING_FROM_S)
+        self.scales = scales
+        self.second = 0
+
+    def walk(self, seconds: int) -> None:
+        for _ in range(seconds):
+            second = [walker.read(WALKING_FROM_S + self.second + 1) for walker in self.walkers]
+            polled = {p: self._messages(name, p, second) for name, p in self.partitions.items()}
+            self.made.process(polled, NOW_US + self.second * 1_000_000)
+            self.second += 1
+
+    def _messages(
+        self, name: str, partition: Partition, second: Sequence[tuple[Any, Any]]
+    ) -> list[FakeRecord]:
+        found: list[FakeRecord] = []
+        for n, (time_s, axes) in enumerate(second):
+            scaled = (axes * np.repeat(self.scales[name], 3)).astype(np.float32)
+            # One reading a message: in degrees, some are dead letters.
+            for value in messages(TIME_MS / 1000 + time_s - WALKING_FROM_S, scaled):
+                offset = partition.next_offset + len(found)
+                at_ms = TIME_MS + self.second * 1000
+                found.append(FakeRecord(b"device-%d" % n, value, offset, at_ms))
+        return found
+
+    def doubts(self) -> dict[str, tuple[Doubt, ...]]:
+        return {name: v.doubts for name, v in self.made.doubts.verdicts.items()}
+
+
+def test_the_topics_with_a_wrong_unit_are_named_within_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fleets = Fleets(5, right=RIGHT, g=IN_G, degrees=IN_DEGREES)
+    with caplog.at_level(logging.WARNING, "stepstream.streaming.doubts"):
+        fleets.walk(60)
+    assert fleets.doubts() == {"g": (Doubt.ACCEL_IN_G,), "degrees": (Doubt.GYRO_IN_DEGREES,)}
+    assert len(caplog.messages) == 2
+    texts = fleets.made.doubts.texts
+    assert len(texts) == 2
+    assert "topic g: the typical acceleration is " in texts[1]
+    assert "set accel_unit to g" in texts[1]
+    assert "set gyro_unit to deg/s" in texts[0]
+
+
+def test_one_device_is_enough() -> None:
+    fleets = Fleets(1, g=IN_G)
+    fleets.walk(60)
+    assert fleets.doubts() == {"g": (Doubt.ACCEL_IN_G,)}
+
+
+def test_a_doubt_ends_with_its_cause() -> None:
+    fleets = Fleets(5, sensors=IN_G)
+    fleets.walk(40)
+    assert fleets.doubts()
+    fleets.scales["sensors"] = RIGHT
+    fleets.walk(2 * KEPT_PIECES // 5)
+    assert fleets.doubts() == {}
+
+
+def test_a_topic_of_which_nothing_comes_is_forgotten() -> None:
+    fleets = Fleets(5, sensors=IN_G)
+    fleets.walk(40)
+    assert fleets.doubts()
+    partition = fleets.partitions.pop("sensors")
+    fleets.made.remove_partition(partition)
+    other = fleets.made.add_partition("other", 0)
+    fleets.partitions["other"], fleets.scales["other"] = other, RIGHT
+    fleets.walk(80)
+    assert fleets.doubts() == {}
