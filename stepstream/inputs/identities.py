@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stepstream.inputs.columns import Headers
     from stepstream.inputs.layout import Layout
 
-__all__ = ["KEY_DECODERS", "id_of_document", "id_of_header"]
+__all__ = ["KEY_DECODERS", "id_bytes", "id_of_document", "id_of_header"]
 
 
 def _decode_json(key: bytes) -> bytes:
@@ -25,7 +25,7 @@ def _decode_json(key: bytes) -> bytes:
         content = orjson.loads(key)
     except orjson.JSONDecodeError:
         raise InvalidMessage(ErrorCode.INVALID_DEVICE_ID, "the key is not JSON") from None
-    return _id_bytes(content, "the key")
+    return id_bytes(content, "the key")
 
 
 def _decode_integer(size: int) -> Callable[[bytes], bytes]:
@@ -60,7 +60,7 @@ def id_of_header(headers: Headers, name: str) -> bytes:
     """
     for header, value in reversed(headers):
         if header == name and value is not None:
-            return _id_bytes(value, f"header {name}")
+            return id_bytes(value, f"header {name}")
     raise InvalidMessage(ErrorCode.MISSING_KEY, f"header {name}, the device id, is missing")
 
 
@@ -79,17 +79,23 @@ def id_of_document(document: Any, layout: Layout) -> bytes:
     if items is not None and len(items):
         found = [path.find(item) for item in items]
         if found[0] is not MISSING:
-            ids = {_id_bytes(one, str(path)) for one in found}
+            ids = {id_bytes(one, str(path)) for one in found}
             if len(ids) > 1:
                 raise InvalidMessage(
                     ErrorCode.KEY_MISMATCH, f"{path}: {len(ids)} devices in one message"
                 )
             return ids.pop()
-    return _id_bytes(path.find(document), str(path))
+    return id_bytes(path.find(document), str(path))
 
 
-def _id_bytes(content: Any, where: str) -> bytes:
-    """An id as UTF-8. Its length and encoding are looked at where those of keys are."""
+def id_bytes(content: Any, where: str) -> bytes:
+    """A device id as UTF-8; its length is checked later, with those of keys.
+
+    Raises
+    ------
+    InvalidMessage
+        It is missing, or no id.
+    """
     if isinstance(content, str):
         try:
             return content.encode()
