@@ -10,7 +10,7 @@ import numpy as np
 from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Opened
 from stepstream.inputs.documents import Columns, DocumentReader
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
-from stepstream.inputs.identities import KEY_DECODERS, id_bytes, id_of_document, id_of_header
+from stepstream.inputs.identities import KEY_DECODERS, id_of_document, id_of_header
 from stepstream.inputs.typed import NotTyped
 from stepstream.inputs.validation import check_size, validate
 
@@ -70,7 +70,7 @@ class GeneralFormat:
 
     def _device_id(self, document: Any) -> bytes:
         if self._typed is not None and self._typed.is_open(document):
-            return id_bytes(self._typed.device_id(document), str(self._layout.device_id))
+            return self._typed.device_id(document)
         return id_of_document(document, self._layout)
 
     def _documents(
@@ -139,7 +139,11 @@ class GeneralFormat:
             parts.append(columns)
             documents = [None if typed.is_open(one) else one for one in documents]
             for row, value in others.items():
-                documents[row] = self._parse(value)
+                try:
+                    documents[row] = self._parse(value)
+                except InvalidMessage as error:
+                    # msgspec doesn't look at text that isn't wanted.
+                    invalid[row] = error.without_traceback()
         parts.append(self._reader.read(documents, record_ms, invalid))
         return Columns.merge(parts)
 

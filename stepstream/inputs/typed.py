@@ -26,6 +26,7 @@ from stepstream.inputs.columns import (
 )
 from stepstream.inputs.documents import Columns
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.identities import id_of_readings
 from stepstream.inputs.paths import Path
 
 if TYPE_CHECKING:
@@ -177,26 +178,14 @@ class TypedReader:
         get_id = self._get_id_of_message
         return TypedReadings(items, value, None if get_id is None else get_id(message))
 
-    def device_id(self, message: Any) -> str | int:
-        """The device that a message names.
-
-        Raises
-        ------
-        NotTyped
-            It names none, or several.
-        """
-        if self._get_id is None:
+    def device_id(self, message: Any) -> bytes:
+        """The device that a message names, see `id_of_readings`."""
+        path, get = self._layout.device_id, self._get_id
+        if path is None or get is None:
             raise RuntimeError("the layout has no path of the device id")
         if type(message) is self.item_type:
-            ids = {self._get_id(message)}
-        else:
-            ids = set(map(self._get_id, message.items))
-            if ids <= {None}:
-                ids = {message.device_id}
-        if len(ids) > 1 or None in ids:
-            raise NotTyped
-        found: str | int = ids.pop()
-        return found
+            return id_of_readings([get(message)], None, path)
+        return id_of_readings(list(map(get, message.items)), message.device_id, path)
 
     def read(
         self, rows: Sequence[int], messages: Sequence[Any], invalid: dict[int, InvalidMessage]
