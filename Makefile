@@ -44,8 +44,9 @@ coverage: $(ALL) ## all tests, and the lines that they don't reach; other proces
 faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
 	$(BIN)/python -m tests.faults $(ARGS)
 
-fuzz: $(ALL) ## a million inputs each for decoding and for everything after it: an hour or more
+fuzz: $(ALL) ## a million inputs each for decoding, for other shapes of messages, and for everything after it: an hour or more
 	$(BIN)/python -m tests.fuzzing decode -runs=1000000 $(ARGS)
+	$(BIN)/python -m tests.fuzzing layouts -runs=1000000 $(ARGS)
 	$(BIN)/python -m tests.fuzzing process -runs=1000000 $(ARGS)
 
 recovery: $(ALL) ## measure the time of recovery, and of reading a million step counts
@@ -101,8 +102,9 @@ sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run ti
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
 
-bench: $(ALL) ## throughput, devices, consumers, low load and overload: about 25 minutes
+bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load and overload: about 35 minutes
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.forms
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.loads
 	$(BIN)/python -m benchmarks.growth
@@ -134,7 +136,7 @@ $(RUNTIME): .venv/created $(REQUIREMENTS)
 	@touch $@
 
 $(ALL): .venv/created $(REQUIREMENTS)
-	$(BIN)/pip install --quiet -e '.[dev,plot,train,bench]'
+	$(BIN)/pip install --quiet -e '.[dev,plot,train,cbor]'
 	@touch $(RUNTIME) $@
 
 $(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)

@@ -15,8 +15,15 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from stepstream.errors import SettingsError
+from stepstream.inputs import MessageWriter, device_name
 from stepstream.recordings import read_recording
-from stepstream.settings import CommandSettings, KafkaSettings, LoggingSettings, TopicSettings
+from stepstream.settings import (
+    CommandSettings,
+    InputSettings,
+    KafkaSettings,
+    LoggingSettings,
+    TopicSettings,
+)
 from stepstream.simulation.fleet import Device, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
@@ -56,6 +63,7 @@ class Simulate(CommandSettings):
     """File for the true steps, a JSON object in each line; for recordings, for their shifts."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
@@ -64,6 +72,9 @@ class Simulate(CommandSettings):
         from stepstream.streaming.publisher import Publisher  # noqa: PLC0415 - a Kafka client
 
         configure_logging(self.logging, self.hide_secrets)
+        decimals = None if self.recordings else 5
+        is_plain = self.input == InputSettings()
+        writer = None if is_plain else MessageWriter(self.input, decimals)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
@@ -83,7 +94,8 @@ class Simulate(CommandSettings):
             epoch_s,
             min(seconds, 1e9),
             batch=self.batch,
-            decimals=None if self.recordings else 5,
+            decimals=decimals,
+            writer=writer,
         )
         send(stream, publisher, self.speed, stop, sent)
         lost = publisher.flush(FLUSH_TIMEOUT_S)
@@ -105,7 +117,7 @@ class Simulate(CommandSettings):
             places = ["hand", "hand", "armband", "pocket"]
             fleet = [
                 Device(
-                    f"walker-{n}",
+                    device_name(self.input, n),
                     Walker(
                         self.seed * 1_000_003 + n,
                         self.rate,
