@@ -68,6 +68,8 @@ class Segment(NamedTuple):
         How many numbers they are, if they are an array of a fixed size.
     scale
         Applied to a variable-length integer.
+    adds
+        Whether the number is added to that of another segment with the same path.
     """
 
     path: tuple[str, ...]
@@ -77,6 +79,7 @@ class Segment(NamedTuple):
     dtype: str = "<i8"
     numbers: int | None = None
     scale: Scale = Scale()
+    adds: bool = False
 
 
 class ItemLayout:
@@ -155,14 +158,21 @@ class ItemLayout:
                 byte = np.ndarray((count,), np.uint8, padded, segment.begin + place, (self.size,))
                 group = (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
                 np.bitwise_or(value, group, out=value)
-            _at(items, segment.path)[...] = segment.scale.apply(_signed(value, segment.coding))
+            numbers = segment.scale.apply(_signed(value, segment))
+            if segment.adds:
+                _at(items, segment.path)[...] += numbers
+            else:
+                _at(items, segment.path)[...] = numbers
         return items
 
 
-def _signed(values: NDArray[np.uint64], coding: Coding) -> NDArray[np.int64] | NDArray[np.uint64]:
-    if coding is Coding.FOLDED:
+def _signed(values: NDArray[np.uint64], segment: Segment) -> NDArray[np.int64] | NDArray[np.uint64]:
+    if segment.dtype in {"<i4", "<u4"}:
+        # Protobuf takes the lowest bits of an integer that is too long.
+        values &= np.uint64(0xFFFFFFFF)
+    if segment.coding is Coding.FOLDED:
         return unfold(values)
-    return values.view(np.int64) if coding is Coding.SIGNED else values
+    return values.view(np.int64) if segment.coding is Coding.SIGNED else values
 
 
 def _at(items: Any, path: tuple[str, ...]) -> Any:
@@ -197,20 +207,21 @@ def _record(fields: Sequence[_Field], depth: int = 0) -> np.dtype[Any] | None:
             shape = () if first.numbers is None else (first.numbers,)
             formats.append(np.dtype((first.dtype, shape)))
             begins.append(first.begin)
-    names = list(parts)
-    if fields[0].begin is None:
-        return np.dtype({"names": names, "formats": formats})
-    return np.dtype({"names": names, "formats": formats, "offsets": begins})
+    layout: Any = {"names": list(parts), "formats": formats}
+    if fields[0].begin is not None:
+        layout["offsets"] = begins
+    dtype: np.dtype[Any] = np.dtype(layout)
+    return dtype
 
 
 def _sized(dtype: np.dtype[Any], size: int) -> np.dtype[Any]:
     """The same type for items of a size."""
     fields: Any = dtype.fields or {}
-    return np.dtype(
-        {
-            "names": list(fields),
-            "formats": [field[0] for field in fields.values()],
-            "offsets": [field[1] for field in fields.values()],
-            "itemsize": size,
-        }
-    )
+    layout: Any = {
+        "names": list(fields),
+        "formats": [field[0] for field in fields.values()],
+        "offsets": [field[1] for field in fields.values()],
+        "itemsize": size,
+    }
+    sized: np.dtype[Any] = np.dtype(layout)
+    return sized
