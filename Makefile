@@ -134,7 +134,7 @@ $(RUNTIME): .venv/created $(REQUIREMENTS)
 	@touch $@
 
 $(ALL): .venv/created $(REQUIREMENTS)
-	$(BIN)/pip install --quiet -e '.[dev,plot,train,bench]'
+	$(BIN)/pip install --quiet -e '.[dev,plot,train,cbor]'
 	@touch $(RUNTIME) $@
 
 $(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)

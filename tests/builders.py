@@ -11,7 +11,7 @@ import numpy as np
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.model import write_metadata
 from stepstream.inputs import Decoded, Messages, make_format
-from stepstream.settings import ProcessingSettings
+from stepstream.settings import InputSettings
 from stepstream.training.data import load_people
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def decode(
     ids = [device_ids] * len(values) if isinstance(device_ids, str) else device_ids
     times = np.broadcast_to(np.asarray(record_ms, np.int64), len(values))
     messages = Messages(values, ids, times, latest_us)
-    return make_format(ProcessingSettings(**settings)).decode(messages)
+    return make_format(InputSettings(**settings)).decode(messages)
 
 
 def messages(time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1) -> list[bytes]:

@@ -6,24 +6,33 @@ from typing import TYPE_CHECKING
 
 from stepstream.inputs.columns import (
     ACCELEROMETER,
+    ACCELEROMETER_BIT,
     GYROSCOPE,
+    GYROSCOPE_BIT,
     MAX_MESSAGE_BYTES,
     MAX_READINGS,
     Decoded,
     InputFormat,
     Messages,
+    Opened,
 )
 from stepstream.inputs.device_ids import MAX_DEVICE_ID_BYTES, decode_device_id
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.general import GeneralFormat
+from stepstream.inputs.layout import Layout
+from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
-from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY, Units
+from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+from stepstream.settings import RegistrySettings
 
 if TYPE_CHECKING:
-    from stepstream.settings import ProcessingSettings
+    from stepstream.settings import InputSettings
 
 __all__ = [
     "ACCELEROMETER",
+    "ACCELEROMETER_BIT",
     "GYROSCOPE",
+    "GYROSCOPE_BIT",
     "MAX_ACCELERATION",
     "MAX_ANGULAR_VELOCITY",
     "MAX_DEVICE_ID_BYTES",
@@ -34,11 +43,28 @@ __all__ = [
     "InputFormat",
     "InvalidMessage",
     "Messages",
+    "Opened",
     "decode_device_id",
     "make_format",
 ]
 
 
-def make_format(settings: ProcessingSettings) -> InputFormat:
-    """The format of the readings topics' messages."""
-    return PlainJson(Units.of(settings))
+def make_format(settings: InputSettings, registry: RegistrySettings | None = None) -> InputFormat:
+    """The format of a topic's messages.
+
+    Parameters
+    ----------
+    settings
+        How they are written.
+    registry
+        The schema registry, for the formats that need one.
+
+    Raises
+    ------
+    SettingsError
+        A package that the format needs isn't installed.
+    """
+    layout = Layout.of(settings)
+    if settings.format == "json" and layout.is_plain:
+        return PlainJson(layout.units)
+    return GeneralFormat(make_parser(settings, registry or RegistrySettings()), layout)

@@ -16,7 +16,7 @@ from stepstream.inputs import (
     decode_device_id,
     make_format,
 )
-from stepstream.settings import ProcessingSettings, Settings
+from stepstream.settings import InputSettings, Settings
 from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
 from tests.streaming.records import FakeRecord
@@ -40,7 +40,7 @@ def messages(data: bytes) -> list[FakeRecord]:
     return records
 
 
-_FORMAT = make_format(ProcessingSettings())
+_FORMAT = make_format(InputSettings())
 
 
 def _decode(values: list[bytes | None], device_ids: list[str], record_ms: list[int]) -> Decoded:
