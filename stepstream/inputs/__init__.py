@@ -22,6 +22,7 @@ from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
+from stepstream.inputs.schemas import RegistryAwayError, Schemas
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 from stepstream.settings import RegistrySettings
 
@@ -44,6 +45,8 @@ __all__ = [
     "InvalidMessage",
     "Messages",
     "Opened",
+    "RegistryAwayError",
+    "Schemas",
     "decode_device_id",
     "make_format",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Opened
 from stepstream.inputs.documents import DocumentReader
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.framing import FramedParser
 from stepstream.inputs.identities import KEY_DECODERS, id_of_document, id_of_header
 from stepstream.inputs.validation import check_size, validate
 
@@ -36,6 +37,8 @@ class GeneralFormat:
 
     def __init__(self, parser: Parser, layout: Layout) -> None:
         self._parse = parser.parse
+        self.schemas = parser if isinstance(parser, FramedParser) else None
+        """See `InputFormat.schemas`."""
         self._layout = layout
         self._reader = DocumentReader(layout)
         # The reader gives microseconds.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-__all__ = ["Protobuf", "find_message", "load_descriptors"]
+__all__ = ["Protobuf", "field_names", "find_message", "load_descriptors"]
 
 MAX_OBJECTS = 8 * MAX_READINGS
 _WELL_KNOWN = {
@@ -115,6 +115,23 @@ def find_message(pool: DescriptorPool, name: str) -> Descriptor:
         return pool.FindMessageTypeByName(name)
     except KeyError:
         raise SchemaError(f"no message type {name} in the descriptor set") from None
+
+
+def field_names(descriptor: Descriptor) -> tuple[set[str], bool]:
+    """Names of all fields of a type and of the types in it, and whether there are maps."""
+    names: set[str] = set()
+    seen: set[str] = set()
+    has_maps = False
+    waiting: list[Any] = [descriptor]
+    while waiting:
+        message = waiting.pop()
+        if message.full_name in seen:
+            continue
+        seen.add(message.full_name)
+        has_maps = has_maps or message.GetOptions().map_entry
+        names |= {field.name for field in message.fields}
+        waiting += [field.message_type for field in message.fields if field.message_type]
+    return names, has_maps
 
 
 class Protobuf:

@@ -23,6 +23,7 @@ from stepstream.streaming.polls import group_by_partition, split_errors
 from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
+from stepstream.streaming.schema_waits import SchemaWaits
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
 
@@ -127,6 +128,7 @@ class Consumer:
             self.totals,
             self._system,
         )
+        self.schema_waits = SchemaWaits(self._kafka, self.processor, self.flow, self._system)
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self._is_stopping = False
         self._is_behind = False
@@ -161,6 +163,7 @@ class Consumer:
             is_connected=statistics.connections > 0 or not statistics.has_come,
             preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
             held=sum(partition.is_held for partition in owned),
+            waiting=sum(partition.is_waiting for partition in owned),
             is_backpressured=self.flow.is_backpressured,
             uncommitted_s=self.commits.uncommitted_s,
             uncommitted_after_s=UNCOMMITTED_AFTER_S,
@@ -236,11 +239,13 @@ class Consumer:
         2. Poll. The group's callbacks run inside: partitions are assigned, revoked or lost.
         3. Handle the errors that the client returns among the messages.
         4. Continue to prepare assigned partitions, see `Preparation`.
-        5. Process the messages, see `Processor`; their results go into the outbox.
+        5. Process the messages, see `Processor`; their results go into the outbox. Messages whose
+           schema has to be fetched first are left out, see `SchemaWaits`.
         6. Hold partitions with too many dead letters, and show the results to observers.
-        7. Pause all partitions while the outbox is full, and resume them when it isn't.
-        8. Commit in a second thread, if it is time, see `Commits`.
-        9. Make the calls that other threads wait for.
+        7. Let partitions go on whose schemas were fetched.
+        8. Pause all partitions while the outbox is full, and resume them when it isn't.
+        9. Commit in a second thread, if it is time, see `Commits`.
+        10. Make the calls that other threads wait for.
         """
         self._last_turn_s = self._system.monotonic()
         self._replace_model()
@@ -254,6 +259,7 @@ class Consumer:
             self.assignment.handle_error(message, error)
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
+        self.schema_waits.turn()
         owned = self.assignment.owned
         self.flow.apply_backpressure(owned, self.commits.records, self.commits.size)
         self.commits.turn()
@@ -263,6 +269,7 @@ class Consumer:
         """Leave the group without another commit; `run` does so by itself."""
         self.commits.close()
         self.preparation.close()
+        self.schema_waits.close()
         self.assignment.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
         self._kafka.close()
@@ -305,13 +312,15 @@ class Consumer:
 
     def _process(self, messages: list[Message]) -> None:
         grouped = group_by_partition(messages, self._settings.topics.readings)
-        polled: dict[Partition, Any] = {
-            partition: consumed
-            for name, consumed in grouped.items()
+        consumed = {
+            partition: its_messages
+            for name, its_messages in grouped.items()
             if (partition := self.assignment.get(*name))
             and partition.phase.is_consuming
             and not partition.is_held
+            and not partition.is_waiting
         }
+        polled: dict[Partition, Any] = self.schema_waits.split(consumed)
         if not polled:
             return
         results = self.processor.process(polled, self._system.now_us())

@@ -21,8 +21,8 @@ class Health:
         Whether this consumer is in the group, and the group has assigned its partitions.
     is_connected
         Whether there is a connection to a broker.
-    preparing, held
-        Partitions that aren't running yet, and those that are held.
+    preparing, held, waiting
+        Partitions that aren't running yet, those that are held, and those that wait for schemas.
     is_backpressured
         Whether nothing is fetched because the outbox is full.
     uncommitted_s, uncommitted_after_s
@@ -36,6 +36,7 @@ class Health:
     is_connected: bool
     preparing: int
     held: int
+    waiting: int
     is_backpressured: bool
     uncommitted_s: float
     uncommitted_after_s: float
@@ -62,6 +63,7 @@ class Health:
                 ("no connection to a broker", not self.is_connected),
                 (f"{self.preparing} partitions are being prepared", self.preparing > 0),
                 (f"{self.held} partitions are paused for too many dead letters", self.held > 0),
+                (f"{self.waiting} partitions wait for the schema registry", self.waiting > 0),
                 ("reading is paused until results are published", self.is_backpressured),
                 (
                     f"nothing was committed for {self.uncommitted_s:.0f} s",

@@ -85,8 +85,9 @@ def _add_type(  # noqa: C901 - one case for each kind of field
     if oneof:
         message.oneof_decl.add(name="one")
     for name, tag in zip(names, tags[: len(names)], strict=True):
-        kind: Any = draw(st.sampled_from([*_SCALARS, Kind.TYPE_ENUM, *[Kind.TYPE_MESSAGE] * 4 * depth]))
-        field = message.field.add(name=name, number=tag, label=Kind.LABEL_OPTIONAL)
+        inner = [Kind.TYPE_MESSAGE] * 4 * depth
+        kind: Any = draw(st.sampled_from([*_SCALARS, Kind.TYPE_ENUM, *inner]))
+        field: Any = message.field.add(name=name, number=tag, label=Kind.LABEL_OPTIONAL)
         field.type = kind
         if name in oneof:
             field.oneof_index = 0

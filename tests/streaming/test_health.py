@@ -14,6 +14,7 @@ WELL = Health(
     is_connected=True,
     preparing=0,
     held=0,
+    waiting=0,
     is_backpressured=False,
     uncommitted_s=0.2,
     uncommitted_after_s=30.0,
