@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from stepstream.inputs.columns import (
     ACCELEROMETER,
     ACCELEROMETER_BIT,
@@ -23,6 +25,7 @@ from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
 from stepstream.inputs.schemas import RegistryAwayError, Schemas
+from stepstream.inputs.typed import TypedReader
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 from stepstream.settings import RegistrySettings
 
@@ -70,4 +73,10 @@ def make_format(settings: InputSettings, registry: RegistrySettings | None = Non
     layout = Layout.of(settings)
     if settings.format == "json" and layout.is_plain:
         return PlainJson(layout.units)
-    return GeneralFormat(make_parser(settings, registry or RegistrySettings()), layout)
+    parser = make_parser(settings, registry or RegistrySettings())
+    typed = None
+    if settings.format == "json":
+        typed = TypedReader.of(layout, msgspec.json.Decoder, has_nan=False)
+    elif settings.format == "msgpack":
+        typed = TypedReader.of(layout, msgspec.msgpack.Decoder, has_nan=True)
+    return GeneralFormat(parser, layout, typed)

@@ -28,6 +28,7 @@ __all__ = ["AxesReader", "Messages", "Part"]
 _TIMES = ("timestamp", "start", "period", "rate")
 _NOWHERE, _IN_ITEM, _IN_MESSAGE = range(3)
 _MOST_SHAPES = 64
+_LONGEST_PERIOD_US = 1e12
 
 
 class Messages(NamedTuple):
@@ -237,11 +238,13 @@ class AxesReader:
         numbers = spread.scalar(
             leaves[distance], self._paths[distance], place_of[distance] == _IN_ITEM
         )
-        if (numbers <= 0).any():
-            raise InvalidMessage(ErrorCode.OUT_OF_RANGE, f"{self._paths[distance]} is not positive")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", divide="ignore"):
             unit_us = self._layout.units.time_us
             period_us = numbers * unit_us if distance == "period" else 1e6 / numbers
+        if not ((period_us > 0) & (period_us < _LONGEST_PERIOD_US)).all():
+            raise InvalidMessage(
+                ErrorCode.OUT_OF_RANGE, f"{self._paths[distance]} is {numbers[0]:.6g}"
+            )
         if self._layout.time_is_of_record:
             # The record was made when its last reading was there.
             begins = record_ms[spread.message] * 1e3

@@ -18,11 +18,10 @@ from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.paths import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
-    from stepstream.inputs.axes import Part
     from stepstream.inputs.layout import Layout, SensorNames
 
 __all__ = ["Columns", "DocumentReader"]
@@ -46,6 +45,30 @@ class Columns(NamedTuple):
     message: NDArray[np.intp]
     columns: NDArray[np.float64]
     sensors: NDArray[np.uint8] | None
+
+    @classmethod
+    def none(cls) -> Columns:
+        """No readings."""
+        return cls(np.empty(0, np.intp), np.empty((len(FIELDS), 0)), None)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Columns]) -> Columns:
+        """The readings of several parts, by message; those of a message keep their order."""
+        parts = [part for part in parts if len(part.message)]
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
+        message = np.concatenate([part.message for part in parts])
+        order = np.argsort(message, kind="stable")
+        columns = np.concatenate([part.columns for part in parts], axis=1)
+        bits = [part.sensors for part in parts if part.sensors is not None]
+        sensors = np.concatenate(bits)[order] if bits else None
+        return cls(message[order], columns[:, order], sensors)
+
+    def without(self, rows: Collection[int]) -> Columns:
+        """The readings of all but some messages."""
+        good = ~np.isin(self.message, list(rows))
+        sensors = None if self.sensors is None else self.sensors[good]
+        return Columns(self.message[good], self.columns[:, good], sensors)
 
 
 class DocumentReader:
@@ -84,31 +107,15 @@ class DocumentReader:
         invalid
             Invalid messages are added, by their row.
         """
-        parts: list[Part] = []
-        sensors: list[NDArray[np.uint8]] = []
-        for bits, messages in self._messages(documents, invalid):
-            found = self._readers[bits].read(messages, record_ms, invalid)
-            parts += found
-            sensors += [np.full(len(part.message), bits, np.uint8) for part in found]
-        if not parts:
-            return Columns(np.empty(0, np.intp), np.empty((len(FIELDS), 0)), None)
-        message, columns = parts[0]
-        if len(parts) > 1:
-            message = np.concatenate([part.message for part in parts])
-            columns = np.concatenate([part.columns for part in parts], axis=1)
-        bits_of = np.concatenate(sensors) if self._layout.sensor else None
-        order = None
-        if (np.diff(message) < 0).any():
-            order = np.argsort(message, kind="stable")
-        if self._layout.sensor and invalid:
-            # One sensor's readings may be right where those of the other are not.
-            order = np.arange(len(message)) if order is None else order
-            order = order[~np.isin(message[order], list(invalid))]
-        if order is None:
-            return Columns(message, columns, bits_of)
-        return Columns(
-            message[order], columns[:, order], None if bits_of is None else bits_of[order]
-        )
+        split = self._layout.sensor is not None
+        parts = [
+            Columns(*part, np.full(len(part.message), bits, np.uint8) if split else None)
+            for bits, messages in self._messages(documents, invalid)
+            for part in self._readers[bits].read(messages, record_ms, invalid)
+        ]
+        found = Columns.merge(parts)
+        # One sensor's readings may be right where those of the other are not.
+        return found.without(invalid) if split and invalid else found
 
     def _messages(
         self, documents: Sequence[Any], invalid: dict[int, InvalidMessage]

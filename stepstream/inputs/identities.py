@@ -12,12 +12,13 @@ from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.paths import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepstream.inputs.columns import Headers
     from stepstream.inputs.layout import Layout
+    from stepstream.inputs.paths import Path
 
-__all__ = ["KEY_DECODERS", "id_of_document", "id_of_header"]
+__all__ = ["KEY_DECODERS", "id_of_document", "id_of_header", "id_of_readings"]
 
 
 def _decode_json(key: bytes) -> bytes:
@@ -65,31 +66,34 @@ def id_of_header(headers: Headers, name: str) -> bytes:
 
 
 def id_of_document(document: Any, layout: Layout) -> bytes:
-    """The device id in a document: in each of its readings if the first has it, else beside them.
+    """The device id in a document, see `id_of_readings`."""
+    path = layout.device_id
+    if path is None:
+        raise RuntimeError("the layout has no path of the device id")
+    items = layout.items(document)
+    found = [] if items is None else [path.find(item) for item in items]
+    return id_of_readings(found, path.find(document), path)
+
+
+def id_of_readings(found: Sequence[Any], beside: Any, path: Path) -> bytes:
+    """The device id in the readings of a message if the first has it, else the one beside them.
 
     Raises
     ------
     InvalidMessage
         It is missing, no id, or the readings are of several devices.
     """
-    path = layout.device_id
-    if path is None:
-        raise RuntimeError("the layout has no path of the device id")
-    items = layout.items(document)
-    if items is not None and len(items):
-        found = [path.find(item) for item in items]
-        if found[0] is not MISSING:
-            ids = {_id_bytes(one, str(path)) for one in found}
-            if len(ids) > 1:
-                raise InvalidMessage(
-                    ErrorCode.KEY_MISMATCH, f"{path}: {len(ids)} devices in one message"
-                )
-            return ids.pop()
-    return _id_bytes(path.find(document), str(path))
+    where = str(path)
+    if not found or found[0] is None or found[0] is MISSING:
+        return _id_bytes(beside, where)
+    ids = {_id_bytes(one, where) for one in found}
+    if len(ids) > 1:
+        raise InvalidMessage(ErrorCode.KEY_MISMATCH, f"{where}: {len(ids)} devices in one message")
+    return ids.pop()
 
 
 def _id_bytes(content: Any, where: str) -> bytes:
-    """An id as UTF-8. Its length and encoding are looked at where those of keys are."""
+    """A device id as UTF-8; its length is checked later, with those of keys."""
     if isinstance(content, str):
         try:
             return content.encode()
@@ -103,7 +107,7 @@ def _id_bytes(content: Any, where: str) -> bytes:
         return str(int(content)).encode()
     if isinstance(content, uuid.UUID):
         return str(content).encode()
-    if content is MISSING:
+    if content is MISSING or content is None:
         raise InvalidMessage(ErrorCode.MISSING_FIELD, f"{where}, the device id, is missing")
     raise InvalidMessage(
         ErrorCode.INVALID_DEVICE_ID, f"{where}: expected text or an integer as the device id"

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Values = Sequence[Any] | NDArray[Any]
-    Convert = Callable[[list[Any]], NDArray[np.float64]]
+    Convert = Callable[[Values], NDArray[np.float64]]
 
 __all__ = ["Leaf", "read_numbers", "read_times", "to_numbers"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOST_TIME = 1e200
 _SHOWN = 40
 """Most characters of a wrong value that a dead letter quotes."""
 
@@ -62,17 +63,17 @@ def read_numbers(values: Values, path: object, convert: Convert) -> Leaf:
     lengths = None
     try:
         if isinstance(values, np.ndarray):
-            numbers = _from_array(values, convert)
+            numbers = convert(values)
         else:
             kinds = set(map(type, values))
             if kinds == {list}:
                 lengths = np.fromiter(map(len, values), np.intp, len(values))
                 numbers = convert(list(chain.from_iterable(values)))
             elif kinds == {np.ndarray}:
-                numbers = _from_array(_join(values), convert)
+                numbers = convert(_join(values))
                 lengths = np.fromiter(map(len, values), np.intp, len(values))
             else:
-                numbers = convert(values)  # type: ignore[arg-type]
+                numbers = convert(values)
     except InvalidMessage as error:
         is_missing = error.code == ErrorCode.MISSING_FIELD
         detail = f"{path} {error.detail}" if is_missing else f"{path}: {error.detail}"
@@ -90,15 +91,7 @@ def _join(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         raise InvalidMessage(ErrorCode.WRONG_TYPE, "arrays of different types") from None
 
 
-def _from_array(array: NDArray[Any], convert: Convert) -> NDArray[np.float64]:
-    if array.ndim == 1 and array.dtype.kind in "iuf":
-        return array.astype(np.float64)
-    if array.ndim == 1 and array.dtype.kind == "M":
-        array = array.astype("datetime64[us]").astype(object)
-    return convert(array.tolist())
-
-
-def to_numbers(values: Sequence[Any], *, strings: bool) -> NDArray[np.float64]:
+def to_numbers(values: Values, *, strings: bool) -> NDArray[np.float64]:
     """Numbers as floats.
 
     Parameters
@@ -113,6 +106,10 @@ def to_numbers(values: Sequence[Any], *, strings: bool) -> NDArray[np.float64]:
     InvalidMessage
         Something else is among them.
     """
+    if isinstance(values, np.ndarray):
+        if values.ndim == 1 and values.dtype.kind in "iuf":
+            return values.astype(np.float64)
+        values = values.tolist()
     kinds = set(map(type, values))
     if not kinds <= {float, int}:
         if strings and str in kinds:
@@ -127,7 +124,7 @@ def to_numbers(values: Sequence[Any], *, strings: bool) -> NDArray[np.float64]:
         raise InvalidMessage(ErrorCode.OUT_OF_RANGE, "a number of over 300 digits") from None
 
 
-def read_times(values: Sequence[Any], *, iso: bool, unit_us: float, strings: bool) -> NDArray[Any]:
+def read_times(values: Values, *, iso: bool, unit_us: float, strings: bool) -> NDArray[np.float64]:
     """Times in microseconds since the epoch.
 
     Parameters
@@ -146,10 +143,14 @@ def read_times(values: Sequence[Any], *, iso: bool, unit_us: float, strings: boo
     InvalidMessage
         Something else is among them.
     """
-    kinds = set(map(type, values))
-    if iso or datetime in kinds:
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        values = values.astype("datetime64[us]").tolist()
+    if iso or datetime in set(map(type, values)):
         return np.array([_instant_us(one, iso=iso) for one in values], np.float64)
-    return to_numbers(values, strings=strings) * unit_us
+    numbers = to_numbers(values, strings=strings)
+    if (np.abs(numbers) > _MOST_TIME).any() and np.isfinite(numbers).all():
+        raise InvalidMessage(ErrorCode.OUT_OF_RANGE, f"a time of {np.abs(numbers).max():.0e}")
+    return numbers * unit_us
 
 
 def _parse(text: str) -> float:

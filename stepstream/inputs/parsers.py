@@ -122,7 +122,7 @@ _TYPED_ARRAYS = {
 }  # fmt: skip
 
 
-def _typed_array(_: object, tag: Any) -> Any:
+def _typed_array(tag: Any, _immutable: object) -> Any:
     kind = _TYPED_ARRAYS.get(tag.tag)
     if kind is None or not isinstance(tag.value, bytes):
         return tag
