@@ -24,7 +24,7 @@ from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
-from stepstream.inputs.schemas import RegistryAwayError, Schemas
+from stepstream.inputs.schemas import RegistryAwayError, Schemas, fetch_lacking
 from stepstream.inputs.typed import TypedReader
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 from stepstream.settings import RegistrySettings
@@ -51,6 +51,7 @@ __all__ = [
     "RegistryAwayError",
     "Schemas",
     "decode_device_id",
+    "fetch_lacking",
     "make_format",
 ]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message import DecodeError
 
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.framing import read_indexes
@@ -49,6 +53,10 @@ def compile_files(text: str, references: Mapping[str, str]) -> Any:
     SchemaError
         The compiler refuses it.
     """
+    described = _described(text, references)
+    if described is not None:
+        pool, names = load_descriptors(described)
+        return pool.FindFileByName(names[0])
     # In a process of its own: what it says is its standard error. Files in memory, because there
     # may be no folder to write to.
     arguments = [sys.executable, "-m", "grpc_tools.protoc", "--include_imports"]
@@ -78,6 +86,23 @@ def compile_files(text: str, references: Mapping[str, str]) -> Any:
         raise SchemaError(f"not a Protobuf schema: {'; '.join(said)[:200]}")
     pool, _ = load_descriptors(done.stdout)
     return pool.FindFileByName(MAIN)
+
+
+def _described(text: str, references: Mapping[str, str]) -> bytes | None:
+    """The descriptor set of a schema that is compiled already, as Confluent's clients register it.
+
+    They write the description of each file in base 64. None if it is text.
+    """
+    files = FileDescriptorSet()
+    try:
+        for name, content in {MAIN: text, **references}.items():
+            file = files.file.add()
+            file.ParseFromString(base64.b64decode(content, validate=True))
+            if name != MAIN:
+                file.name = name
+    except (ValueError, DecodeError):
+        return None
+    return files.SerializeToString()
 
 
 class IndexedProtobuf:

@@ -22,6 +22,8 @@ TIMEOUT_S = 5.0
 MAX_SCHEMA_BYTES = 1 << 20
 MAX_REFERENCES = 100
 """Schemas that one schema may refer to, directly or not."""
+MAX_ID = (1 << 31) - 1
+"""Registries answer to higher ids as if they had no such page."""
 MAX_KEPT = 1_000
 """Schemas that are kept as text."""
 UNKNOWN_CODES = {40401, 40402, 40403}
@@ -81,13 +83,15 @@ class Registry:
     def __init__(
         self, settings: RegistrySettings, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.url = settings.url or ""
+        url = httpx.URL(settings.url or "")
+        self.url = str(url.copy_with(username=None, password=None))
+        """Its address, without what may be secret."""
         password = settings.password
         verify: ssl.SSLContext | bool = True
         if settings.ca_location is not None:
             verify = ssl.create_default_context(cafile=str(settings.ca_location))
         self._client = httpx.Client(
-            base_url=self.url,
+            base_url=url,
             auth=(settings.username or "", password.get_secret_value()) if password else None,
             verify=verify,
             timeout=TIMEOUT_S,
@@ -110,6 +114,8 @@ class Registry:
         RegistryAwayError
             The registry can't be reached or doesn't answer as it should; this may pass.
         """
+        if schema_id > MAX_ID:
+            raise SchemaError("an id of a schema has at most 31 bits")
         known = self._kept.get(schema_id)
         if known is not None:
             self._kept.move_to_end(schema_id)

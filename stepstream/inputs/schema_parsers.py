@@ -56,6 +56,8 @@ def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> P
             raise SettingsError(
                 f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
             )
+    if settings.schema_ is None and registry.url is None:
+        raise SettingsError(f"{kind} needs registry.url, or a file as input.schema")
     content = None if settings.schema_ is None else _read_file(settings.schema_)
     try:
         if kind == "avro":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RegistryAwayError", "SchemaError", "Schemas"]
+__all__ = ["RegistryAwayError", "SchemaError", "Schemas", "fetch_lacking"]
 
 
 class SchemaError(Exception):
@@ -55,3 +55,16 @@ class Schemas(Protocol):
         bool
             Whether there is such a schema.
         """
+
+
+def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> None:
+    """Fetch all schemas that messages need, and wait; for callers that may wait.
+
+    Raises
+    ------
+    RegistryAwayError
+        The registry can't be asked.
+    """
+    if schemas is not None:
+        for schema_id in schemas.lacking(values):
+            schemas.admit(schema_id, schemas.fetch(schema_id))

@@ -80,7 +80,7 @@ class Detection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._format = make_format(settings.input)
+        self._format = make_format(settings.input, settings.registry)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._model: Model | None = None
         self._worker = ThreadPoolExecutor(1, "detect")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Serialize = Callable[[dict[str, list[float]]], bytes]
 
 AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
+DRAFT = "http://json-schema.org/draft-07/schema#"
 DEVICES = 3
 SECONDS = 12.0
 READINGS = 20
@@ -258,7 +259,7 @@ def test_protobuf_with_imports_and_times(
 def test_json_with_a_schema(
     topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
 ) -> None:
-    schema = {"title": "Batch", "type": "object", "additionalProperties": True}
+    schema = {"$schema": DRAFT, "title": "Batch", "type": "object"}
     serializer = JSONSerializer(json.dumps(schema), registry.client)
     context = SerializationContext(topics.readings, MessageField.VALUE)
     topics.produce(walked.written(lambda columns: serializer(columns, context) or b""))
@@ -272,7 +273,7 @@ def test_what_has_no_known_schema_becomes_a_dead_letter(
     versions = avro_versions(registry, topics.readings)
     key, value = walked.written(versions[0])[0]
     other_kind = registry.client.register_schema(
-        f"{topics.readings}-other", Schema('{"type": "object"}', "JSON")
+        f"{topics.readings}-other", Schema(json.dumps({"$schema": DRAFT, "type": "object"}), "JSON")
     )
     poison = [
         (b"\0" + (1 << 30).to_bytes(4) + value[5:], "unknown-schema"),
