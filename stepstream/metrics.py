@@ -19,6 +19,7 @@ from stepstream.metric_readers import (
     phases,
     starting_s,
 )
+from stepstream.streaming.schema_waits import OUTCOMES
 from stepstream.streaming.totals import STAGES, Histogram
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ METRICS = (
         "Pauses in a device's readings that are longer than `processing.max_gap_ms`, and clocks "
         "that were set back; a new window starts after each.",
         lambda consumer: consumer.processor.counters.gaps,
+    ),
+    Metric(
+        "stepstream_split_devices_total",
+        "counter",
+        "Devices that have windows in two partitions of a topic at a time, so that their steps are "
+        "not counted right; partitions of other consumers can't be seen.",
+        lambda consumer: consumer.totals.split_devices,
     ),
     Metric(
         "stepstream_windows_opened_total",
@@ -221,16 +229,26 @@ METRICS = (
         "gauge",
         "Input partitions that this consumer owns.",
         phases,
-        {
-            "phase": "`assigned`, `restoring` (the ledger), `starting`, `replaying` (windows) or "
-            "`running`"
-        },
+        {"phase": "`assigned`, `restoring` (ledger), `starting`, `replaying` (windows), `running`"},
     ),
     Metric(
         "stepstream_held_partitions",
         "gauge",
         "Input partitions that are paused because too many of their messages are dead letters.",
         lambda consumer: sum(partition.is_held for partition in consumer.assignment.owned),
+    ),
+    Metric(
+        "stepstream_registry_waiting_partitions",
+        "gauge",
+        "Input partitions that wait for a schema.",
+        lambda consumer: sum(partition.is_waiting for partition in consumer.assignment.owned),
+    ),
+    Metric(
+        "stepstream_registry_requests_total",
+        "counter",
+        "Requests for schemas. Those that failed are repeated.",
+        by(OUTCOMES, lambda consumer, outcome: consumer.schema_waits.requests[outcome]),
+        {"outcome": "`found`, `unknown` (no such schema, or one that can't be used) or `failed`"},
     ),
     Metric(
         "stepstream_rebalances_total",

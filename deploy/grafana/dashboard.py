@@ -400,15 +400,29 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Late readings, which are dropped, and gaps in devices' readings.",
+                "Late readings, which are dropped, gaps in devices' readings, and devices that are "
+                "in two partitions of a topic.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
+                    Query(_rate("stepstream_split_devices_total"), "in two partitions"),
                 ],
             ),
         ],
         [
+            Panel(
+                "Schema registry",
+                "Partitions that wait for it, and its answers; only formats with schemas need it.",
+                "short",
+                [
+                    Query("sum(stepstream_registry_waiting_partitions@)", "waiting partitions"),
+                    Query(
+                        "sum by (outcome) (rate(stepstream_registry_requests_total@@))",
+                        "{{outcome}}/s",
+                    ),
+                ],
+            ),
             Panel(
                 "Aborted commits",
                 "They are repeated, so nothing is lost. A few during a rebalance are normal.",

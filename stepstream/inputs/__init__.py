@@ -27,6 +27,7 @@ from stepstream.inputs.plain_json import PlainJson
 from stepstream.inputs.schemas import RegistryAwayError, Schemas, fetch_lacking
 from stepstream.inputs.typed import TypedReader
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+from stepstream.inputs.writing import MessageWriter, device_name
 from stepstream.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -46,14 +47,22 @@ __all__ = [
     "ErrorCode",
     "InputFormat",
     "InvalidMessage",
+    "MessageWriter",
     "Messages",
     "Opened",
     "RegistryAwayError",
     "Schemas",
     "decode_device_id",
     "fetch_lacking",
+    "device_name",
+    "is_plain",
     "make_format",
 ]
+
+
+def is_plain(settings: InputSettings) -> bool:
+    """Whether messages are as without any setting, but for their units."""
+    return settings.format == "json" and Layout.of(settings).is_plain
 
 
 def make_format(settings: InputSettings, registry: RegistrySettings | None = None) -> InputFormat:
@@ -72,7 +81,7 @@ def make_format(settings: InputSettings, registry: RegistrySettings | None = Non
         A package that the format needs isn't installed.
     """
     layout = Layout.of(settings)
-    if settings.format == "json" and layout.is_plain:
+    if is_plain(settings):
         return PlainJson(layout.units)
     parser = make_parser(settings, registry or RegistrySettings())
     typed = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -140,9 +141,12 @@ class DocumentReader:
                         many.append(one)
             except InvalidMessage as error:
                 invalid[row] = error.without_traceback()
+        # In a message, the accelerometer's readings come first.
         return [
             (bits, Messages(rows, documents, None if is_single else items))
-            for (bits, is_single), (rows, documents, items) in found.items()
+            for (bits, is_single), (rows, documents, items) in sorted(
+                found.items(), key=itemgetter(0)
+            )
         ]
 
     def _by_sensor(self, document: Any, items: Any) -> list[tuple[int, Any]]:

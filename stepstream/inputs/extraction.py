@@ -87,5 +87,6 @@ class _Node:
             kinds = set(map(type, objects))
             if not (kinds <= _LISTS or kinds == {dict}):
                 raise TypeError("text and bytes have places too, but they are no lists")
-        columns = map(get, objects)
-        return zip(*columns, strict=True) if len(self._children) > 1 else [list(columns)]
+        # A list, since CPython 3.11 loses memory if an iterator raises in zip(*..., strict=True).
+        values = list(map(get, objects))
+        return zip(*values, strict=True) if len(self._children) > 1 else [values]

@@ -106,6 +106,8 @@ class CborParser:
         import cbor2  # noqa: PLC0415 - an extra
 
         self._loads = cbor2.loads
+        self.encode = cbor2.dumps
+        """The inverse of `parse`."""
 
     def parse(self, value: bytes) -> Any:
         """See `Parser.parse`."""

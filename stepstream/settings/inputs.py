@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stepstream.settings.groups import SettingsGroup, read_secret_file
 from stepstream.settings.paths import split_path
@@ -94,6 +94,9 @@ class SensorSettings(SettingsGroup):
 
 class InputSettings(SettingsGroup):
     """How the messages of the readings topics are written; see [inputs](inputs.md)."""
+
+    # pydantic-settings merges what is set with the dumped defaults, by name.
+    model_config = ConfigDict(serialize_by_alias=True)
 
     format: Literal["json", "avro", "protobuf", "json-schema", "msgpack", "cbor"] = "json"
     """Encoding of the messages. `avro`, `protobuf` and `json-schema` need a schema registry or a schema file."""

@@ -69,6 +69,8 @@ class Processor:
             self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
+        self.split_device = ""
+        """The first device that was in two partitions of a topic, as text."""
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
         self._use(model)
@@ -82,8 +84,13 @@ class Processor:
             counters=self.counters,
             predict=_timed(model.predict, self._totals),
         )
-        self.devices = Devices(self.detector, settings.processing.max_devices)
+        self.devices = Devices(self.detector, settings.processing.max_devices, self._note_split)
         self._outputs = make_outputs(settings.topics, model.metadata.label)
+
+    def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
+        self._totals.split_devices += 1
+        if not self.split_device:
+            self.split_device = f"{device_id} in {one!r} and {other!r}"
 
     def _format(self, topic: str) -> InputFormat:
         """The format of a topic's messages."""
