@@ -84,6 +84,8 @@ def configure_logging(
     formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()
     handler.setFormatter(_Redacted(formatter, hide))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    # It logs every request, with the level info.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class LevelSwitch:

@@ -22,6 +22,7 @@ from stepstream.metric_readers import (
     starting_s,
     topics,
 )
+from stepstream.streaming.schema_waits import OUTCOMES
 from stepstream.streaming.totals import STAGES, Histogram
 
 if TYPE_CHECKING:
@@ -278,6 +279,19 @@ METRICS = (
             ),
         ),
         {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
+    ),
+    Metric(
+        "stepstream_registry_waiting_partitions",
+        "gauge",
+        "Input partitions that wait for a schema.",
+        lambda consumer: sum(partition.is_waiting for partition in consumer.assignment.owned),
+    ),
+    Metric(
+        "stepstream_registry_requests_total",
+        "counter",
+        "Requests for schemas. Those that failed are repeated.",
+        by(OUTCOMES, lambda consumer, outcome: consumer.schema_waits.requests[outcome]),
+        {"outcome": "`found`, `unknown` (no such schema, or one that can't be used) or `failed`"},
     ),
     Metric(
         "stepstream_rebalances_total",

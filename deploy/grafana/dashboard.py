@@ -458,6 +458,18 @@ ROWS: dict[str, list[list[Panel]]] = {
         ],
         [
             Panel(
+                "Schema registry",
+                "Partitions that wait for it, and its answers; only formats with schemas need it.",
+                "short",
+                [
+                    Query("sum(stepstream_registry_waiting_partitions@)", "waiting partitions"),
+                    Query(
+                        "sum by (outcome) (rate(stepstream_registry_requests_total@@))",
+                        "{{outcome}}/s",
+                    ),
+                ],
+            ),
+            Panel(
                 "Aborted commits",
                 "They are repeated, so nothing is lost. A few during a rebalance are normal.",
                 "cps",

@@ -24,6 +24,7 @@ from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
+from stepstream.inputs.schemas import RegistryAwayError, Schemas, fetch_lacking
 from stepstream.inputs.typed import TypedReader
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 from stepstream.inputs.writing import MessageWriter, device_name
@@ -49,8 +50,11 @@ __all__ = [
     "MessageWriter",
     "Messages",
     "Opened",
+    "RegistryAwayError",
+    "Schemas",
     "decode_device_id",
     "device_name",
+    "fetch_lacking",
     "is_plain",
     "make_format",
 ]

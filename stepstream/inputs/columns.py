@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stepstream.inputs.errors import InvalidMessage
+    from stepstream.inputs.schemas import Schemas
 
     Headers = Sequence[tuple[str, bytes | None]]
     ReadHeaders = Callable[[int], Headers]
@@ -109,6 +110,10 @@ class Opened(NamedTuple):
 
 class InputFormat(Protocol):
     """How messages encode their readings."""
+
+    @property
+    def schemas(self) -> Schemas | None:
+        """Schemas that have to be fetched before messages can be opened; None if there are none."""
 
     def open(
         self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: ReadHeaders

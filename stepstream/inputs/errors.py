@@ -13,6 +13,7 @@ class ErrorCode(StrEnum):
 
     INVALID_JSON = "invalid-json"
     INVALID_ENCODING = "invalid-encoding"
+    UNKNOWN_SCHEMA = "unknown-schema"
     NULL_VALUE = "null-value"
     MISSING_FIELD = "missing-field"
     WRONG_TYPE = "wrong-type"

@@ -10,6 +10,7 @@ import numpy as np
 from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Opened
 from stepstream.inputs.documents import Columns, DocumentReader
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.framing import FramedParser
 from stepstream.inputs.identities import KEY_DECODERS, id_of_document, id_of_header
 from stepstream.inputs.typed import NotTyped
 from stepstream.inputs.validation import check_size, validate
@@ -42,6 +43,8 @@ class GeneralFormat:
 
     def __init__(self, parser: Parser, layout: Layout, typed: TypedReader | None = None) -> None:
         self._parse = parser.parse
+        self.schemas = parser if isinstance(parser, FramedParser) else None
+        """See `InputFormat.schemas`."""
         self._layout = layout
         self._typed = typed
         self._reader = DocumentReader(layout)

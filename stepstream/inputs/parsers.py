@@ -34,7 +34,7 @@ class Parser(Protocol):
         """
 
 
-def make_parser(settings: InputSettings, registry: RegistrySettings) -> Parser:  # noqa: ARG001
+def make_parser(settings: InputSettings, registry: RegistrySettings) -> Parser:
     """The parser of a format.
 
     Raises
@@ -48,7 +48,15 @@ def make_parser(settings: InputSettings, registry: RegistrySettings) -> Parser: 
         return MsgpackParser()
     if settings.format == "cbor":
         return CborParser()
-    raise SettingsError(f"input.format: {settings.format} can't be read yet")
+    # They need the parsers of this module.
+    from stepstream.inputs.schema_parsers import (  # noqa: PLC0415
+        JsonSchemaParser,
+        make_schema_parser,
+    )
+
+    if settings.format == "json-schema":
+        return JsonSchemaParser(JsonParser())
+    return make_schema_parser(settings, registry)
 
 
 class JsonParser:

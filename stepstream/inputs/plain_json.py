@@ -81,6 +81,8 @@ class PlainJson:
 
     def __init__(self, units: Units) -> None:
         self._units = units
+        self.schemas = None
+        """See `InputFormat.schemas`."""
         self._parser = simdjson.Parser()
 
     def open(

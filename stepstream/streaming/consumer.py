@@ -25,6 +25,7 @@ from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
 from stepstream.streaming.reloading import ModelFile
 from stepstream.streaming.retention import Retention
+from stepstream.streaming.schema_waits import SchemaWaits
 from stepstream.streaming.subscription import Subscription
 from stepstream.streaming.system import System
 from stepstream.streaming.totals import Totals
@@ -141,6 +142,7 @@ class Consumer:
             self.totals,
             self._system,
         )
+        self.schema_waits = SchemaWaits(self._kafka, self.processor, self.flow, self._system)
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
@@ -180,6 +182,7 @@ class Consumer:
             preparing=sum(not partition.phase.is_settled for partition in owned),
             refused=sum(partition.phase is Phase.REFUSED for partition in owned),
             held=sum(partition.is_held for partition in owned),
+            waiting=sum(partition.is_waiting for partition in owned),
             is_backpressured=self.flow.is_backpressured,
             uncommitted_s=self.commits.uncommitted_s,
             uncommitted_after_s=UNCOMMITTED_AFTER_S,
@@ -261,11 +264,13 @@ class Consumer:
         4. Join again at once if another rebalance follows the last one, see `Membership`.
         5. Take up topics that are new and let go of those that are gone, see `Subscription`.
         6. Continue to prepare assigned partitions, see `Preparation`.
-        7. Process the messages, see `Processor`; their results go into the outbox.
+        7. Process the messages, see `Processor`; their results go into the outbox. Messages whose
+           schema has to be fetched first are left out, see `SchemaWaits`.
         8. Hold partitions with too many dead letters, and show the results to observers.
-        9. Pause all partitions while the outbox is full, and resume them when it isn't.
-        10. Commit in a second thread, if it is time, see `Commits`.
-        11. Make the calls that other threads wait for.
+        9. Let partitions go on whose schemas were fetched.
+        10. Pause all partitions while the outbox is full, and resume them when it isn't.
+        11. Commit in a second thread, if it is time, see `Commits`.
+        12. Make the calls that other threads wait for.
         """
         self._last_turn_s = self._system.monotonic()
         self._replace_model()
@@ -279,6 +284,7 @@ class Consumer:
         self.assignment.apply(self.subscription.turn())
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
+        self.schema_waits.turn()
         owned = self.assignment.owned
         self.flow.apply_backpressure(owned, self.commits.records, self.commits.size)
         self.commits.turn()
@@ -289,6 +295,7 @@ class Consumer:
         self.commits.close()
         self.preparation.close()
         self.subscription.close()
+        self.schema_waits.close()
         self.assignment.close()
         self.membership.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
@@ -332,13 +339,15 @@ class Consumer:
 
     def _process(self, messages: list[Message]) -> None:
         grouped = group_by_partition(messages, one_topic=self.subscription.has_one_topic)
-        polled: dict[Partition, Any] = {
-            partition: consumed
-            for name, consumed in grouped.items()
+        consumed = {
+            partition: its_messages
+            for name, its_messages in grouped.items()
             if (partition := self.assignment.get(*name))
             and partition.phase.is_consuming
             and not partition.is_held
+            and not partition.is_waiting
         }
+        polled: dict[Partition, Any] = self.schema_waits.split(consumed)
         if not polled:
             return
         results = self.processor.process(polled, self._system.now_us())

@@ -25,8 +25,9 @@ class Health:
         Whether any topic is read.
     is_connected
         Whether there is a connection to a broker.
-    preparing, refused, held
-        Partitions that aren't running yet, those that will not, and those that are held.
+    preparing, refused, held, waiting
+        Partitions that aren't running yet, those that will not, those that are held, and those that
+        wait for schemas.
     is_backpressured
         Whether nothing is fetched because the outbox is full.
     uncommitted_s, uncommitted_after_s
@@ -43,6 +44,7 @@ class Health:
     preparing: int
     refused: int
     held: int
+    waiting: int
     is_backpressured: bool
     uncommitted_s: float
     uncommitted_after_s: float
@@ -72,6 +74,7 @@ class Health:
                 (f"{self.preparing} partitions are being prepared", self.preparing > 0),
                 (f"{self.refused} partitions can't start, see the log", self.refused > 0),
                 (f"{self.held} partitions are paused for too many dead letters", self.held > 0),
+                (f"{self.waiting} partitions wait for the schema registry", self.waiting > 0),
                 ("reading is paused until results are published", self.is_backpressured),
                 (
                     f"nothing was committed for {self.uncommitted_s:.0f} s",

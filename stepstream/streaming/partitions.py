@@ -85,6 +85,8 @@ class PauseReason(Enum):
     """The outbox is full."""
     HELD = auto()
     """Too many of its messages are dead letters."""
+    SCHEMA = auto()
+    """Its next message has a schema that the registry has not given yet."""
 
 
 UNHEARD_MS = 5_000
@@ -222,6 +224,11 @@ class Partition:
         return PauseReason.HELD in self.pause_reasons
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is consumed because a schema is being fetched."""
+        return PauseReason.SCHEMA in self.pause_reasons
+
+    @property
     def is_replaying(self) -> bool:
         """Whether the results of the next message were published before."""
         return self.next_offset < self.publish_from
@@ -239,6 +246,11 @@ class Partition:
                 f"{self!r}: the next offset would go back from {self.next_offset} to {next_offset}"
             )
         self.next_offset = next_offset
+
+    def put_back(self) -> None:
+        """Note that messages from the next offset on were consumed and will be consumed again."""
+        # The end may have been reached with them.
+        self.lag.reached_offset = 0
 
     def note_committed(self, next_offset: int) -> None:
         """Note that everything below ``next_offset`` is committed.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stepstream.detection import Model, Predict
     from stepstream.detection.model import Hops
-    from stepstream.inputs import InputFormat, InvalidMessage
+    from stepstream.inputs import InputFormat, InvalidMessage, Schemas
     from stepstream.settings import Settings
 
     Polled = Mapping[Partition, Sequence["Message"]]
@@ -103,6 +103,10 @@ class Processor:
             known = make_format(settings.input_of(topic), settings.registry)
             self._formats[topic] = known
         return known
+
+    def schemas(self, topic: str) -> Schemas | None:
+        """Schemas that a topic's messages need, see `InputFormat.schemas`."""
+        return self._format(topic).schemas
 
     @property
     def events_topic(self) -> str:

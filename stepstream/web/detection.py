@@ -17,7 +17,9 @@ from stepstream.inputs import (
     ErrorCode,
     InvalidMessage,
     Messages,
+    RegistryAwayError,
     decode_device_id,
+    fetch_lacking,
     is_plain,
     make_format,
 )
@@ -114,6 +116,8 @@ class Detection:
             return refuse(413, ErrorCode.TOO_LARGE, str(error))
         except InvalidMessage as error:
             return refuse(422, error.code, error.detail)
+        except RegistryAwayError as error:
+            return _later(f"the schema registry is away: {error}")
         except TimeoutError:
             return _later(f"not done within {TIMEOUT_S:.0f} s")
         finally:
@@ -121,6 +125,7 @@ class Detection:
 
     def _find(self, body: bytes, name: str | None) -> Found:
         messages = _messages(body) if self._is_plain else [body]
+        fetch_lacking(self._format.schemas, messages)
         now_us = time.time_ns() // 1000
         device_id, contents = self._open(messages, name)
         decoded = self._format.decode(

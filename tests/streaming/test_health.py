@@ -17,6 +17,7 @@ WELL = Health(
     preparing=0,
     refused=0,
     held=0,
+    waiting=0,
     is_backpressured=False,
     uncommitted_s=0.2,
     uncommitted_after_s=30.0,

@@ -1,0 +1,172 @@
+"""Parsers of the formats with a schema, which comes from a registry or from a file."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from stepstream.errors import SettingsError
+from stepstream.inputs.framing import HEADER_BYTES, FramedParser
+from stepstream.inputs.layout import Layout
+from stepstream.inputs.paths import Path
+from stepstream.inputs.registry import Registry
+from stepstream.inputs.schemas import SchemaError
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from stepstream.inputs.parsers import Parser
+    from stepstream.inputs.registry import Registered
+    from stepstream.settings import InputSettings, RegistrySettings
+
+__all__ = ["JsonSchemaParser", "make_schema_parser"]
+
+_UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_PACKAGES = {"avro": ("fastavro",), "protobuf": ("google.protobuf", "grpc_tools")}
+
+
+class JsonSchemaParser:
+    """JSON, behind the id of a schema or not.
+
+    The schema is not looked at: the paths say what is needed, and a message that lacks it is
+    invalid. So this needs no registry, and an outage of the registry doesn't matter.
+    """
+
+    def __init__(self, parser: Parser) -> None:
+        self._parse = parser.parse
+
+    def parse(self, value: bytes) -> Any:
+        """See `Parser.parse`."""
+        # No JSON begins with a zero byte.
+        return self._parse(value[HEADER_BYTES:] if value[:1] == b"\0" else value)
+
+
+def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> Parser:
+    """The parser of Avro or Protobuf.
+
+    Raises
+    ------
+    SettingsError
+        A package isn't installed, the schema's file can't be used, or a path isn't in it.
+    """
+    kind = settings.format
+    for package in _PACKAGES[kind]:
+        if not _is_installed(package):
+            raise SettingsError(
+                f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
+            )
+    if settings.schema_ is None and registry.url is None:
+        raise SettingsError(f"{kind} needs registry.url, or a file as input.schema")
+    content = None if settings.schema_ is None else _read_file(settings.schema_)
+    try:
+        if kind == "avro":
+            return _make_avro(settings, registry, content)
+        return _make_protobuf(settings, registry, content)
+    except SchemaError as error:
+        raise SettingsError(f"input.schema: {settings.schema_}: {error}") from None
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _read_file(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"input.schema: can't read {path}: {error.strerror}") from None
+
+
+def _wanted_names(settings: InputSettings) -> frozenset[str]:
+    """Every name in a path."""
+    return frozenset(str(part) for path in Layout.of(settings).wanted for part in path.parts)
+
+
+def _make_avro(
+    settings: InputSettings, registry: RegistrySettings, content: bytes | None
+) -> Parser:
+    from stepstream.inputs.avro import Avro, parse_schema  # noqa: PLC0415 - an extra
+
+    names = _wanted_names(settings)
+    unit_ns = _UNITS_NS.get(settings.time_unit)
+    own_names: dict[str, Any] = {}
+    own = None
+    if content is not None:
+        own = parse_schema(_from_json(content), own_names)
+        reader = Avro(own, names, named=own_names, unit_ns=unit_ns)
+        if not reader.has_maps:
+            _check_paths(settings, reader.names)
+        if registry.url is None:
+            return reader
+
+    def compile_schema(registered: Registered) -> Parser:
+        _check_kind(registered, "AVRO")
+        named: dict[str, Any] = {}
+        for text in registered.references.values():
+            parse_schema(_from_json(text), named)
+        schema = parse_schema(_from_json(registered.text), named)
+        return Avro(schema, names, named=named, unit_ns=unit_ns, reader=own, reader_named=own_names)
+
+    return FramedParser(Registry(registry), compile_schema)
+
+
+def _make_protobuf(
+    settings: InputSettings, registry: RegistrySettings, content: bytes | None
+) -> Parser:
+    from stepstream.inputs.proto_files import IndexedProtobuf, compile_files  # noqa: PLC0415
+    from stepstream.inputs.protobuf import (  # noqa: PLC0415 - an extra
+        Protobuf,
+        field_names,
+        find_message,
+        load_descriptors,
+    )
+
+    names = _wanted_names(settings)
+    unit_ns = _UNITS_NS.get(settings.time_unit, _UNITS_NS["s"])
+    if registry.url is None:
+        pool, _ = load_descriptors(content or b"")
+        descriptor = find_message(pool, settings.message_type or "")
+        known, has_maps = field_names(descriptor)
+        if not has_maps:
+            _check_paths(settings, known)
+        return Protobuf(descriptor, names, unit_ns)
+    if content is not None:
+        raise SettingsError(
+            "input.schema: Protobuf schemas come from the registry, if there is one"
+        )
+
+    def compile_schema(registered: Registered) -> Parser:
+        _check_kind(registered, "PROTOBUF")
+        file = compile_files(registered.text, registered.references)
+        return IndexedProtobuf(file, names, unit_ns, settings.message_type)
+
+    return FramedParser(Registry(registry), compile_schema)
+
+
+def _from_json(content: bytes | str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        # A registry may give a primitive type without quotes.
+        return content.strip() if isinstance(content, str) else None
+
+
+def _check_kind(registered: Registered, expected: str) -> None:
+    if registered.kind != expected:
+        raise SchemaError(f"it is of the type {registered.kind}, {expected} expected")
+
+
+def _check_paths(settings: InputSettings, known: set[str]) -> None:
+    """Refuse a path with a name that the schema has nowhere."""
+    paths = {f"input.fields: {name}": path for name, path in settings.fields.items()}
+    paths["input.readings"] = settings.readings or ""
+    if settings.device_id != "key" and not settings.device_id.startswith("header:"):
+        paths["input.device_id"] = settings.device_id
+    for setting, path in paths.items():
+        for part in Path.parse(path).parts if path else ():
+            if isinstance(part, str) and part not in known:
+                raise SettingsError(f"{setting}: no field {part!r} in {settings.schema_}")

@@ -1,0 +1,70 @@
+"""Schemas of messages: where they are needed, and what can be wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["RegistryAwayError", "SchemaError", "Schemas", "fetch_lacking"]
+
+
+class SchemaError(Exception):
+    """A schema can't be used, now and later; the text says why."""
+
+
+class RegistryAwayError(Exception):
+    """The registry can't be asked at the moment; the text says why."""
+
+
+class Schemas(Protocol):
+    """The schemas that the messages of a topic name by their ids."""
+
+    def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
+        """Ids of schemas that have to be fetched before messages can be parsed.
+
+        Returns
+        -------
+        dict
+            For each id, the row of the first message that names it; in the order of rows.
+        """
+
+    def pending(self, schema_ids: Sequence[int]) -> list[int]:
+        """Those of some ids that still have to be fetched."""
+
+    def fetch(self, schema_id: int) -> object:
+        """Ask the registry for a schema, and wait; any thread may call it.
+
+        Returns
+        -------
+        object
+            What `admit` takes: a reader, or why there is none.
+
+        Raises
+        ------
+        RegistryAwayError
+            The registry can't be asked.
+        """
+
+    def admit(self, schema_id: int, fetched: object) -> bool:
+        """Use what was fetched, from now on; in the thread that parses.
+
+        Returns
+        -------
+        bool
+            Whether there is such a schema.
+        """
+
+
+def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> None:
+    """Fetch all schemas that messages need, and wait; for callers that may wait.
+
+    Raises
+    ------
+    RegistryAwayError
+        The registry can't be asked.
+    """
+    if schemas is not None:
+        for schema_id in schemas.lacking(values):
+            schemas.admit(schema_id, schemas.fetch(schema_id))
