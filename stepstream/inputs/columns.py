@@ -69,12 +69,17 @@ class Decoded(NamedTuple):
         Acceleration in m/s^2, angular velocity in rad/s.
     invalid
         Invalid messages by their row. None of their readings is in the columns.
+    sensors : (n,) uint8, or None
+        What the reading is of: 1 accelerometer, 2 gyroscope, 3 both; the axes of the other sensor
+        are 0. None if the format's readings are always of both: a device's readings have this
+        column either always or never.
     """
 
     message: NDArray[np.intp]
     time_us: NDArray[np.int64]
     axes: NDArray[np.float32]
     invalid: dict[int, InvalidMessage]
+    sensors: NDArray[np.uint8] | None = None
 
 
 class InputFormat(Protocol):

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Counters, Readings, Rules, Steps, make_step_detector
+from stepstream.detection import (
+    Counters,
+    Readings,
+    Rules,
+    SplitReadings,
+    Steps,
+    make_step_detector,
+)
 from stepstream.inputs import Decoded, Messages, make_format
 from stepstream.outputs import CountedStep, OutputRecord, make_dead_letter, make_outputs
 from stepstream.streaming.devices import Devices
@@ -168,7 +175,12 @@ class Processor:
         stage_s["decode"] += decoded_s - begin_s
         if parts:
             model_s = stage_s["model"]
-            steps = self.detector.feed(Readings.concatenate(parts))
+            split = [part for part in parts if isinstance(part, SplitReadings)]
+            joined = [part for part in parts if not isinstance(part, SplitReadings)]
+            steps = self.detector.feed(
+                Readings.concatenate(joined) if joined else Readings.none(),
+                SplitReadings.concatenate(split) if split else None,
+            )
             found_s = time.perf_counter()
             stage_s["windows"] += found_s - decoded_s - (stage_s["model"] - model_s)
             self._count(steps, results, now_us // 1000)
@@ -200,7 +212,7 @@ class Processor:
         self.devices.note_readings(partition, max(count, len(decoded.message)))
         if identified.invalid:
             decoded = _without(decoded, list(identified.invalid))
-        message, time_us, axes, _ = decoded
+        message, time_us, axes, _, sensors = decoded
         if replays:
             results.replayed += count
         else:
@@ -210,7 +222,8 @@ class Processor:
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
         slot = np.fromiter(identified.slots, np.intp, count)[message]
-        return Readings(slot, time_us, axes, offsets[message], stream_ms[message])
+        columns = (slot, time_us, axes, offsets[message], stream_ms[message])
+        return Readings(*columns) if sensors is None else SplitReadings(*columns, sensors)
 
     def _reject(
         self,
@@ -328,5 +341,8 @@ def _without(decoded: Decoded, rows: list[int]) -> Decoded:
     """The readings of all but some messages."""
     good = ~np.isin(decoded.message, rows)
     return decoded._replace(
-        message=decoded.message[good], time_us=decoded.time_us[good], axes=decoded.axes[good]
+        message=decoded.message[good],
+        time_us=decoded.time_us[good],
+        axes=decoded.axes[good],
+        sensors=None if decoded.sensors is None else decoded.sensors[good],
     )
