@@ -29,7 +29,7 @@ from tests.kafka.expected import difference, expected_steps
 from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.variants import Variant
@@ -155,10 +155,10 @@ class Feed:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def send(self, key: bytes, value: bytes) -> None:
+    def send(self, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """Send a message, and keep it."""
         self.sent[key].append(value)
-        self._publisher.send(key, value)
+        self._publisher.send(key, value, headers)
 
     def poll(self) -> None:
         """Take notice of deliveries."""

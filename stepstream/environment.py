@@ -20,7 +20,10 @@ def environment_names() -> list[str]:
     for setting, info in Settings.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += [f"{ENV_PREFIX}{setting}__{name}".upper() for name in kind.model_fields]
+            names += [
+                f"{ENV_PREFIX}{setting}__{field.alias or name}".upper()
+                for name, field in kind.model_fields.items()
+            ]
         else:
             names.append(f"{ENV_PREFIX}{setting}".upper())
     return names

@@ -89,6 +89,13 @@ METRICS = (
         lambda consumer: consumer.processor.counters.gaps,
     ),
     Metric(
+        "stepstream_split_devices_total",
+        "counter",
+        "Devices that have windows in two partitions of a topic at a time, so that their steps are "
+        "not counted right; partitions of other consumers can't be seen.",
+        lambda consumer: consumer.totals.split_devices,
+    ),
+    Metric(
         "stepstream_windows_opened_total",
         "counter",
         "Windows started: of new devices, of devices that were idle, and after gaps.",

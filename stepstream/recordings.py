@@ -10,15 +10,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepstream.errors import RecordingError
-from stepstream.inputs import ACCELEROMETER, GYROSCOPE, MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+from stepstream.inputs import (
+    ACCELEROMETER,
+    GYROSCOPE,
+    MAX_ACCELERATION,
+    MAX_ANGULAR_VELOCITY,
+    Messages,
+    decode_device_id,
+    make_format,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["Recording", "read_recording"]
+    from stepstream.settings import InputSettings
 
+__all__ = ["Recording", "read_messages", "read_recording"]
+
+NO_TIME_MS = -1
+"""Time of the record of a message that is in a file: readings without a time are refused by it."""
 TIME_COLUMNS = ("timestamp", "time")
 
 
@@ -91,15 +103,70 @@ def read_recording(path: Path, rate_hz: float | None = None) -> Recording:
     return Recording(device_id, time_s, axes)
 
 
+def read_messages(path: Path, settings: InputSettings, latest_us: int) -> list[Recording]:
+    """Read a file of messages: a line each if they are JSON, else the file is one message.
+
+    Parameters
+    ----------
+    path
+        The file, may be compressed with gzip.
+    settings
+        How the messages are written. If the id isn't in the value, the file's name is the id.
+    latest_us
+        Readings later than this are refused, microseconds since the epoch.
+
+    Returns
+    -------
+    list of Recording
+        One for each device.
+
+    Raises
+    ------
+    RecordingError
+        The file can't be read, or a message is invalid; the error names it.
+    """
+    content = _read_bytes(path)
+    values = content.splitlines() if settings.format == "json" else [content]
+    values = [value for value in values if value.strip()]
+    if settings.time_unit == "record":
+        raise RecordingError(f"{path}: messages in a file have no record, so no time")
+    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    if settings.device_id == "key" or settings.device_id.startswith("header:"):
+        settings = settings.with_changes({"device_id": "key", "key": "text"})
+    made = make_format(settings)
+    opened = made.open([name.encode()] * len(values), values, lambda _: ())
+    ids = [decode_device_id(key) if key else "" for key in opened.keys]
+    times = np.full(len(values), NO_TIME_MS)
+    decoded = made.decode(Messages(opened.values, ids, times, latest_us))
+    for row, error in sorted({**opened.invalid, **decoded.invalid}.items()):
+        raise RecordingError(f"{path}, message {row + 1}: {error.code}: {error.detail}")
+    if decoded.sensors is not None:
+        raise RecordingError(f"{path}: messages of one sensor can't be read from a file")
+    by_device: dict[str, list[int]] = {}
+    for row, device_id in enumerate(ids):
+        by_device.setdefault(device_id, []).append(row)
+    found = []
+    for device_id, rows in by_device.items():
+        mine = np.isin(decoded.message, rows)
+        axes = decoded.axes[mine].astype(np.float64)
+        found.append(Recording(device_id, decoded.time_us[mine] / 1e6, axes))
+    return found
+
+
 def _read_text(path: Path) -> str:
     try:
+        return _read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{path}: {error}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror or error}") from None
-    except (EOFError, UnicodeDecodeError) as error:
+    except EOFError as error:
         raise RecordingError(f"{path}: {error}") from None
 
 

@@ -35,7 +35,10 @@ def render_reference() -> str:
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             parts.append(f"\n## {setting}\n\n{kind.__doc__}\n\n{HEADER}")
-            parts += [_row((setting, name), field) for name, field in kind.model_fields.items()]
+            parts += [
+                _row((setting, field.alias or name), field)
+                for name, field in kind.model_fields.items()
+            ]
         else:
             single.append(_row((setting,), info))
     return "".join([*parts, f"\n## others\n\nThey are in no group.\n\n{HEADER}", *single])

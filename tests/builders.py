@@ -10,8 +10,8 @@ import numpy as np
 
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.model import write_metadata
-from stepstream.inputs import Decoded, Messages, make_format
-from stepstream.settings import ProcessingSettings
+from stepstream.inputs import Decoded, InputFormat, Messages, make_format
+from stepstream.settings import InputSettings
 from stepstream.training.data import load_people
 
 if TYPE_CHECKING:
@@ -64,8 +64,20 @@ def decode(
     """Decode messages, of one device or of several."""
     ids = [device_ids] * len(values) if isinstance(device_ids, str) else device_ids
     times = np.broadcast_to(np.asarray(record_ms, np.int64), len(values))
-    messages = Messages(values, ids, times, latest_us)
-    return make_format(ProcessingSettings(**settings)).decode(messages)
+    return decode_with(make_format(InputSettings(**settings)), values, ids, times, latest_us)
+
+
+def decode_with(
+    made: InputFormat,
+    values: Sequence[bytes | None],
+    ids: Sequence[str],
+    times: NDArray[np.int64],
+    latest_us: NDArray[np.float64] | NDArray[np.int64] | int,
+) -> Decoded:
+    """Decode messages by a format, with what is invalid from both of its steps."""
+    opened = made.open([one.encode() for one in ids], values, lambda _: [])
+    decoded = made.decode(Messages(opened.values, ids, times, latest_us))
+    return decoded._replace(invalid={**opened.invalid, **decoded.invalid})
 
 
 def messages(time_s: NDArray[np.float64], axes: NDArray[np.float32], size: int = 1) -> list[bytes]:

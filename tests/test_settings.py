@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from stepstream.commands.detect import Detect
 from stepstream.environment import check_environment, environment_names
 from stepstream.errors import SettingsError
 from stepstream.settings import (
     RESERVED_PROPERTIES,
+    InputSettings,
     KafkaSettings,
+    RegistrySettings,
+    SensorSettings,
     Settings,
     TopicSettings,
 )
+from stepstream.settings.inputs import ACCELERATIONS, ANGULAR_VELOCITIES, unit_factor
 from stepstream.settings_reference import render_reference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +134,24 @@ def test_the_environment_names_of_deployments_exist() -> None:
         *(f"KAFKA__{name}" for name in kafka),
         *(f"TOPICS__{name}" for name in topics),
         *(f"PROCESSING__{name}" for name in processing),
+        *(
+            f"INPUT__{name}"
+            for name in (
+                "FORMAT",
+                "READINGS",
+                "FIELDS",
+                "DEVICE_ID",
+                "KEY",
+                "TIME_UNIT",
+                "ACCEL_UNIT",
+                "GYRO_UNIT",
+                "SENSOR",
+                "SCHEMA",
+                "MESSAGE_TYPE",
+            )
+        ),
+        *(f"REGISTRY__{name}" for name in ("URL", "USERNAME", "PASSWORD", "CA_LOCATION")),
+        "INPUTS",
         "MODEL__PATH",
         "HTTP__PORT",
     ]
@@ -140,3 +165,89 @@ def test_the_reference_in_the_docs_is_that_of_the_settings() -> None:
     )
     for name in environment_names():
         assert f"`{name}`" in reference.read_text()
+
+
+def test_the_environment_says_how_messages_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "INPUT__FORMAT": "avro",
+        "INPUT__SCHEMA": "reading.avsc",
+        "INPUT__FIELDS": '{"timestamp": "ts", "accel_x": "acc.0"}',
+        "INPUT__SENSOR": '{"path": "s", "accelerometer": "acc", "gyroscope": 2}',
+        "INPUTS": '{"b": {"format": "json", "schema": null, "time_unit": "ms"}}',
+        "TOPICS__READINGS": "a,b",
+    }.items():
+        monkeypatch.setenv(f"STEPSTREAM_{name}", value)
+    check_environment()
+    settings = Settings()
+    assert settings.input.schema_ == Path("reading.avsc")
+    assert settings.input_of("a") == settings.input
+    other = settings.input_of("b")
+    assert (other.format, other.schema_, other.time_unit) == ("json", None, "ms")
+    assert other.fields == {"timestamp": "ts", "accel_x": "acc.0"}
+    assert other.sensor == SensorSettings(path="s", accelerometer="acc", gyroscope=2)
+    monkeypatch.setenv("STEPSTREAM_INPUT__SCHEMA", "other.avsc")
+    assert Detect(files=[Path("a.csv")]).input.schema_ == Path("other.avsc")
+
+
+def test_units_are_taken_from_their_former_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPSTREAM_PROCESSING__ACCEL_UNIT", "g")
+    monkeypatch.setenv("STEPSTREAM_PROCESSING__TIME_UNIT", "ms")
+    assert Settings().input == InputSettings(accel_unit="g", time_unit="ms")
+    monkeypatch.setenv("STEPSTREAM_INPUT__TIME_UNIT", "us")
+    with pytest.raises(ValidationError, match=r"input\.time_unit and its former name"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"fields": {"accel": "x"}}, r"fields\.accel"),
+        ({"fields": {"accel_x": "a..x"}}, r"fields\.accel_x\n.*'a..x' is no path"),
+        ({"readings": ""}, "readings\n.*'' is no path"),
+        ({"readings": ".".join("a" * 20)}, "over 16 parts"),
+        ({"device_id": "header:"}, "the header has no name"),
+        ({"device_id": "a."}, "device_id\n.*'a.' is no path"),
+        ({"fields": {"accel_x": "a", "accel_y": "a"}}, "accel_x can't be at a and accel_y at a"),
+        ({"fields": {"accel_x": "a", "gyro_y": "a.b"}}, "accel_x can't be at a and gyro_y at a.b"),
+        ({"fields": {"start": "t"}}, "start needs period or rate"),
+        ({"fields": {"rate": "t"}}, "start needs period or rate"),
+        ({"fields": {"start": "t", "period": "a", "rate": "b"}}, "period or rate, not both"),
+        ({"fields": {"start": "t", "timestamp": "a", "rate": "b"}}, "timestamp or start, not both"),
+        ({"fields": {"timestamp": "t"}, "time_unit": "record"}, "there is no timestamp"),
+        ({"accel_unit": "furlong"}, "accel_unit\n.*'furlong' is no unit; expected one of m/s2, g"),
+        ({"accel_unit": "g/0"}, "is no unit"),
+        ({"gyro_unit": "g"}, "gyro_unit\n.*is no unit"),
+        ({"sensor": {"path": "s", "accelerometer": 1, "gyroscope": 1}}, "have the same value"),
+        ({"schema": "a.avsc"}, "a schema is of no use with the format json"),
+        ({"message_type": "A"}, "message_type is of no use"),
+        ({"format": "protobuf", "schema": "a.desc"}, "message_type has to name the message"),
+    ],
+)
+def test_what_cannot_be_right_in_an_input_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        InputSettings.model_validate(given)
+
+
+def test_units_may_say_what_a_count_is() -> None:
+    assert unit_factor("g/16384", ACCELERATIONS) == pytest.approx(9.80665 / 16384)
+    assert unit_factor("0.061 mg", ACCELERATIONS) == pytest.approx(0.061e-3 * 9.80665)
+    assert unit_factor("deg/s/131", ANGULAR_VELOCITIES) == pytest.approx(math.pi / 180 / 131)
+    assert unit_factor("m/s2", ACCELERATIONS) == 1
+
+
+def test_a_topic_may_differ_only_if_it_is_read() -> None:
+    with pytest.raises(ValidationError, match=r"inputs: other is not among topics\.readings"):
+        Settings(inputs={"other": {}})
+    with pytest.raises(ValidationError, match="inputs: sensor-readings: formt: Extra inputs"):
+        Settings(inputs={"sensor-readings": {"formt": "json"}})
+    with pytest.raises(ValidationError, match=r"topic sensor-readings: avro needs registry\.url"):
+        Settings(input=InputSettings(format="avro"))
+
+
+def test_the_registry_has_a_user_or_none_and_its_password_is_hidden() -> None:
+    with pytest.raises(ValidationError, match="username and password belong together"):
+        RegistrySettings(username="a")
+    with pytest.raises(ValidationError, match="url"):
+        RegistrySettings(url="registry:8081")
+    registry = RegistrySettings(url="https://a", username="me", password="s3cr3t")  # noqa: S106
+    assert Settings(registry=registry).hide_secrets("me:s3cr3t") == "me:***"

@@ -400,11 +400,13 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Late readings, which are dropped, and gaps in devices' readings.",
+                "Late readings, which are dropped, gaps in devices' readings, and devices that are "
+                "in two partitions of a topic.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
+                    Query(_rate("stepstream_split_devices_total"), "in two partitions"),
                 ],
             ),
         ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,8 @@ from rich.progress import Progress
 
 from stepstream.detection import Model, Rules, Steps, default_model_path, detect_series
 from stepstream.outputs import encode_event
-from stepstream.recordings import Recording, read_recording
-from stepstream.settings import CommandSettings, ModelSettings, ProcessingSettings
+from stepstream.recordings import Recording, read_messages, read_recording
+from stepstream.settings import CommandSettings, InputSettings, ModelSettings, ProcessingSettings
 from stepstream.streaming.counting import count_steps
 
 if TYPE_CHECKING:
@@ -25,15 +27,16 @@ __all__ = ["Detect"]
 
 
 class Detect(CommandSettings):
-    """Find the steps in CSV recordings; prints a JSON object for each step, like the events."""
+    """Find the steps in recordings; prints a JSON object for each step, like the events."""
 
     files: CliPositionalArg[list[Path]] = Field(min_length=1)
-    """Recordings: `timestamp` or `time` in s, `accel_*`, optionally `gyro_*`; `.gz` too."""
+    """CSV recordings: `timestamp` or `time` in s, `accel_*`, optionally `gyro_*`. Other files hold messages, as `input` says: JSON with one in each line, or one message in another format. `.gz` too."""
     rate: float | None = Field(None, gt=0)
     """Rows a second of files that have no time column."""
     plot: Path | None = None
     """Picture to draw; with several files, one each, named after it and the file."""
     model: ModelSettings = ModelSettings()
+    input: InputSettings = InputSettings()
     processing: ProcessingSettings = ProcessingSettings()
 
     def execute(self) -> int:
@@ -41,8 +44,7 @@ class Detect(CommandSettings):
         model = Model(self.model.path or default_model_path(), self.model.threads)
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            for path in self.files:
-                recording = read_recording(path, self.rate)
+            for recording in chain.from_iterable(map(self._read, self.files)):
                 task = progress.add_task(recording.device_id, total=len(recording))
                 given: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
                 steps = detect_series(
@@ -60,6 +62,11 @@ class Detect(CommandSettings):
                     self._draw(self.plot, recording, steps, given, model)
         return 0
 
+    def _read(self, path: Path) -> list[Recording]:
+        if ".csv" in path.suffixes:
+            return [read_recording(path, self.rate)]
+        return read_messages(path, self.input, time.time_ns() // 1000)
+
     def _draw(
         self,
         path: Path,
@@ -71,7 +78,7 @@ class Detect(CommandSettings):
         from stepstream.plotting import plot_steps  # noqa: PLC0415 - an extra
 
         metadata = model.metadata
-        if len(self.files) > 1:
+        if len(self.files) > 1 or recording.device_id not in self.files[0].name:
             path = path.with_name(f"{path.stem}-{recording.device_id}{path.suffix}")
         first = np.concatenate([index for index, _ in given]) if given else np.empty(0, np.int64)
         index = (first[:, np.newaxis] + np.arange(metadata.hop)).ravel()

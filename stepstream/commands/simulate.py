@@ -15,8 +15,15 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from stepstream.errors import SettingsError
+from stepstream.inputs import MessageWriter, device_name
 from stepstream.recordings import read_recording
-from stepstream.settings import CommandSettings, KafkaSettings, LoggingSettings, TopicSettings
+from stepstream.settings import (
+    CommandSettings,
+    InputSettings,
+    KafkaSettings,
+    LoggingSettings,
+    TopicSettings,
+)
 from stepstream.simulation.fleet import Device, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
@@ -56,6 +63,7 @@ class Simulate(CommandSettings):
     """File for the true steps, a JSON object in each line; for recordings, for their shifts."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
@@ -64,6 +72,7 @@ class Simulate(CommandSettings):
         from stepstream.streaming.publisher import Publisher  # noqa: PLC0415 - a Kafka client
 
         configure_logging(self.logging, self.hide_secrets)
+        writer = MessageWriter(self.input) if self.input != InputSettings() else None
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
@@ -82,6 +91,7 @@ class Simulate(CommandSettings):
             min(seconds, 1e9),
             batch=self.batch,
             decimals=None if self.recordings else 5,
+            writer=writer,
         )
         send(stream, publisher, self.speed, stop, sent)
         lost = publisher.flush(FLUSH_TIMEOUT_S)
@@ -103,7 +113,7 @@ class Simulate(CommandSettings):
             places = ["hand", "hand", "armband", "pocket"]
             fleet = [
                 Device(
-                    f"walker-{n}",
+                    device_name(self.input, n),
                     Walker(
                         self.seed * 1_000_003 + n,
                         self.rate,

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from stepstream.inputs.columns import (
     ACCELEROMETER,
+    ACCELEROMETER_BIT,
     GYROSCOPE,
+    GYROSCOPE_BIT,
     MAX_MESSAGE_BYTES,
     MAX_READINGS,
     Decoded,
     InputFormat,
     Messages,
+    Opened,
 )
 from stepstream.inputs.device_ids import MAX_DEVICE_ID_BYTES, decode_device_id
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.general import GeneralFormat
+from stepstream.inputs.layout import Layout
+from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
-from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY, Units
+from stepstream.inputs.typed import TypedReader
+from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
+from stepstream.inputs.writing import MessageWriter, device_name
+from stepstream.settings import RegistrySettings
 
 if TYPE_CHECKING:
-    from stepstream.settings import ProcessingSettings
+    from stepstream.settings import InputSettings
 
 __all__ = [
     "ACCELEROMETER",
+    "ACCELEROMETER_BIT",
     "GYROSCOPE",
+    "GYROSCOPE_BIT",
     "MAX_ACCELERATION",
     "MAX_ANGULAR_VELOCITY",
     "MAX_DEVICE_ID_BYTES",
@@ -33,12 +46,43 @@ __all__ = [
     "ErrorCode",
     "InputFormat",
     "InvalidMessage",
+    "MessageWriter",
     "Messages",
+    "Opened",
     "decode_device_id",
+    "device_name",
+    "is_plain",
     "make_format",
 ]
 
 
-def make_format(settings: ProcessingSettings) -> InputFormat:
-    """The format of the readings topics' messages."""
-    return PlainJson(Units.of(settings))
+def is_plain(settings: InputSettings) -> bool:
+    """Whether messages are as without any setting, but for their units."""
+    return settings.format == "json" and Layout.of(settings).is_plain
+
+
+def make_format(settings: InputSettings, registry: RegistrySettings | None = None) -> InputFormat:
+    """The format of a topic's messages.
+
+    Parameters
+    ----------
+    settings
+        How they are written.
+    registry
+        The schema registry, for the formats that need one.
+
+    Raises
+    ------
+    SettingsError
+        A package that the format needs isn't installed.
+    """
+    layout = Layout.of(settings)
+    if is_plain(settings):
+        return PlainJson(layout.units)
+    parser = make_parser(settings, registry or RegistrySettings())
+    typed = None
+    if settings.format == "json":
+        typed = TypedReader.of(layout, msgspec.json.Decoder, has_nan=False)
+    elif settings.format == "msgpack":
+        typed = TypedReader.of(layout, msgspec.msgpack.Decoder, has_nan=True)
+    return GeneralFormat(parser, layout, typed)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from stepstream.inputs.errors import InvalidMessage
 
+    Headers = Sequence[tuple[str, bytes | None]]
+    ReadHeaders = Callable[[int], Headers]
+
 __all__ = [
     "ACCELEROMETER",
+    "ACCELEROMETER_BIT",
     "FIELDS",
     "GYROSCOPE",
+    "GYROSCOPE_BIT",
     "MAX_MESSAGE_BYTES",
     "MAX_READINGS",
     "Decoded",
     "InputFormat",
     "Messages",
+    "Opened",
 ]
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -30,6 +36,8 @@ MAX_READINGS = 10_000
 
 ACCELEROMETER = ("accel_x", "accel_y", "accel_z")
 GYROSCOPE = ("gyro_x", "gyro_y", "gyro_z")
+ACCELEROMETER_BIT = 1
+GYROSCOPE_BIT = 2
 FIELDS = ("timestamp", *ACCELEROMETER, *GYROSCOPE)
 
 
@@ -40,7 +48,7 @@ class Messages:
     Attributes
     ----------
     values : (n,)
-        Their values.
+        What `InputFormat.open` made of their values.
     device_ids : (n,)
         The device of each, see `decode_device_id`.
     record_ms : (n,) int64
@@ -50,7 +58,7 @@ class Messages:
         all messages, or one for each.
     """
 
-    values: Sequence[bytes | None]
+    values: Sequence[Any]
     device_ids: Sequence[str]
     record_ms: NDArray[np.int64]
     latest_us: NDArray[np.float64] | NDArray[np.int64] | int
@@ -70,9 +78,9 @@ class Decoded(NamedTuple):
     invalid
         Invalid messages by their row. None of their readings is in the columns.
     sensors : (n,) uint8, or None
-        What the reading is of: 1 accelerometer, 2 gyroscope, 3 both; the axes of the other sensor
-        are 0. None if the format's readings are always of both: a device's readings have this
-        column either always or never.
+        Which sensors the reading is of: `ACCELEROMETER_BIT`, `GYROSCOPE_BIT`, or both. The axes
+        of the other are 0. None if the format's readings are always of both, or there are none: a
+        device's readings have this column either always or never.
     """
 
     message: NDArray[np.intp]
@@ -82,11 +90,42 @@ class Decoded(NamedTuple):
     sensors: NDArray[np.uint8] | None = None
 
 
+class Opened(NamedTuple):
+    """Messages whose devices are known.
+
+    Attributes
+    ----------
+    keys : (n,)
+        The device ids, UTF-8; None if a message is invalid or has no key.
+    values : (n,)
+        What `InputFormat.decode` takes.
+    invalid
+        Invalid messages by their row.
+    """
+
+    keys: Sequence[bytes | None]
+    values: Sequence[Any]
+    invalid: dict[int, InvalidMessage]
+
+
 class InputFormat(Protocol):
     """How messages encode their readings."""
 
+    def open(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: ReadHeaders
+    ) -> Opened:
+        """Find out which device each message is of.
+
+        Parameters
+        ----------
+        keys, values : (n,)
+            Of the messages.
+        headers
+            Gives the headers of the message in a row; only called where a header is needed.
+        """
+
     def decode(self, messages: Messages) -> Decoded:
-        """Decode messages; one that is invalid affects no other.
+        """Decode messages that were opened; one that is invalid affects no other.
 
         Whether a message is valid, and what it gives, doesn't depend on the other messages.
         """

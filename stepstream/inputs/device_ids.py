@@ -36,7 +36,7 @@ def decode_device_id(key: bytes | None) -> str:
         raise InvalidMessage(
             ErrorCode.INVALID_DEVICE_ID,
             f"the key looks like a JSON string: {device_id[:80]!r}; "
-            "serialize the key as plain text, without quotes",
+            "if all keys are JSON, set input.key to json; else serialize the key as plain text",
         )
     return device_id
 

@@ -12,6 +12,7 @@ class ErrorCode(StrEnum):
     """Why a message is a dead letter: the value of its ``stepstream-error`` header."""
 
     INVALID_JSON = "invalid-json"
+    INVALID_ENCODING = "invalid-encoding"
     NULL_VALUE = "null-value"
     MISSING_FIELD = "missing-field"
     WRONG_TYPE = "wrong-type"

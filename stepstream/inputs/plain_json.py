@@ -13,7 +13,7 @@ import numpy as np
 import simdjson
 from msgspec.structs import astuple
 
-from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, MAX_READINGS
+from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, MAX_READINGS, Opened
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.explain_json import explain_json
 from stepstream.inputs.validation import check_device_id, check_size, validate
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stepstream.inputs.columns import Decoded, Messages
+    from stepstream.inputs.columns import Decoded, Messages, ReadHeaders
     from stepstream.inputs.validation import Units
 
     Readings = tuple[NDArray[np.intp], NDArray[np.float64]]
@@ -82,6 +82,15 @@ class PlainJson:
     def __init__(self, units: Units) -> None:
         self._units = units
         self._parser = simdjson.Parser()
+
+    def open(
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: ReadHeaders,  # noqa: ARG002 - part of the protocol
+    ) -> Opened:
+        """See `InputFormat.open`: the keys are the device ids."""
+        return Opened(keys, values, {})
 
     def decode(self, messages: Messages) -> Decoded:
         """See `InputFormat.decode`."""

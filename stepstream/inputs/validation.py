@@ -10,12 +10,13 @@ import numpy as np
 
 from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE, MAX_MESSAGE_BYTES, Decoded
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.settings.inputs import ACCELERATIONS, ANGULAR_VELOCITIES, unit_factor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stepstream.inputs.columns import Messages
-    from stepstream.settings import ProcessingSettings
+    from stepstream.settings import InputSettings
 
 __all__ = [
     "MAX_ACCELERATION",
@@ -34,10 +35,7 @@ MAX_TIME_US = 1 << 53
 """In the year 2255. Later times are no whole microseconds in float64."""
 MAX_INT64 = (1 << 63) - 1
 
-STANDARD_GRAVITY = 9.80665
 _US_OF_UNIT = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
-_ACCELERATION_OF_UNIT = {"m/s2": 1.0, "g": STANDARD_GRAVITY}
-_ANGULAR_VELOCITY_OF_UNIT = {"rad/s": 1.0, "deg/s": math.pi / 180}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +57,12 @@ class Units:
     angular_velocity: float = 1.0
 
     @classmethod
-    def of(cls, settings: ProcessingSettings) -> Self:
-        """The units that the settings name."""
+    def of(cls, settings: InputSettings) -> Self:
+        """The units that the settings name; seconds where times have no unit."""
         return cls(
-            _US_OF_UNIT[settings.time_unit],
-            _ACCELERATION_OF_UNIT[settings.accel_unit],
-            _ANGULAR_VELOCITY_OF_UNIT[settings.gyro_unit],
+            _US_OF_UNIT.get(settings.time_unit, 1e6),
+            unit_factor(settings.accel_unit, ACCELERATIONS),
+            unit_factor(settings.gyro_unit, ANGULAR_VELOCITIES),
         )
 
 
@@ -102,6 +100,7 @@ def validate(
     messages: Messages,
     units: Units,
     invalid: dict[int, InvalidMessage],
+    sensors: NDArray[np.uint8] | None = None,
 ) -> Decoded:
     """Convert the units of readings, and leave out messages of which a reading is invalid.
 
@@ -118,6 +117,8 @@ def validate(
         The messages' units.
     invalid
         Messages that gave no reading, by their row. Those that turn out to be invalid are added.
+    sensors : (n,) uint8, or None
+        See `Decoded`.
     """
     with np.errstate(over="ignore"):
         # Infinite is out of range, too.
@@ -152,8 +153,9 @@ def validate(
         if len(bad):
             good = ~np.isin(message, list(invalid))
             message, time_us, columns = message[good], time_us[good], columns[:, good]
+            sensors = None if sensors is None else sensors[good]
     axes = np.ascontiguousarray(columns[1:].T, np.float32)
-    return Decoded(message, np.rint(time_us).astype(np.int64), axes, invalid)
+    return Decoded(message, np.rint(time_us).astype(np.int64), axes, invalid, sensors)
 
 
 def _all_valid(

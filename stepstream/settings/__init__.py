@@ -2,6 +2,7 @@
 
 from stepstream.settings.commands import ENV_FILE, ENV_PREFIX, CommandSettings, Settings
 from stepstream.settings.groups import read_secret_file, split_commas
+from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSettings
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
@@ -17,10 +18,13 @@ __all__ = [
     "AbnormalStart",
     "CommandSettings",
     "HttpSettings",
+    "InputSettings",
     "KafkaSettings",
     "LoggingSettings",
     "ModelSettings",
     "ProcessingSettings",
+    "RegistrySettings",
+    "SensorSettings",
     "Settings",
     "TopicSettings",
     "read_secret_file",

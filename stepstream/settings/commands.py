@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stepstream.settings.groups import in_unit
+from stepstream.settings.inputs import SCHEMA_FORMATS, InputSettings, RegistrySettings
 from stepstream.settings.kafka import KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
@@ -19,6 +20,15 @@ __all__ = ["ENV_FILE", "ENV_PREFIX", "CommandSettings", "Settings"]
 
 ENV_PREFIX = "STEPSTREAM_"
 ENV_FILE = ".env"
+
+
+def describe_errors(error: ValidationError) -> str:
+    """What is wrong with which setting, without the values, which may be secrets."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+        for problem in problems
+    )
 
 
 class CommandSettings(BaseSettings):
@@ -48,6 +58,9 @@ class CommandSettings(BaseSettings):
         http = getattr(self, "http", None)
         if isinstance(http, HttpSettings) and http.token is not None:
             text = text.replace(http.token.get_secret_value(), "***")
+        registry = getattr(self, "registry", None)
+        if isinstance(registry, RegistrySettings) and registry.password is not None:
+            text = text.replace(registry.password.get_secret_value(), "***")
         kafka = getattr(self, "kafka", None)
         return kafka.hide_secrets(text) if isinstance(kafka, KafkaSettings) else text
 
@@ -60,10 +73,14 @@ class Settings(CommandSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
+    registry: RegistrySettings = RegistrySettings()
     processing: ProcessingSettings = ProcessingSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
+    inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What is different from `input` in some topics: a JSON object from their names to objects with the settings of `input`."""
     workers: int = Field(1, ge=1, le=256, json_schema_extra=in_unit("processes"))
     """Consumers to run as processes of their own, up to one for each free core, under one parent that restarts them and serves HTTP for all."""
 
@@ -74,3 +91,47 @@ class Settings(CommandSettings):
                 "workers can't share one group.instance.id; use kafka.static_membership"
             )
         return self
+
+    @model_validator(mode="after")
+    def _take_former_units(self) -> Self:
+        """Take the units from their former names in ``processing``."""
+        changes = {}
+        for name in ("accel_unit", "gyro_unit", "time_unit"):
+            former = getattr(self.processing, name)
+            if former is None:
+                continue
+            if name in self.input.model_fields_set and getattr(self.input, name) != former:
+                raise ValueError(f"input.{name} and its former name processing.{name} differ")
+            changes[name] = former
+        if changes:
+            object.__setattr__(self, "input", self.input.with_changes(changes))
+        return self
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> Self:
+        for topic in self.inputs:
+            if topic not in self.topics.readings:
+                raise ValueError(f"inputs: {topic} is not among topics.readings")
+        for topic in self.topics.readings:
+            given = self.input_of(topic)
+            if given.format in SCHEMA_FORMATS and not (given.schema_ or self.registry.url):
+                raise ValueError(
+                    f"topic {topic}: {given.format} needs registry.url, or a file as input.schema"
+                )
+        return self
+
+    def input_of(self, topic: str) -> InputSettings:
+        """How the messages of a topic are written.
+
+        Raises
+        ------
+        ValueError
+            What ``inputs`` says of the topic is wrong; never once the settings are made.
+        """
+        changes = self.inputs.get(topic)
+        if changes is None:
+            return self.input
+        try:
+            return self.input.with_changes(changes)
+        except ValidationError as error:
+            raise ValueError(f"inputs: {topic}: {describe_errors(error)}") from None

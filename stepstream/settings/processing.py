@@ -65,12 +65,12 @@ class ProcessingSettings(SettingsGroup):
     """Abnormal starts to accept, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=in_unit("s"))
     """Longest time for the last commit and for leaving the group when the process stops."""
-    accel_unit: Literal["m/s2", "g"] = "m/s2"
-    """Unit of the accelerometer's readings."""
-    gyro_unit: Literal["rad/s", "deg/s"] = "rad/s"
-    """Unit of the gyroscope's readings."""
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    """Unit of the readings' timestamps, counted since the epoch."""
+    accel_unit: str | None = None
+    """Former name of `input.accel_unit`."""
+    gyro_unit: str | None = None
+    """Former name of `input.gyro_unit`."""
+    time_unit: str | None = None
+    """Former name of `input.time_unit`."""
 
     @field_validator("accept", mode="before")
     @classmethod

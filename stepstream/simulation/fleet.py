@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stepstream.inputs import MessageWriter
     from stepstream.recordings import Recording
 
 __all__ = ["Device", "Message", "Player", "Sensor", "messages"]
@@ -70,6 +71,7 @@ class Message(NamedTuple):
     key: bytes
     value: bytes
     readings: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class _Reading(msgspec.Struct, gc=False):
@@ -90,6 +92,7 @@ def messages(
     *,
     batch: int = 1,
     decimals: int | None = 5,
+    writer: MessageWriter | None = None,
 ) -> Iterator[Message]:
     """All messages of some devices, in the order in which they are due.
 
@@ -106,6 +109,8 @@ def messages(
         at the end comes in a smaller batch.
     decimals
         Values are rounded to these; None leaves them as they are.
+    writer
+        Writes the messages; without one they are in the plain JSON form.
     """
     encode = msgspec.json.Encoder().encode
     waiting = {device.device_id: (np.empty(0), np.empty((0, 6))) for device in devices}
@@ -124,9 +129,31 @@ def messages(
                 whole = len(time_s) if number == slices else len(time_s) // batch * batch
                 waiting[device.device_id] = time_s[whole:], axes[whole:]
                 time_s, axes = time_s[:whole], axes[:whole]
-            due += _encode(device.device_id, time_s, axes, epoch_s, batch, encode)
+            if writer is None:
+                due += _encode(device.device_id, time_s, axes, epoch_s, batch, encode)
+            else:
+                due += _write(device.device_id, time_s, axes, epoch_s, batch, writer)
         due.sort(key=lambda message: message.due_s)
         yield from due
+
+
+def _write(
+    device_id: str,
+    time_s: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    epoch_s: float,
+    batch: int,
+    writer: MessageWriter,
+) -> Iterator[Message]:
+    time_us = np.rint((epoch_s + time_s) * 1e6).astype(np.int64)
+    due_s = np.maximum.accumulate(time_s).tolist()
+    for begin in range(0, len(time_s), batch):
+        rows = slice(begin, begin + batch)
+        written = writer.write(device_id, time_us[rows], axes[rows])
+        due = due_s[min(begin + batch, len(time_s)) - 1]
+        for number, (key, value, headers) in enumerate(written):
+            # Messages of two sensors carry the same readings.
+            yield Message(due, key, value, 0 if number else len(time_us[rows]), headers)
 
 
 def _encode(

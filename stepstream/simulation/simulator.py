@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from threading import Event
 
     from stepstream.simulation.fleet import Message
@@ -21,7 +21,7 @@ SPAN_S = 0.005
 class Sink(Protocol):
     """Where messages go."""
 
-    def send(self, key: bytes, value: bytes) -> None:
+    def send(self, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """Queue a message."""
 
     def poll(self) -> None:
@@ -87,7 +87,7 @@ def send(messages: Iterable[Message], sink: Sink, speed: float, stop: Event, sen
             sink.poll()
             if stop.is_set():
                 return
-        sink.send(message.key, message.value)
+        sink.send(message.key, message.value, message.headers)
         sent.messages += 1
         sent.readings += message.readings
         sent.simulated_s = message.due_s

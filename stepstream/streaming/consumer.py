@@ -132,6 +132,7 @@ class Consumer:
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
         self._has_member_id = True
+        self._has_warned_of_split = False
         self._has_new_statistics = False
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
@@ -318,8 +319,19 @@ class Consumer:
         self.preparation.end_replays(polled)
         self.commits.add(one for one in results if one.partition.phase is Phase.RUNNING)
         self.flow.hold(one.partition for one in results if one.dead_letters)
+        self._warn_of_split_devices()
         for watcher in self.watchers:
             watcher(results)
+
+    def _warn_of_split_devices(self) -> None:
+        """Warn once that a device's messages are in two partitions, which splits its steps too."""
+        if self.processor.split_device and not self._has_warned_of_split:
+            self._has_warned_of_split = True
+            logger.warning(
+                "a device is in two partitions of a topic, so its steps are not counted right; all "
+                "producers must choose partitions by the device id, in the same way",
+                extra={"device": self.processor.split_device},
+            )
 
     def _note_error(self, error: KafkaError) -> None:
         """Note errors after which the client can't continue; the client logs the others itself."""

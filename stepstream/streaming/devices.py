@@ -51,11 +51,22 @@ class Devices:
         Whose slots they are.
     max_devices
         Most devices of a partition that have a slot at a time.
+    note_split
+        Called when a device gets a slot that has one in another partition of the topic, with both
+        partitions and its id.
     """
 
-    def __init__(self, detector: Detector[Any], max_devices: int) -> None:
+    def __init__(
+        self,
+        detector: Detector[Any],
+        max_devices: int,
+        note_split: Callable[[Partition, Partition, str], None] = lambda *_: None,
+    ) -> None:
         self._detector = detector
         self._max_devices = max_devices
+        self._note_split = note_split
+        self._partitions: dict[str, set[Partition]] = {}
+        """Partitions in which devices have had slots, by topic."""
         self._devices: dict[int, Device] = {}
         self._ids: dict[int, str] = {UNKNOWN: ""}
         self._next_sweep_ms: dict[Partition, int] = {}
@@ -113,6 +124,12 @@ class Devices:
                 )
             slot = self._detector.add_device()
             partition.slots[key] = slot
+            partitions = self._partitions.setdefault(partition.topic, set())
+            partitions.add(partition)
+            for other in partitions:
+                if other is not partition and key in other.slots:
+                    self._note_split(other, partition, device_id)
+                    break
             self._devices[slot] = Device(partition, key, device_id)
             self._ids[slot] = device_id
         return slot
@@ -128,6 +145,7 @@ class Devices:
     def release_all(self, partition: Partition) -> None:
         """Free the slots of all devices of a partition that is released."""
         self._release(partition, _slots(partition))
+        self._partitions.get(partition.topic, set()).discard(partition)
         self._next_sweep_ms.pop(partition, None)
         self._readings_since.pop(partition, None)
 

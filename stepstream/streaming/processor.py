@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from stepstream.detection import Model, Predict
     from stepstream.detection.model import Hops
-    from stepstream.inputs import InvalidMessage
+    from stepstream.inputs import InputFormat, InvalidMessage
     from stepstream.settings import Settings
 
     Polled = Mapping[Partition, Sequence["Message"]]
@@ -71,9 +71,13 @@ class Processor:
     def __init__(self, model: Model, settings: Settings, totals: Totals | None = None) -> None:
         self._settings = settings
         self._totals = totals or Totals()
-        self._format = make_format(settings.processing)
+        self._formats: dict[str, InputFormat] = {}
+        for topic in settings.topics.readings:
+            self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
+        self.split_device = ""
+        """The first device that was in two partitions of a topic, as text."""
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
         self._use(model)
@@ -87,8 +91,22 @@ class Processor:
             counters=self.counters,
             predict=_timed(model.predict, self._totals),
         )
-        self.devices = Devices(self.detector, settings.processing.max_devices)
+        self.devices = Devices(self.detector, settings.processing.max_devices, self._note_split)
         self._outputs = make_outputs(settings.topics, model.metadata.label)
+
+    def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
+        self._totals.split_devices += 1
+        if not self.split_device:
+            self.split_device = f"{device_id} in {one!r} and {other!r}"
+
+    def _format(self, topic: str) -> InputFormat:
+        """The format of a topic's messages."""
+        known = self._formats.get(topic)
+        if known is None:
+            settings = self._settings
+            known = make_format(settings.input_of(topic), settings.registry)
+            self._formats[topic] = known
+        return known
 
     @property
     def events_topic(self) -> str:
@@ -194,15 +212,21 @@ class Processor:
         kind, count = type(messages[0]), len(messages)
         offsets = _offsets(messages)
         record_ms = np.fromiter(map(_SECOND, map(kind.timestamp, messages)), np.int64, count)
-        keys, values = list(map(kind.key, messages)), list(map(kind.value, messages))
+        input_format = self._format(partition.topic)
+        keys, values, unread = input_format.open(
+            list(map(kind.key, messages)),
+            list(map(kind.value, messages)),
+            lambda row: _headers(messages[row]),
+        )
         replays = partition.is_replaying
         partition.advance(int(offsets[-1]) + 1)
         stream_ms = partition.time.advance(record_ms, now_us, is_replaying=replays)
         self.devices.release_idle(partition, int(stream_ms[0]))
 
         identified = self.devices.identify(partition, keys)
+        identified.invalid.update(unread)
         latest_us = partition.time.latest_us(stream_ms, now_us, is_replaying=replays)
-        decoded = self._format.decode(Messages(values, identified.device_ids, record_ms, latest_us))
+        decoded = input_format.decode(Messages(values, identified.device_ids, record_ms, latest_us))
         for row, error in decoded.invalid.items():
             identified.invalid.setdefault(row, error)
             if error.time_us is not None:
@@ -241,11 +265,10 @@ class Processor:
     def _dead_letter(
         self, partition: Partition, message: Message, error: InvalidMessage
     ) -> OutputRecord:
-        headers = message.headers() or []
         return make_dead_letter(
             message.key(),
             message.value(),
-            headers.items() if isinstance(headers, dict) else headers,
+            _headers(message),
             topic=partition.topic,
             partition=partition.number,
             offset=message.offset(),
@@ -326,6 +349,11 @@ def _timed(predict: Predict, totals: Totals) -> Predict:
     return predict_timed
 
 
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    headers = message.headers() or []
+    return list(headers.items() if isinstance(headers, dict) else headers)
+
+
 def _offset(message: Message) -> int:
     return message.offset()
 
@@ -340,9 +368,10 @@ def _offsets(messages: Sequence[Message]) -> NDArray[np.int64]:
 def _without(decoded: Decoded, rows: list[int]) -> Decoded:
     """The readings of all but some messages."""
     good = ~np.isin(decoded.message, rows)
+    sensors = decoded.sensors
     return decoded._replace(
         message=decoded.message[good],
         time_us=decoded.time_us[good],
         axes=decoded.axes[good],
-        sensors=None if decoded.sensors is None else decoded.sensors[good],
+        sensors=None if sensors is None else sensors[good],
     )

@@ -12,6 +12,8 @@ from stepstream.errors import StreamError
 from stepstream.streaming.clients import CONSUMER_ONLY, client_properties, explain_kafka_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stepstream.settings import KafkaSettings
 
 __all__ = ["Publisher"]
@@ -47,7 +49,7 @@ class Publisher:
         with explain_kafka_errors("kafka settings"):
             self._producer = Producer(properties, logger=logger)
 
-    def send(self, key: bytes, value: bytes) -> None:
+    def send(self, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """Queue a message; waits while the queue is full.
 
         Raises
@@ -58,7 +60,9 @@ class Publisher:
         deadline_s = 0.0
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+                self._producer.produce(
+                    self._topic, value, key, headers=list(headers), on_delivery=self._delivered
+                )
             except BufferError:
                 deadline_s = deadline_s or time.monotonic() + QUEUE_TIMEOUT_S
                 if time.monotonic() > deadline_s:

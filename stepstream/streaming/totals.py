@@ -88,6 +88,8 @@ class Totals:
         Messages that were read again to rebuild windows; not among the others.
     events, dead_letters
         Records that were made to be published; the latter by error code.
+    split_devices
+        Devices that had windows in two partitions of a topic at a time, each time that it began.
     polls, processing_s
         Polls that consumed messages, and the seconds for processing them.
     stage_s
@@ -114,6 +116,7 @@ class Totals:
     replayed: int = 0
     events: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
+    split_devices: int = 0
     polls: int = 0
     processing_s: float = 0.0
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))

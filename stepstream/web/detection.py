@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,13 +17,18 @@ from stepstream.inputs import (
     ErrorCode,
     InvalidMessage,
     Messages,
+    decode_device_id,
+    is_plain,
     make_format,
 )
+from stepstream.inputs.layout import Layout
 from stepstream.streaming.counting import count_steps
 from stepstream.web.answers import answer, refuse
 from stepstream.web.bodies import TooLarge, read_body
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -80,7 +85,11 @@ class Detection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._format = make_format(settings.processing)
+        # There are no keys here.
+        written = settings.input.with_changes({"key": "text"})
+        self._format = make_format(written, settings.registry)
+        self._is_plain = is_plain(written)
+        self._header = Layout.of(written).device_id_header
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._model: Model | None = None
         self._worker = ThreadPoolExecutor(1, "detect")
@@ -99,7 +108,8 @@ class Detection:
             async with asyncio.timeout(TIMEOUT_S):
                 body = await read_body(request, MAX_BODY_BYTES)
                 loop = asyncio.get_running_loop()
-                return answer(await loop.run_in_executor(self._worker, self._find, body))
+                name = request.headers.get(self._header) if self._header else None
+                return answer(await loop.run_in_executor(self._worker, self._find, body, name))
         except TooLarge as error:
             return refuse(413, ErrorCode.TOO_LARGE, str(error))
         except InvalidMessage as error:
@@ -109,13 +119,13 @@ class Detection:
         finally:
             self._waiting -= 1
 
-    def _find(self, body: bytes) -> Found:
-        messages = _messages(body)
-        device_id = _device_id(messages[0])
+    def _find(self, body: bytes, name: str | None) -> Found:
+        messages = _messages(body) if self._is_plain else [body]
         now_us = time.time_ns() // 1000
+        device_id, contents = self._open(messages, name)
         decoded = self._format.decode(
             Messages(
-                messages,
+                contents,
                 [device_id] * len(messages),
                 np.full(len(messages), now_us // 1000, np.int64),
                 now_us + self._max_ahead_us,
@@ -132,6 +142,16 @@ class Detection:
         )
         _, events = count_steps(device_id, steps, self._model, settings.processing)
         return Found(device_id, self._model.metadata.label, len(decoded.time_us), events)
+
+    def _open(self, messages: list[bytes], name: str | None) -> tuple[str, Sequence[Any]]:
+        """The device, and what the format made of the messages."""
+        if self._is_plain:
+            return _device_id(messages[0]), messages
+        headers = [(self._header, name.encode())] if self._header and name else []
+        keys, contents, invalid = self._format.open([UNNAMED.encode()], messages, lambda _: headers)
+        for error in invalid.values():
+            raise error
+        return decode_device_id(keys[0]), contents
 
 
 def _messages(body: bytes) -> list[bytes]:

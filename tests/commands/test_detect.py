@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -82,3 +84,28 @@ def test_what_cannot_be_read_ends_with_an_error(
     walk = write_walk(tmp_path / "a.csv")
     assert main(["detect", str(walk), "--model.path", str(tmp_path / "bad.tflite")]) == 1
     assert "no metadata" in capsys.readouterr().err
+
+
+def test_files_of_messages_are_read_as_the_settings_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write_walk(tmp_path / "phone.csv")
+    expected = detect(capsys, table)
+    rows = np.loadtxt(table, delimiter=",", skiprows=1).tolist()
+    messages = [
+        {"id": "phone", "t": round(t * 1e6), "acc": {"x": x, "y": y, "z": z}} for t, x, y, z in rows
+    ]
+    monkeypatch.setenv("STEPSTREAM_INPUT__TIME_UNIT", "us")
+    monkeypatch.setenv("STEPSTREAM_INPUT__DEVICE_ID", "id")
+    fields = {"timestamp": "t", **{f"accel_{axis}": f"acc.{axis}" for axis in "xyz"}}
+    monkeypatch.setenv("STEPSTREAM_INPUT__FIELDS", json.dumps(fields))
+    lines = tmp_path / "messages.jsonl.gz"
+    lines.write_bytes(gzip.compress("\n".join(map(json.dumps, messages)).encode()))
+    assert detect(capsys, lines) == expected
+    packed = tmp_path / "messages.msgpack"
+    packed.write_bytes(msgspec.msgpack.encode(messages))
+    monkeypatch.setenv("STEPSTREAM_INPUT__FORMAT", "msgpack")
+    assert detect(capsys, packed) == expected
+    packed.write_bytes(msgspec.msgpack.encode([*messages[:3], {"id": "phone", "t": 1}]))
+    assert main(["detect", str(packed)]) == 1
+    assert "message 1: missing-field: acc.x is missing" in capsys.readouterr().err

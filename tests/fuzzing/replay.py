@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.fuzzing.targets import TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
-WARM, RUNS = 500, 2_000
+WARM, RUNS = 2_000, 3_500
 MOST_CHANGES = 4
 """Bytes of a file of the corpus that are changed."""
 

@@ -11,12 +11,14 @@ import numpy as np
 from stepstream.inputs import (
     Decoded,
     ErrorCode,
+    InputFormat,
     InvalidMessage,
     Messages,
     decode_device_id,
     make_format,
 )
-from stepstream.settings import ProcessingSettings, Settings
+from stepstream.inputs.columns import FIELDS
+from stepstream.settings import InputSettings, Settings
 from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
 from tests.streaming.records import FakeRecord
@@ -40,7 +42,14 @@ def messages(data: bytes) -> list[FakeRecord]:
     return records
 
 
-_FORMAT = make_format(ProcessingSettings())
+_NESTED = {
+    "timestamp": "t",
+    **dict(zip(FIELDS[1:], ("a.x", "a.y", "a.z", "g.x", "g.y", "g.z"), strict=True)),
+}
+_ONE = {"timestamp": "t", **dict(zip(FIELDS[1:], ("x", "y", "z") * 2, strict=True))}
+_SENSOR = {"path": "s", "accelerometer": "a", "gyroscope": "g"}
+
+_FORMAT = make_format(InputSettings())
 
 
 def _decode(values: list[bytes | None], device_ids: list[str], record_ms: list[int]) -> Decoded:
@@ -105,4 +114,44 @@ def _process(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[byt
     return sorted(events), letters
 
 
-TARGETS = {"decode": decode, "process": process}
+_LAYOUTS = [
+    make_format(InputSettings.model_validate(settings))
+    for name in ("json", "msgpack", "cbor")
+    for settings in (
+        {"format": name, "numeric_strings": True},
+        {"format": name, "fields": _NESTED, "readings": "data", "device_id": "id"},
+        {"format": name, "fields": _NESTED, "time_unit": "ms"},
+        {"format": name, "fields": {f: str(i) for i, f in enumerate(FIELDS)}},
+        {"format": name, "fields": {"start": "t", "rate": "hz"}, "time_unit": "iso8601"},
+        {"format": name, "fields": _ONE, "sensor": _SENSOR, "device_id": "id"},
+    )
+]
+
+
+def layouts(data: bytes) -> None:
+    """As `decode`, for messages of other shapes and encodings; the first byte chooses."""
+    if not data:
+        return
+    made = _LAYOUTS[data[0] % len(_LAYOUTS)]
+    values = data[1:].split(END)[:MOST_MESSAGES]
+    together = _open_and_decode(made, values)
+    assert together.axes.shape == (len(together.message), 6)
+    assert np.isfinite(together.axes).all()
+    assert not set(together.message.tolist()) & together.invalid.keys()
+    for row, value in enumerate(values):
+        alone = _open_and_decode(made, [value])
+        assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
+        mine = together.message == row
+        assert alone.time_us.tolist() == together.time_us[mine].tolist()
+        assert alone.axes.tolist() == together.axes[mine].tolist()
+
+
+def _open_and_decode(made: InputFormat, values: list[bytes]) -> Decoded:
+    opened = made.open([b"phone"] * len(values), values, lambda _: [])
+    ids = [(key or b"").decode(errors="replace") for key in opened.keys]
+    times = np.full(len(values), NOW_US // 1000)
+    decoded = made.decode(Messages(opened.values, ids, times, NOW_US + MOST_AHEAD_US))
+    return decoded._replace(invalid={**opened.invalid, **decoded.invalid})
+
+
+TARGETS = {"decode": decode, "layouts": layouts, "process": process}

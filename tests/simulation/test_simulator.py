@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from threading import Event
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ class Sink:
     def __init__(self) -> None:
         self.sent: list[tuple[float, bytes]] = []
 
-    def send(self, key: bytes, value: bytes) -> None:  # noqa: ARG002 - a sink takes both
+    def send(self, key: bytes, value: bytes, headers: Any = ()) -> None:  # noqa: ARG002 - a sink takes all
         self.sent.append((time.monotonic(), value))
 
     def poll(self) -> None:

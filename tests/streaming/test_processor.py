@@ -262,3 +262,17 @@ def test_batched_readings_give_the_same_steps_as_single_ones(size: int) -> None:
     found = decoded(take(made, partition, records))
     assert [{k: v for k, v in event.items() if k != "event_id"} for event in found] == expected
     assert len({event["event_id"] for event in found}) == 5
+
+
+def test_a_device_in_two_partitions_of_a_topic_is_noticed() -> None:
+    made, partition = processor()
+    other, elsewhere = made.add_partition("readings", 4), made.add_partition("more", 0)
+    records = walk("phone", 1)
+    for one in (partition, elsewhere, partition):
+        made.process({one: records[:1]}, NOW_US)
+    assert made._totals.split_devices == 0
+    made.process({other: records[:1]}, NOW_US)
+    assert made.split_device == "phone in readings-3 and readings-4"
+    made.remove_partition(partition)
+    made.process({other: walk("tablet", 1)[1:2]}, NOW_US)
+    assert made._totals.split_devices == 1

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import KafkaError
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
 from stepstream.inputs import ErrorCode
-from stepstream.settings import HttpSettings
+from stepstream.settings import HttpSettings, InputSettings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import detection
@@ -208,6 +209,25 @@ def test_what_is_wrong_with_readings_is_answered(
     problem = conforms(answer, "/v1/detect", "post")
     assert (answer.status, problem["error"]) == (422, error)
     assert problem["detail"]
+
+
+def test_readings_are_taken_as_the_topic_takes_them(consumer: Consumer) -> None:
+    singles, _, _ = walk(30)
+    with serve(settings(), consumer) as server:
+        plain = conforms(request(server, "/v1/detect", encode(singles)), "/v1/detect", "post")
+    packed = InputSettings(
+        format="msgpack", readings="data", device_id="header:Device-Id", key="int32"
+    )
+    body = msgspec.msgpack.encode({"data": singles})
+    with serve(settings().model_copy(update={"input": packed}), consumer) as server:
+        answer = request(server, "/v1/detect", body, Device_Id="phone")
+        found = conforms(answer, "/v1/detect", "post")
+        refused = conforms(request(server, "/v1/detect", body), "/v1/detect", "post")
+    assert found["device_id"] == "phone"
+    assert refused["error"] == ErrorCode.MISSING_KEY
+    ends = [[step["ended_at"] for step in one["steps"]] for one in (plain, found)]
+    assert ends[0] == ends[1]
+    assert ends[0]
 
 
 def test_a_body_beyond_the_limit_and_too_many_requests_are_refused(

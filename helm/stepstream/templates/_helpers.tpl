@@ -59,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "stepstream.environment" -}}
 {{- $_ := include "stepstream.bootstrapServers" . -}}
 {{- range $group, $settings := .Values.settings }}
-{{- if kindIs "map" $settings }}
+{{- if and (kindIs "map" $settings) (ne $group "inputs") }}
 {{- range $name, $value := $settings }}
 {{- include "stepstream.variable" (dict "name" (printf "%s__%s" $group $name) "value" $value) }}
 {{- end }}

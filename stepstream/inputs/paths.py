@@ -1,0 +1,78 @@
+"""Paths: where in a message a value is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from stepstream.settings.paths import split_path
+
+__all__ = ["MISSING", "Path"]
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+"""What a message has at a path that leads nowhere, or to a null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where in a message a value is: ``acc.x``, ``data.0.values.2``.
+
+    Attributes
+    ----------
+    parts
+        From the outside in: the name of a field, or a place in a list, from 0, or from -1 at the
+        end. A number is also the name of a field if there is an object in that place.
+    """
+
+    parts: tuple[str | int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Path:
+        r"""Read a path from its text: parts with dots between them; ``\.`` is a dot in a name.
+
+        Raises
+        ------
+        ValueError
+            It can't be a path; the message says why.
+        """
+        return cls(split_path(text))
+
+    def __str__(self) -> str:
+        return ".".join(str(part).replace(".", r"\.") for part in self.parts)
+
+    def __add__(self, other: Path) -> Path:
+        return Path(self.parts + other.parts)
+
+    def is_within(self, other: Path) -> bool:
+        """Whether the value is that of the other path or a part of it."""
+        return self.parts[: len(other.parts)] == other.parts
+
+    def find(self, document: Any) -> Any:
+        """The value in a document, or `MISSING`; a null is missing too."""
+        for part in self.parts:
+            if isinstance(document, dict):
+                found = document.get(part, MISSING)
+                if found is MISSING and isinstance(part, int):
+                    found = document.get(str(part), MISSING)
+                document = found
+            elif isinstance(part, int):
+                if not isinstance(document, list | tuple | np.ndarray):
+                    return MISSING
+                if not -len(document) <= part < len(document):
+                    return MISSING
+                document = document[part]
+            elif isinstance(document, np.ndarray | np.void):
+                if part not in (document.dtype.names or ()):
+                    return MISSING
+                document = document[part]
+            else:
+                return MISSING
+        return MISSING if document is None else document
