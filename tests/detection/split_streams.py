@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -138,6 +139,27 @@ class SplitStream:
 
 def flat(messages: Iterable[Message]) -> list[Reading]:
     return [reading for message in messages for reading in message]
+
+
+def as_json(message: Message) -> bytes:
+    """The value of a message that `JSON_INPUT` reads."""
+    axes = {ACCELEROMETER: slice(0, 3), GYROSCOPE: slice(3, 6)}
+    items = [
+        {"sensor": r.sensors, "time": r.time_us, "xyz": r.axes[axes[r.sensors]]} for r in message
+    ]
+    return json.dumps({"readings": items}).encode()
+
+
+JSON_INPUT: dict[str, Any] = {
+    "readings": "readings",
+    "time_unit": "us",
+    "sensor": {"path": "sensor", "accelerometer": ACCELEROMETER, "gyroscope": GYROSCOPE},
+    "fields": {
+        "timestamp": "time",
+        **{f"accel_{axis}": f"xyz.{n}" for n, axis in enumerate("xyz")},
+        **{f"gyro_{axis}": f"xyz.{n}" for n, axis in enumerate("xyz")},
+    },
+}
 
 
 KINDS = st.sampled_from(

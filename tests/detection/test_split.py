@@ -11,7 +11,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from stepstream.detection import ACCELEROMETER, GYROSCOPE, Model, Rules, default_model_path
+from stepstream.detection import (
+    ACCELEROMETER,
+    GYROSCOPE,
+    Model,
+    Rules,
+    default_model_path,
+    detect_series,
+)
 from tests.builders import load_walk
 from tests.detection import split_oracle
 from tests.detection.builders import EPOCH_US, Feed, Reading, TransparentModel, by_device, walk
@@ -164,6 +171,23 @@ def test_both_sensors_in_one_message_are_joined_however_long_it_is() -> None:
     joined = [step[:5] for step in Feed().feed(readings)]
     assert [step[:5] for step in Feed().feed(flat(numbered(messages)))] == joined
     assert [step[:5] for step in Feed().feed(flat(numbered(both)))] == joined
+
+
+def test_a_recording_of_two_sensors_is_taken_in_the_order_of_their_times() -> None:
+    readings = turning(walk(8)[0])
+    joined = Feed().feed(readings)
+    rows = [r for r in readings for _ in range(2)]
+    for order in (slice(None), [*range(0, len(rows), 2), *range(1, len(rows), 2)]):
+        chosen = np.arange(len(rows))[order]
+        steps = detect_series(
+            TransparentModel(),
+            np.array([rows[n].time_us for n in chosen]),
+            np.array([rows[n].axes for n in chosen], np.float32),
+            sensors=np.where(chosen % 2, GYROSCOPE, ACCELEROMETER).astype(np.uint8),
+        )
+        assert list(zip(steps.start_us, steps.end_us, strict=True)) == moments(joined)
+        # The row of the gyroscope that completed the step.
+        assert [chosen[n] for n in steps.offset] == [2 * step[5] + 1 for step in joined]
 
 
 def test_joined_and_split_devices_are_found_in_one_call() -> None:
