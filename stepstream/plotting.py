@@ -139,19 +139,24 @@ def _draw_signal(
     axes: Axes, recording: Recording, steps: Steps, begin_s: float, end_s: float, *, legend: bool
 ) -> None:
     _tidy(axes, "|accel| (m/s²)")
-    rows = (recording.time_s >= begin_s) & (recording.time_s <= end_s)
-    time_s, values = recording.time_s[rows], recording.axes[rows]
+    within = (recording.time_s >= begin_s) & (recording.time_s <= end_s)
+    accel_rows, gyro_rows = within & recording.has_accel, within & recording.has_gyro
+    accel, gyro = recording.axes[accel_rows, :3], recording.axes[gyro_rows, 3:]
     axes.plot(
-        time_s,
-        np.linalg.norm(values[:, :3], axis=1),
+        recording.time_s[accel_rows],
+        np.linalg.norm(accel, axis=1),
         color=ACCEL,
         linewidth=1.3,
         label="acceleration",
     )
-    if values[:, 3:].any():
+    if gyro.any():
         turning = axes.twinx()
         turning.plot(
-            time_s, np.linalg.norm(values[:, 3:], axis=1), color=GYRO, linewidth=0.9, alpha=0.7
+            recording.time_s[gyro_rows],
+            np.linalg.norm(gyro, axis=1),
+            color=GYRO,
+            linewidth=0.9,
+            alpha=0.7,
         )
         turning.set_ylabel("|gyro| (rad/s)", color=GYRO, fontsize=9)
         turning.spines[["top"]].set_visible(False)

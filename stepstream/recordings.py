@@ -12,7 +12,9 @@ import numpy as np
 from stepstream.errors import RecordingError
 from stepstream.inputs import (
     ACCELEROMETER,
+    ACCELEROMETER_BIT,
     GYROSCOPE,
+    GYROSCOPE_BIT,
     MAX_ACCELERATION,
     MAX_ANGULAR_VELOCITY,
     Messages,
@@ -46,14 +48,32 @@ class Recording:
         Times in seconds, with the origin of the file; not necessarily ascending.
     axes : (n, 6) float64
         Acceleration in m/s^2, angular velocity in rad/s (0 without a gyroscope).
+    sensors : (n,) uint8, or None
+        What each reading is of if the sensors send apart, see `Decoded`.
     """
 
     device_id: str
     time_s: NDArray[np.float64]
     axes: NDArray[np.float64]
+    sensors: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+    @property
+    def has_accel(self) -> NDArray[np.bool_]:
+        """Which readings are of the accelerometer, (n,)."""
+        return self._has(ACCELEROMETER_BIT)
+
+    @property
+    def has_gyro(self) -> NDArray[np.bool_]:
+        """Which readings are of the gyroscope, (n,)."""
+        return self._has(GYROSCOPE_BIT)
+
+    def _has(self, sensor: int) -> NDArray[np.bool_]:
+        if self.sensors is None:
+            return np.ones(len(self), np.bool_)
+        return (self.sensors & sensor).astype(np.bool_)
 
 
 def read_recording(path: Path, rate_hz: float | None = None) -> Recording:
@@ -140,8 +160,6 @@ def read_messages(path: Path, settings: InputSettings, latest_us: int) -> list[R
     decoded = made.decode(Messages(opened.values, ids, times, latest_us))
     for row, error in sorted({**opened.invalid, **decoded.invalid}.items()):
         raise RecordingError(f"{path}, message {row + 1}: {error.code}: {error.detail}")
-    if decoded.sensors is not None:
-        raise RecordingError(f"{path}: messages of one sensor can't be read from a file")
     by_device: dict[str, list[int]] = {}
     for row, device_id in enumerate(ids):
         by_device.setdefault(device_id, []).append(row)
@@ -149,7 +167,8 @@ def read_messages(path: Path, settings: InputSettings, latest_us: int) -> list[R
     for device_id, rows in by_device.items():
         mine = np.isin(decoded.message, rows)
         axes = decoded.axes[mine].astype(np.float64)
-        found.append(Recording(device_id, decoded.time_us[mine] / 1e6, axes))
+        sensors = None if decoded.sensors is None else decoded.sensors[mine]
+        found.append(Recording(device_id, decoded.time_us[mine] / 1e6, axes, sensors))
     return found
 
 

@@ -52,6 +52,7 @@ class Detect(CommandSettings):
                     np.rint(recording.time_s * 1e6).astype(np.int64),
                     recording.axes.astype(np.float32),
                     Rules.of(self.processing),
+                    sensors=recording.sensors,
                     on_probabilities=lambda _, first, p: given.append((first, p)),  # noqa: B023 - called at once
                     on_progress=lambda rows: progress.advance(task, rows),  # noqa: B023 - the same
                 )

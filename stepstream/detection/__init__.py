@@ -1,6 +1,13 @@
 """Steps from readings: plain computation, without Kafka, clock or thread."""
 
-from stepstream.detection.columns import Columns, Readings, Steps
+from stepstream.detection.columns import (
+    ACCELEROMETER,
+    GYROSCOPE,
+    Columns,
+    Readings,
+    SplitReadings,
+    Steps,
+)
 from stepstream.detection.counters import Counters
 from stepstream.detection.detector import Detector, Window
 from stepstream.detection.finder import Finder
@@ -11,6 +18,8 @@ from stepstream.detection.series import detect_series
 from stepstream.detection.steps import StepFinder, make_step_detector
 
 __all__ = [
+    "ACCELEROMETER",
+    "GYROSCOPE",
     "Columns",
     "Counters",
     "Detector",
@@ -20,6 +29,7 @@ __all__ = [
     "Predict",
     "Readings",
     "Rules",
+    "SplitReadings",
     "StepFinder",
     "Steps",
     "Window",

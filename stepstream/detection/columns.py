@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Columns", "Readings", "Steps", "first_rows", "rows_by_number"]
+__all__ = [
+    "ACCELEROMETER",
+    "GYROSCOPE",
+    "Columns",
+    "Readings",
+    "SplitReadings",
+    "Steps",
+    "first_rows",
+    "rows_by_number",
+]
+
+ACCELEROMETER, GYROSCOPE = 1, 2
+"""The bits of `SplitReadings.sensors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,31 @@ class Readings(Columns):
     axes: NDArray[np.float32]
     offset: NDArray[np.int64]
     stream_ms: NDArray[np.int64]
+
+    @staticmethod
+    def none() -> Readings:
+        """No readings."""
+        return Readings(
+            np.empty(0, np.intp),
+            np.empty(0, np.int64),
+            np.empty((0, 6), np.float32),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReadings(Readings):
+    """Readings of devices whose sensors may send apart; see `Readings` for the other columns.
+
+    Attributes
+    ----------
+    sensors : (n,) uint8
+        What the reading is of: `ACCELEROMETER`, `GYROSCOPE`, or both bits. The axes of the other
+        sensor are ignored.
+    """
+
+    sensors: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from stepstream.detection.columns import Columns, first_rows, rows_by_number
 from stepstream.detection.counters import Counters
+from stepstream.detection.joining import Joiner
 from stepstream.detection.memory import Memory
 from stepstream.detection.model import MAGNITUDES
-from stepstream.detection.resampling import resample, scale_channels
+from stepstream.detection.resampling import Completed, resample, scale_channels
 from stepstream.detection.rules import Rules
 from stepstream.detection.samples import SampleRings
 from stepstream.detection.windows import Windows
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stepstream.detection.columns import Readings
+    from stepstream.detection.columns import Readings, SplitReadings
     from stepstream.detection.finder import Finder
     from stepstream.detection.model import Model, Predict
 
@@ -96,9 +98,10 @@ class Detector(Generic[C]):
         history_hops = finder.lookback_hops + metadata.window // metadata.hop
         self.horizon_us = (history_hops + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
-        self._windows = Windows(
-            rules, self.counters, metadata.period_us, metadata.hop, history_hops
-        )
+        parameters = (rules, self.counters, metadata.period_us, metadata.hop, history_hops)
+        self._windows = Windows(*parameters)
+        self._make_joiner = partial(Joiner, *parameters)
+        self._joiner: Joiner | None = None
         self._samples = SampleRings(finder.hops_ahead, metadata.hop)
         self._memory = Memory(model, predict or model.predict)
         self._capacity = 0
@@ -115,6 +118,8 @@ class Detector(Generic[C]):
             grown = max(256, self._capacity * 2)
             for part in (self._windows, self._samples, self._memory, self._finder):
                 part.resize(grown)
+            if self._joiner:
+                self._joiner.resize(grown)
             added = np.arange(self._capacity, grown)
             self._windows.clear(added)
             self._free = added[::-1].tolist()
@@ -124,6 +129,8 @@ class Detector(Generic[C]):
     def remove_devices(self, slots: NDArray[np.intp]) -> None:
         """Free slots, and drop their windows."""
         self._windows.clear(slots)
+        if self._joiner:
+            self._joiner.clear(slots)
         self._free.extend(slots.tolist())
 
     def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
@@ -131,7 +138,8 @@ class Detector(Generic[C]):
 
         Their next readings open new windows, so that nothing is lost if they are removed.
         """
-        return self._windows.find_idle(slots, stream_ms)
+        idle = self._windows.find_idle(slots, stream_ms)
+        return idle[~self._joiner.is_live(idle, stream_ms)] if self._joiner else idle
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """Oldest input offset that any of these devices still needs, and stream time there.
@@ -152,16 +160,26 @@ class Detector(Generic[C]):
         tuple of int, or None
             None if no device needs anything.
         """
-        return self._windows.replay_point(slots, stream_ms)
+        points = [self._windows.replay_point(slots, stream_ms)]
+        if self._joiner:
+            points.append(self._joiner.replay_point(slots, stream_ms))
+        return min((point for point in points if point), default=None)
 
     def window(self, slot: int) -> Window | None:
         """A device's window, if it has one."""
-        bounds = self._windows.bounds(slot)
+        bounds = self._bounds(slot)
         if bounds is None:
             return None
         (first_sample, last_us), metadata = bounds, self.model.metadata
         samples = last_us // metadata.period_us - first_sample + 1
         return Window(first_sample * metadata.period_us, last_us, samples >= metadata.window)
+
+    def _bounds(self, slot: int) -> tuple[int, int] | None:
+        """Index of the first sample of a device's window, and the time up to which it has them."""
+        bounds = self._windows.bounds(slot)
+        if bounds is None and self._joiner:
+            return self._joiner.bounds(slot)
+        return bounds
 
     def magnitudes(self, slot: int, after: int) -> tuple[int, NDArray[np.float64]] | None:
         """A device's newest samples, as far as they are kept.
@@ -180,7 +198,7 @@ class Detector(Generic[C]):
             Index of the first sample given, and the magnitudes (n, 2) of the acceleration in
             m/s^2 and of the angular velocity in rad/s. None if there are no such samples.
         """
-        bounds = self._windows.bounds(slot)
+        bounds = self._bounds(slot)
         if bounds is None:
             return None
         (first, last_us), metadata = bounds, self.model.metadata
@@ -193,46 +211,67 @@ class Detector(Generic[C]):
         scale = np.array([metadata.accel_scale, metadata.gyro_scale])
         return first, self._samples.read(slot, first, last)[:, MAGNITUDES] * scale
 
-    def feed(self, readings: Readings) -> C:
+    def feed(self, readings: Readings, split: SplitReadings | None = None) -> C:
         """Add readings in the order of arrival; returns what they complete.
 
         Parameters
         ----------
         readings
             Of any devices that have a slot, in any interleaving.
+        split
+            Readings of other devices, whose sensors send apart. A device's readings are either
+            always here or never.
 
         Returns
         -------
         Columns
             Rows of one device stand together, in the order in which they were completed.
         """
-        if not len(readings):
-            return self._finder.none()
-        # A stable sort by slot, as a sort of whole numbers: a tenth of the time of argsort.
-        keyed = np.sort(readings.slot << ROW_BITS | np.arange(len(readings)))
-        admitted = self._windows.admit(readings.take(keyed & ((1 << ROW_BITS) - 1)))
-        if not len(admitted.readings):
-            return self._finder.none()
-        metadata = self.model.metadata
+        completed = self._resample(readings) if len(readings) else None
+        if split is not None and len(split):
+            joined = self._join(split)
+            completed = completed.with_others(joined) if completed else joined
+        return self._detect(completed) if completed else self._finder.none()
+
+    def _resample(self, readings: Readings) -> Completed | None:
+        """The samples that readings complete."""
+        admitted = self._windows.admit(_by_device(readings))
+        accepted = admitted.readings
+        if not len(accepted):
+            return None
         samples = resample(
-            admitted.readings.time_us,
-            admitted.readings.axes,
+            accepted.time_us,
+            accepted.axes,
             admitted.previous_us,
             admitted.previous_axes,
-            metadata.period_us,
+            self.model.metadata.period_us,
         )
+        return Completed(
+            samples, accepted.slot, admitted.window, admitted.first_sample, accepted.offset
+        )
+
+    def _join(self, readings: SplitReadings) -> Completed:
+        """The samples that readings of split devices complete."""
+        if not self._joiner:
+            self._joiner = self._make_joiner()
+            self._joiner.resize(self._capacity)
+        return self._joiner.join(_by_device(readings))
+
+    def _detect(self, completed: Completed) -> C:
+        """What is found in samples."""
+        samples, metadata = completed.samples, self.model.metadata
         channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
-        slot = admitted.readings.slot[samples.row]
+        slot = completed.slot[samples.row]
         hop = samples.place // self._hop_samples
         within = samples.place - hop * self._hop_samples
         # The network runs over hops whose samples are all of the window.
         due = np.flatnonzero(within == self._hop_samples - 1)
-        first_hop = -(-admitted.first_sample[samples.row[due]] // self._hop_samples)
+        first_hop = -(-completed.first_sample[samples.row[due]] // self._hop_samples)
         is_whole = hop[due] >= first_hop
         due, first_hop = due[is_whole], first_hop[is_whole]
-        offset = admitted.readings.offset[samples.row[due]]
+        offset = completed.offset[samples.row[due]]
         found = []
-        for written, ends in self._rounds(slot, admitted.window[samples.row], hop, due):
+        for written, ends in self._rounds(slot, completed.window[samples.row], hop, due):
             self._samples.write(slot[written], hop[written], within[written], channels[written])
             if len(due[ends]):
                 at = due[ends]
@@ -318,3 +357,13 @@ class Detector(Generic[C]):
         if self._observer:
             self._observer(slot, given * self._hop_samples, probabilities)
         return self._finder.find(slot, given, first_hop, probabilities, offset)
+
+
+R = TypeVar("R", bound="Readings")
+
+
+def _by_device(readings: R) -> R:
+    """Readings sorted by slot, those of a device in the order of arrival."""
+    # A stable sort by slot, as a sort of whole numbers: a tenth of the time of argsort.
+    keyed = np.sort(readings.slot << ROW_BITS | np.arange(len(readings)))
+    return readings.take(keyed & ((1 << ROW_BITS) - 1))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-__all__ = ["NO_TIME", "History"]
+__all__ = ["NO_TIME", "History", "oldest"]
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that there is not."""
@@ -169,10 +169,29 @@ class History:
         lives = ~self._rules.is_too_old(needed_ms, stream_ms)
         if not lives.any():
             return None
-        slots, offset, needed_ms = slots[lives], offset[lives], needed_ms[lives]
+        return oldest(*self.from_pins(slots[lives], offset[lives], needed_ms[lives]))
+
+    def from_pins(
+        self, slots: NDArray[np.intp], offset: Numbers, needed_ms: Numbers
+    ) -> tuple[Numbers, Numbers]:
+        """Offset and stream time from which each device needs its readings: of the pin, or given.
+
+        Parameters
+        ----------
+        slots : (n,) intp
+            Devices.
+        offset, needed_ms : (n,) int64
+            Offset and stream time of the oldest reading that each of them needs.
+        """
         pins = self._pins
         is_pinned = (needed_ms <= pins.until_ms[slots]) & (pins.offset[slots] < offset)
-        offset = np.where(is_pinned, pins.offset[slots], offset)
-        oldest = int(offset.argmin())
-        at_ms = pins.stream_ms[slots[oldest]] if is_pinned[oldest] else needed_ms[oldest]
-        return int(offset[oldest]), int(at_ms)
+        return (
+            np.where(is_pinned, pins.offset[slots], offset),
+            np.where(is_pinned, pins.stream_ms[slots], needed_ms),
+        )
+
+
+def oldest(offset: Numbers, stream_ms: Numbers) -> tuple[int, int]:
+    """The lowest of some offsets (at least one), and the stream time there."""
+    row = int(offset.argmin())
+    return int(offset[row]), int(stream_ms[row])

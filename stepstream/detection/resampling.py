@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Samples", "expand_spans", "resample", "scale_channels"]
+__all__ = ["Completed", "Samples", "expand_spans", "resample", "scale_channels"]
 
 
 class Samples(NamedTuple):
@@ -22,6 +22,47 @@ class Samples(NamedTuple):
     row: NDArray[np.intp]
     place: NDArray[np.int64]
     axes: NDArray[np.float32]
+
+
+class Completed(NamedTuple):
+    """Samples of many devices, and the readings or messages that completed them.
+
+    Those of one device stand together, in the order in which they were completed.
+
+    Attributes
+    ----------
+    samples
+        Their ``row`` is a row of the columns below.
+    slot : (n,) intp
+        The device.
+    window : (n,) intp
+        Number of the window, ascending.
+    first_sample : (n,) int64
+        Index of the first sample of that window.
+    offset : (n,) int64
+        Input offset of the message that completed the samples.
+    """
+
+    samples: Samples
+    slot: NDArray[np.intp]
+    window: NDArray[np.intp]
+    first_sample: NDArray[np.int64]
+    offset: NDArray[np.int64]
+
+    def with_others(self, others: Completed) -> Completed:
+        """These and those of other devices."""
+        more = others.samples
+        return Completed(
+            Samples(
+                np.concatenate([self.samples.row, more.row + len(self.slot)]),
+                np.concatenate([self.samples.place, more.place]),
+                np.concatenate([self.samples.axes, more.axes]),
+            ),
+            np.concatenate([self.slot, others.slot]),
+            np.concatenate([self.window, others.window + self.window.max(initial=-1) + 1]),
+            np.concatenate([self.first_sample, others.first_sample]),
+            np.concatenate([self.offset, others.offset]),
+        )
 
 
 def resample(

@@ -26,6 +26,8 @@ class RuleSettings(Protocol):
     def max_lateness_s(self) -> float: ...
     @property
     def idle_timeout_s(self) -> float: ...
+    @property
+    def sensor_wait_ms(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,15 @@ class Rules:
     idle_timeout_ms
         A device is idle if no reading of it was accepted for longer than this, in stream time. Its
         next reading opens a new window.
+    sensor_wait_us
+        How far the accelerometer of a split device may be ahead of its gyroscope and still waits
+        for it, microseconds.
     """
 
     max_gap_us: int = 250_000
     max_lateness_us: int = 600_000_000
     idle_timeout_ms: int = 10_000
+    sensor_wait_us: int = 200_000
 
     @classmethod
     def of(cls, settings: RuleSettings) -> Rules:
@@ -55,6 +61,7 @@ class Rules:
             max_gap_us=settings.max_gap_ms * 1000,
             max_lateness_us=round(settings.max_lateness_s * 1e6),
             idle_timeout_ms=round(settings.idle_timeout_s * 1000),
+            sensor_wait_us=settings.sensor_wait_ms * 1000,
         )
 
     @overload

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.detection.columns import Readings, Steps
+from stepstream.detection.columns import (
+    ACCELEROMETER,
+    GYROSCOPE,
+    Readings,
+    SplitReadings,
+    Steps,
+)
 from stepstream.detection.rules import Rules
 from stepstream.detection.steps import make_step_detector
 
@@ -24,12 +31,13 @@ CHUNK = 50_000
 HOPS_AHEAD = 256
 
 
-def detect_series(
+def detect_series(  # noqa: PLR0913 - what a recording consists of, and two observers
     model: Model,
     time_us: NDArray[np.int64],
     axes: NDArray[np.float32],
     rules: Rules = Rules(),  # noqa: B008 - immutable
     *,
+    sensors: NDArray[np.uint8] | None = None,
     on_probabilities: Observer | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Steps:
@@ -45,6 +53,9 @@ def detect_series(
         Acceleration in m/s^2, angular velocity in rad/s.
     rules
         When readings belong together. There is no stream time, so nothing is idle.
+    sensors : (n,) uint8, optional
+        What each reading is of, see `SplitReadings`. Readings of two sensors are taken in the order
+        of their times, as if both had been delivered at once.
     on_probabilities
         See `Detector`.
     on_progress
@@ -60,20 +71,35 @@ def detect_series(
     )
     slot = detector.add_device()
     parts = [Steps.none()]
+    order = np.arange(len(time_us))
+    if sensors is not None:
+        order = _order(time_us, sensors)
+        time_us, axes, sensors = time_us[order], axes[order], sensors[order]
     for begin in range(0, len(time_us), CHUNK):
         rows = slice(begin, min(begin + CHUNK, len(time_us)))
         offset = np.arange(rows.start, rows.stop)
-        parts.append(
-            detector.feed(
-                Readings(
-                    np.full(len(offset), slot, np.intp),
-                    time_us[rows],
-                    axes[rows],
-                    offset,
-                    np.zeros(len(offset), np.int64),
-                )
-            )
+        columns = (
+            np.full(len(offset), slot, np.intp),
+            time_us[rows],
+            axes[rows],
+            offset,
+            np.zeros(len(offset), np.int64),
         )
+        if sensors is None:
+            parts.append(detector.feed(Readings(*columns)))
+        else:
+            parts.append(detector.feed(Readings.none(), SplitReadings(*columns, sensors[rows])))
         if on_progress:
             on_progress(len(offset))
-    return Steps.concatenate(parts)
+    steps = Steps.concatenate(parts)
+    return replace(steps, offset=order[steps.offset])
+
+
+def _order(time_us: NDArray[np.int64], sensors: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Rows in the order in which two sensors measured; each sensor's rows keep their order."""
+    elapsed_us = np.zeros(len(time_us), np.int64)
+    for sensor in (ACCELEROMETER, GYROSCOPE):
+        rows = np.flatnonzero(sensors & sensor)
+        # The time that passed, also where the clock was set back.
+        elapsed_us[rows] = np.cumsum(np.maximum(np.diff(time_us[rows], prepend=0), 0))
+    return np.argsort(elapsed_us, kind="stable")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     Flags = NDArray[np.bool_]
 
-__all__ = ["Admitted", "Windows"]
+__all__ = ["Admitted", "Newest", "Windows"]
+
+NO_PLACE = -1
+"""Stands for the index of a sample that there is not."""
 
 N = TypeVar("N", int, "NDArray[np.int64]")
+R = TypeVar("R", bound="Readings")
 
 
-class Admitted(NamedTuple):
+class Admitted(NamedTuple, Generic[R]):
     """Accepted readings, sorted by device, each with the reading before it.
 
     A reading that opens a window has none before it: the reading itself is used in its place, one
@@ -42,15 +46,37 @@ class Admitted(NamedTuple):
         Index of the first sample of that window.
     previous_us : (n,) int64
         Time of the reading before.
-    previous_axes : (n, 6) float32
+    previous_axes : (n, axes) float32
         Its values.
+    opens : (n,) bool
+        Whether the reading opens its window.
     """
 
-    readings: Readings
+    readings: R
     window: NDArray[np.intp]
     first_sample: NDArray[np.int64]
     previous_us: NDArray[np.int64]
     previous_axes: NDArray[np.float32]
+    opens: Flags
+
+
+class Newest(NamedTuple):
+    """The last reading of each of n devices, and its window.
+
+    Attributes
+    ----------
+    place : (n,) int64
+        Index of the last sample up to it; `NO_PLACE` where a device has no window.
+    first_sample : (n,) int64
+        Index of the first sample of the window.
+    offset, stream_ms : (n,) int64
+        Input offset of the reading, and stream time there.
+    """
+
+    place: NDArray[np.int64]
+    first_sample: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    stream_ms: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -84,10 +110,18 @@ class Windows:
         Samples of a hop.
     history_hops
         How many hops before the next one the steps of that one can depend on.
+    axes
+        Values of a reading.
     """
 
     def __init__(
-        self, rules: Rules, counters: Counters, period_us: int, hop_samples: int, history_hops: int
+        self,
+        rules: Rules,
+        counters: Counters,
+        period_us: int,
+        hop_samples: int,
+        history_hops: int,
+        axes: int = AXES,
     ) -> None:
         self._rules = rules
         self._counters = counters
@@ -97,7 +131,7 @@ class Windows:
         self._history = History(rules, history_hops)
         self._devices = _Devices(
             last_us=np.empty(0, np.int64),
-            last_axes=np.empty((0, AXES), np.float32),
+            last_axes=np.empty((0, axes), np.float32),
             last_offset=np.empty(0, np.int64),
             last_stream_ms=np.empty(0, np.int64),
             first_sample=np.empty(0, np.int64),
@@ -122,19 +156,41 @@ class Windows:
 
     def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
         """Those of the devices that are idle or have no window."""
-        return slots[self._is_idle(slots, stream_ms)]
+        return slots[self.is_idle(slots, stream_ms)]
 
-    def _is_idle(self, slots: NDArray[np.intp], stream_ms: int) -> Flags:
+    def is_idle(self, slots: NDArray[np.intp], stream_ms: int | NDArray[np.int64]) -> Flags:
+        """Whether each device is idle or has no window, at one stream time or one for each."""
         idle = self._rules.is_idle(self._devices.last_stream_ms[slots], stream_ms)
         idle[self._devices.last_us[slots] == NO_TIME] = True
         return idle
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """See `Detector.replay_point`."""
-        slots = slots[~self._is_idle(slots, stream_ms)]
-        return self._history.replay_point(slots, self._needed_hop(slots), stream_ms)
+        slots = slots[~self.is_idle(slots, stream_ms)]
+        return self._history.replay_point(slots, self.needed_hop(slots), stream_ms)
 
-    def admit(self, readings: Readings) -> Admitted:
+    def newest(self, slots: NDArray[np.intp]) -> Newest:
+        """The last reading of each device."""
+        devices = self._devices
+        last_us = devices.last_us[slots]
+        return Newest(
+            np.where(last_us == NO_TIME, NO_PLACE, last_us // self._period_us),
+            devices.first_sample[slots],
+            devices.last_offset[slots],
+            devices.last_stream_ms[slots],
+        )
+
+    def base(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Offset and stream time of the oldest reading that each window needs."""
+        return self._history.base(slots, self.needed_hop(slots))
+
+    def from_pins(
+        self, slots: NDArray[np.intp], offset: NDArray[np.int64], needed_ms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """See `History.from_pins`."""
+        return self._history.from_pins(slots, offset, needed_ms)
+
+    def admit(self, readings: R) -> Admitted[R]:
         """Evaluate the rules for readings, sorted by slot; remember the last one of each device.
 
         The rules are defined reading by reading, in the order of arrival. Nearly all devices
@@ -163,8 +219,8 @@ class Windows:
             | rules.is_idle(previous_ms, stream_ms)
         )
         disorder = np.logical_or.reduceat(time_us <= previous_us, heads)
-        ends = np.append(heads[1:], len(slot))
-        _, base_ms = self._history.base(slots, self._needed_hop(slots))
+        ends = np.append(heads, len(slot))[1:]
+        _, base_ms = self.base(slots)
         needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
         aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
         walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
@@ -217,7 +273,7 @@ class Windows:
         devices.has_dropped[slot] = has_dropped
         return opens, accepted
 
-    def _remember(self, readings: Readings, opens: Flags, heads: NDArray[np.intp]) -> Admitted:
+    def _remember(self, readings: R, opens: Flags, heads: NDArray[np.intp]) -> Admitted[R]:
         """Link each reading with the one before it, and keep the last one of each device."""
         devices, time_us = self._devices, readings.time_us
         slots = readings.slot[heads]
@@ -253,7 +309,7 @@ class Windows:
         first_hop[first] = last_hop[first] = opening_hop
         bases = (previous_offset, previous_ms)
         self._history.note(readings.slot, first_hop, last_hop, bases)
-        return Admitted(readings, window, first_sample[window], previous_us, previous_axes)
+        return Admitted(readings, window, first_sample[window], previous_us, previous_axes, opens)
 
     def _count(self, opened: int, slots: NDArray[np.intp]) -> None:
         """Count windows that these devices open; for one without a window it is no gap."""
@@ -262,7 +318,7 @@ class Windows:
             self._counters.windows_opened += opened
             self._counters.gaps += opened - added
 
-    def _needed_hop(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+    def needed_hop(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """The oldest hop that the next steps of each device can depend on."""
         next_hop = (self._devices.last_us[slots] // self._period_us + 1) // self._hop_samples
         opening_hop = self._devices.first_sample[slots] // self._hop_samples

@@ -80,7 +80,8 @@ class Decoded(NamedTuple):
         Invalid messages by their row. None of their readings is in the columns.
     sensors : (n,) uint8, or None
         Which sensors the reading is of: `ACCELEROMETER_BIT`, `GYROSCOPE_BIT`, or both. The axes
-        of the other are 0. None if all readings are of both.
+        of the other are 0. None if the format's readings are always of both, or there are none: a
+        device's readings have this column either always or never.
     """
 
     message: NDArray[np.intp]

@@ -37,6 +37,8 @@ class ProcessingSettings(SettingsGroup):
     """A message with a reading that is further ahead of this machine's clock becomes a dead letter."""
     idle_timeout_s: float = Field(10.0, gt=0, json_schema_extra=in_unit("s"))
     """A device that sent nothing for this time starts a new window; set it above the interval of batch uploads."""
+    sensor_wait_ms: int = Field(200, ge=0, le=60_000, json_schema_extra=in_unit("ms"))
+    """If accelerometer and gyroscope send apart: how far the accelerometer may be ahead and still waits. Then the gyroscope counts as missing until it has caught up. Batches of up to 2 s need nothing more; for longer ones, add their length."""
     max_devices: int = Field(1_000_000, ge=1, json_schema_extra=in_unit("devices"))
     """Most devices with a window in one partition; messages of further devices become dead letters."""
     outbox_max_records: int = Field(100_000, ge=1, json_schema_extra=in_unit("records"))

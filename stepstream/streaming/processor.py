@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.detection import Counters, Readings, Rules, Steps, make_step_detector
+from stepstream.detection import (
+    Counters,
+    Readings,
+    Rules,
+    SplitReadings,
+    Steps,
+    make_step_detector,
+)
 from stepstream.inputs import Decoded, Messages, make_format
 from stepstream.outputs import CountedStep, OutputRecord, make_dead_letter, make_outputs
 from stepstream.streaming.devices import Devices
@@ -194,7 +201,12 @@ class Processor:
         stage_s["decode"] += decoded_s - begin_s
         if parts:
             model_s = stage_s["model"]
-            steps = self.detector.feed(Readings.concatenate(parts))
+            split = [part for part in parts if isinstance(part, SplitReadings)]
+            joined = [part for part in parts if not isinstance(part, SplitReadings)]
+            steps = self.detector.feed(
+                Readings.concatenate(joined) if joined else Readings.none(),
+                SplitReadings.concatenate(split) if split else None,
+            )
             found_s = time.perf_counter()
             stage_s["windows"] += found_s - decoded_s - (stage_s["model"] - model_s)
             self._count(steps, decoded, results, now_us // 1000)
@@ -232,7 +244,7 @@ class Processor:
         self.devices.note_readings(partition, max(count, len(decoded.message)))
         if identified.invalid:
             decoded = _without(decoded, list(identified.invalid))
-        message, time_us, axes = decoded.message, decoded.time_us, decoded.axes
+        message, time_us, axes, _, sensors = decoded
         if replays:
             results.replayed += count
         else:
@@ -242,7 +254,8 @@ class Processor:
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
         slot = np.fromiter(identified.slots, np.intp, count)[message]
-        return Readings(slot, time_us, axes, offsets[message], stream_ms[message])
+        columns = (slot, time_us, axes, offsets[message], stream_ms[message])
+        return Readings(*columns) if sensors is None else SplitReadings(*columns, sensors)
 
     def _reject(
         self,

@@ -143,7 +143,11 @@ class Detection:
         if self._model is None:
             self._model = Model(settings.model.path or default_model_path())
         steps = detect_series(
-            self._model, decoded.time_us, decoded.axes, Rules.of(settings.processing)
+            self._model,
+            decoded.time_us,
+            decoded.axes,
+            Rules.of(settings.processing),
+            sensors=decoded.sensors,
         )
         _, events = count_steps(device_id, steps, self._model, settings.processing)
         return Found(device_id, self._model.metadata.label, len(decoded.time_us), events)

@@ -13,6 +13,7 @@ from stepstream.detection import (
     ModelMetadata,
     Readings,
     Rules,
+    SplitReadings,
     Steps,
     make_step_detector,
 )
@@ -50,8 +51,8 @@ METADATA = ModelMetadata(
 class TransparentModel(Model):
     """Start probability is accel_x / 10 at the sample, end probability accel_y / 10.
 
-    Where accel_z is not 0, it adds a little that depends on every sample of the window, so that
-    a window with a wrong sample anywhere shows.
+    Where accel_z or gyro_z is not 0, it adds a little that depends on every sample of the window,
+    so that a window with a wrong sample anywhere shows.
     """
 
     def __init__(self, metadata: ModelMetadata = METADATA) -> None:
@@ -69,7 +70,8 @@ class TransparentModel(Model):
     def predict_windows(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is given for whole windows (n, 128, 8); samples before the first are 0."""
         weights = np.arange(1, 129)
-        fingerprint = ((windows[:, :, 2] * 1000).astype(np.int64) * weights).sum(axis=1) % 97
+        noise = windows[:, :, 2] + windows[:, :, 5]
+        fingerprint = ((noise * 1000).astype(np.int64) * weights).sum(axis=1) % 97
         given: NDArray[np.float32] = (
             windows[:, 96:104, :2] + (fingerprint / 1000).astype(np.float32)[:, None, None]
         )
@@ -78,13 +80,14 @@ class TransparentModel(Model):
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of one device, as a message would carry it."""
+    """One reading of one device, as a message would carry it; ``sensors`` if these send apart."""
 
     device: int
     time_us: int
     axes: tuple[float, ...] = (0.0,) * 6
     offset: int = 0
     stream_ms: int = 0
+    sensors: int = 0
 
 
 def columns(readings: Sequence[Reading], slots: dict[int, int]) -> Readings:
@@ -94,6 +97,18 @@ def columns(readings: Sequence[Reading], slots: dict[int, int]) -> Readings:
         np.array([r.axes for r in readings], np.float32).reshape(-1, 6),
         np.array([r.offset for r in readings], np.int64),
         np.array([r.stream_ms for r in readings], np.int64),
+    )
+
+
+def split_columns(readings: Sequence[Reading], slots: dict[int, int]) -> SplitReadings:
+    joined = columns(readings, slots)
+    return SplitReadings(
+        joined.slot,
+        joined.time_us,
+        joined.axes,
+        joined.offset,
+        joined.stream_ms,
+        np.array([r.sensors for r in readings], np.uint8),
     )
 
 
@@ -122,8 +137,9 @@ class Feed:
     def __init__(
         self, rules: Rules | None = None, hops_ahead: int = 2, model: Model | None = None
     ) -> None:
+        self.rules = rules or Rules()
         self.detector = make_step_detector(
-            model or TransparentModel(), rules or Rules(), hops_ahead=hops_ahead
+            model or TransparentModel(), self.rules, hops_ahead=hops_ahead
         )
         self.slots: dict[int, int] = {}
         self.found: list[Found] = []
@@ -133,7 +149,9 @@ class Feed:
             if reading.device not in self.slots:
                 self.slots[reading.device] = self.detector.add_device()
         devices = {slot: device for device, slot in self.slots.items()}
-        found = rows(self.detector.feed(columns(readings, self.slots)), devices)
+        joined = columns([r for r in readings if not r.sensors], self.slots)
+        split = split_columns([r for r in readings if r.sensors], self.slots)
+        found = rows(self.detector.feed(joined, split), devices)
         self.found += found
         return found
 

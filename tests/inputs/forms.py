@@ -124,7 +124,34 @@ CAMEL = fields("accelX", "accelY", "accelZ", "gyroX", "gyroY", "gyroZ", timestam
 BY_KEY = {"fields": NESTED}
 MILLI_G = G / 1000
 
+
+def by_sensor(rows: list[Row]) -> dict[str, Any]:
+    """Items of one sensor each, as phone apps send them."""
+    return {
+        "payload": [
+            {"name": name, "time": row.time_us * 1000, "values": vector(values)}
+            for name, of_row in (("accelerometer", "accel"), ("gyroscope", "gyro"))
+            for row in rows
+            for values in [getattr(row, of_row)]
+        ]
+    }
+
+
 FORMS = {
+    "items of one sensor each": Form(
+        by_sensor,
+        {
+            "readings": "payload",
+            "time_unit": "ns",
+            "sensor": {
+                "path": "name",
+                "accelerometer": "accelerometer",
+                "gyroscope": "gyroscope",
+            },
+            "fields": fields(*(f"values.{axis}" for axis in "xyzxyz"), timestamp="time"),
+        },
+        BATCH,
+    ),
     "nested objects": Form(lambda rows: nested(rows[0]), {"fields": NESTED}),
     "nested deeply, among other things": Form(
         lambda rows: {"v": 2, "payload": {"imu": nested(rows[0]), "temp": None}, "tags": ["a", {}]},

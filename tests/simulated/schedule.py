@@ -7,19 +7,38 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepstream.settings import KafkaSettings, ProcessingSettings, Settings, TopicSettings
+from stepstream.settings import (
+    InputSettings,
+    KafkaSettings,
+    ProcessingSettings,
+    Settings,
+    TopicSettings,
+)
 from stepstream.streaming.consumer import Consumer
 from tests.detection.builders import TransparentModel
+from tests.detection.split_streams import JSON_INPUT, SplitStream
 from tests.detection.streams import Stream
 from tests.simulated import kafka
 from tests.simulated.world import Process, World
-from tests.streaming.test_recovery import Kafka, by_device, messages, run, uploading
+from tests.streaming.test_recovery import (
+    Kafka,
+    by_device,
+    messages,
+    run,
+    split_messages,
+    uploading,
+)
+
+if TYPE_CHECKING:
+    from tests.streaming.records import FakeRecord
 
 MODEL = TransparentModel()
 PARTITIONS = {"sensor-readings": 2, "other-readings": 1}
 """Two topics of readings, whose partitions of one number share a partition of the state topic."""
+INPUTS: dict[str, dict[str, Any]] = {"other-readings": JSON_INPUT}
+"""How their messages are written: in one of them, sensors send apart."""
 LOGS = 16
 """Number of inputs; to make one and to find its steps needs more time than a schedule."""
 SPEED = 10.0
@@ -64,17 +83,23 @@ def make_input(seed: int) -> Input:
     }
     upload_ms = random.choice([0, 0, 3_000, 15_000])
     kinds = ["walk", "walk", "walk", "gap", "late", "back", "quiet"]
+    split_kinds = [*kinds, "accel", "gyro", "behind"]
     log: dict[kafka.NAME, list[kafka.Message]] = {}
     events: list[dict[str, Any]] = []
     invalid: set[tuple[str, int, int]] = set()
     for topic, number in [(t, n) for t, count in PARTITIONS.items() for n in range(count)]:
+        is_split = topic in INPUTS
         devices = [
-            [("walk", 60), *((random.choice(kinds), random.randint(1, 60)) for _ in range(3))]
+            [
+                ("walk", 60),
+                *(
+                    (random.choice(split_kinds if is_split else kinds), random.randint(1, 60))
+                    for _ in range(3)
+                ),
+            ]
             for _ in range(random.randint(1, 2))
         ]
-        stream = uploading(
-            messages(Stream(random.randrange(2**32), devices, in_step=True)), upload_ms
-        )
+        stream = _stream(random.randrange(2**32), devices, upload_ms, is_split=is_split)
         first_ms, name = stream[0].time_ms, f"-{topic}-{number}".encode()
         part = log[topic, number] = [
             kafka.Message(
@@ -90,13 +115,29 @@ def make_input(seed: int) -> Input:
             )
             for r in stream
         ]
-        alone = run(Kafka(part, processing=ProcessingSettings(**processing)), 0, crashes=False)
+        alone = run(
+            Kafka(
+                part,
+                processing=ProcessingSettings(**processing),
+                input=InputSettings(**INPUTS.get(topic, {})),
+            ),
+            0,
+            crashes=False,
+        )
         events += [
             {**event, "event_id": event["event_id"].replace("readings-0", f"{topic}-{number}", 1)}
             for event in alone.events
         ]
         invalid |= {(topic, number, offset) for offset in alone.dead_letters}
     return Input(processing, log, by_device(events), invalid)
+
+
+def _stream(
+    seed: int, devices: list[list[tuple[str, int]]], upload_ms: int, *, is_split: bool
+) -> list[FakeRecord]:
+    if is_split:
+        return split_messages(SplitStream(seed, devices, in_step=True))
+    return uploading(messages(Stream(seed, devices, in_step=True)), upload_ms)
 
 
 class Schedule:
@@ -176,6 +217,7 @@ class Schedule:
                 properties={"topic.metadata.refresh.interval.ms": 1_000},
             ),
             topics=TopicSettings(readings=self._readings),
+            inputs=INPUTS,
             processing=ProcessingSettings(
                 guarantee=self._guarantee,
                 commit_interval_ms=self._random.choice([20, 500]),

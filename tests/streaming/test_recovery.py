@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stepstream.settings import ProcessingSettings, Settings
+from stepstream.settings import InputSettings, ProcessingSettings, Settings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
@@ -24,6 +24,7 @@ from stepstream.streaming.processor import Processor
 from stepstream.streaming.stream_time import StreamTime
 from tests.builders import encode
 from tests.detection.builders import TransparentModel
+from tests.detection.split_streams import JSON_INPUT, SplitStream, as_json, split_streams
 from tests.detection.streams import Stream, streams
 from tests.streaming.records import FakeRecord
 
@@ -41,6 +42,8 @@ STRICTER = TransparentModel(
 )
 TOPIC = TopicIdentity("topic-id", 4)
 DEFAULTS = ProcessingSettings()
+PLAIN = InputSettings()
+SPLIT = InputSettings(**JSON_INPUT)
 MOST_CRASHES = 6
 """If a replay is longer than the time between two crashes, it never ends."""
 NAMES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
@@ -61,6 +64,19 @@ def messages(stream: Stream) -> list[FakeRecord]:
     return records
 
 
+def split_messages(stream: SplitStream) -> list[FakeRecord]:
+    """The same of devices whose sensors send apart; `SPLIT` reads them."""
+    return [
+        FakeRecord(
+            f"device-{message[0].device}".encode(),
+            as_json(message),
+            message[0].offset,
+            message[0].stream_ms,
+        )
+        for message in stream.messages
+    ]
+
+
 class Kafka:
     """What outlives a consumer: the input, and all that was committed.
 
@@ -70,7 +86,7 @@ class Kafka:
         The messages.
     arrival_ms
         When each of them arrives, by the consumer's clock; by default as their records say.
-    processing
+    processing, input
         The consumers' settings.
     """
 
@@ -79,11 +95,12 @@ class Kafka:
         log: Sequence[FakeRecord],
         arrival_ms: Sequence[int] = (),
         processing: ProcessingSettings = DEFAULTS,
+        input: InputSettings = PLAIN,  # noqa: A002 - the setting's name
     ) -> None:
         self.log = log
         arrived_ms = arrival_ms or [record.time_ms for record in log]
         self.arrival_ms = list(accumulate(arrived_ms, max))
-        self.settings = Settings(processing=processing)
+        self.settings = Settings(processing=processing, input=input)
         self.offsets = [record.offset() for record in log]
         self.offset = 0
         self.metadata = ""
@@ -179,6 +196,19 @@ def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int
     assert by_device(crashed.events) == by_device(expected.events)
     for events in by_device(crashed.events).values():
         assert [event["step_count"] for event in events] == list(range(1, len(events) + 1))
+
+
+@given(split_streams(in_step=True), st.integers(0, 2**32 - 1), st.sampled_from([5.0, 10.0, 45.0]))
+@settings(max_examples=40, deadline=None)
+def test_crashes_lose_and_repeat_nothing_of_sensors_that_send_apart(
+    stream: SplitStream, seed: int, idle_timeout_s: float
+) -> None:
+    log = split_messages(stream)
+    processing = ProcessingSettings(idle_timeout_s=idle_timeout_s)
+    expected = run(Kafka(log, (), processing, SPLIT), seed, crashes=False)
+    crashed = run(Kafka(log, (), processing, SPLIT), seed, crashes=True)
+    assert expected.dead_letters == []
+    assert by_device(crashed.events) == by_device(expected.events)
 
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
