@@ -36,7 +36,7 @@ unit: $(ALL) ## tests that need no broker, browser or other server: under a minu
 
 docs: $(ALL) ## write the references of settings and metrics
 	$(BIN)/python -m stepstream.settings_reference > docs/settings.md
-	$(BIN)/python -m stepstream.metrics_reference > docs/metrics.md
+	$(BIN)/python -m stepstream.metrics.reference > docs/metrics.md
 
 coverage: $(ALL) ## all tests, and the lines that they don't reach; other processes are not measured
 	$(BIN)/pytest -q --cov $(ARGS)

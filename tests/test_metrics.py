@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stepstream.exposition import make_registry
 from stepstream.inputs import ErrorCode
 from stepstream.metrics import METRICS, PROCESS_METRICS
-from stepstream.metrics_reference import render_reference
+from stepstream.metrics.reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.partitions import UNHEARD_MS
 from stepstream.streaming.positions import Position, Start
@@ -299,7 +299,7 @@ def test_buckets_rise() -> None:
 
 def test_the_reference_in_the_docs_is_that_of_the_list() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == render_reference(), (
-        "python -m stepstream.metrics_reference > docs/metrics.md"
+        "python -m stepstream.metrics.reference > docs/metrics.md"
     )
 
 

@@ -1,4 +1,4 @@
-"""The reference of all metrics: ``python -m stepstream.metrics_reference > docs/metrics.md``."""
+"""The reference of all metrics: ``python -m stepstream.metrics.reference > docs/metrics.md``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A consumer serves these on `/metrics`, in the text format of Prometheus. Values 
 are scraped. No metric has a label for devices. A label for partitions has only the partitions that
 the consumer owns.
 
-This page is generated: `python -m stepstream.metrics_reference > docs/metrics.md`.
+This page is generated: `python -m stepstream.metrics.reference > docs/metrics.md`.
 
 | metric | type | meaning |
 | --- | --- | --- |

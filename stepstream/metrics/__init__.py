@@ -1,0 +1,23 @@
+"""Every metric, in one closed list; values are read when they are scraped, never in the loop."""
+
+from __future__ import annotations
+
+from stepstream.metrics.metric import Labelled, Labels, Metric
+from stepstream.metrics.partitions import PARTITIONS
+from stepstream.metrics.process import PROCESS
+from stepstream.metrics.processing import PROCESSING
+
+__all__ = ["METRICS", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
+
+METRICS = (*PROCESSING, *PARTITIONS, *PROCESS)
+
+PROCESS_METRICS = {
+    "process_cpu_seconds_total": "CPU time, user and system.",
+    "process_resident_memory_bytes": "Resident memory.",
+    "process_virtual_memory_bytes": "Virtual memory.",
+    "process_start_time_seconds": "When the process began, seconds since the epoch.",
+    "process_open_fds": "Open file descriptors.",
+    "process_max_fds": "Most file descriptors that may be open.",
+    "python_info": "The interpreter.",
+}
+"""What prometheus-client reports for any process on Linux."""
