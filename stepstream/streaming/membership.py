@@ -60,7 +60,7 @@ class Membership:
         self, kafka: Consumer, settings: Settings, statistics: ClientStatistics, system: System
     ) -> None:
         self._kafka = kafka
-        self._topic = settings.topics.readings[0]
+        self._topic = settings.topics.state
         self._is_static = settings.kafka.group_protocol == "classic"
         self._statistics = statistics
         self._system = system
