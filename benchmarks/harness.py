@@ -59,6 +59,11 @@ def cpu_s(pid: int) -> float:
     return (int(user) + int(system)) / TICKS_S
 
 
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process."""
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())]
+
+
 class Process:
     """A program under measurement; what it writes goes to a file."""
 

@@ -208,6 +208,7 @@ def scaling(results: Results) -> str:
     consumers = results["consumers"]
     speed = consumers["2"]["per_s"]["median"] / consumers["1"]["per_s"]["median"]
     loss = consumers["2"]["per_cpu_s"]["median"] / consumers["1"]["per_cpu_s"]["median"]
+    workers = consumers["2 workers"]["per_s"]["median"] / consumers["2"]["per_s"]["median"]
     more = [
         (count, figure(row["per_s"]), figure(row["per_cpu_s"])) for count, row in consumers.items()
     ]
@@ -222,7 +223,8 @@ def scaling(results: Results) -> str:
             table(("consumers", "readings/s", "readings per CPU-second, both together"), more),
             (
                 f"Two consumers process {speed:.2f} times as many readings a second as one, at "
-                f"{loss:.2f} times its readings per CPU-second."
+                f"{loss:.2f} times its readings per CPU-second. `run --workers 2` processes "
+                f"{workers:.2f} times as many a second as two processes."
             ),
         ]
     )

@@ -1,4 +1,4 @@
-"""Cost and memory for several numbers of devices; two consumers compared with one."""
+"""Cost and memory for several numbers of devices; two consumers and two workers beside one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from benchmarks.harness import (
     Process,
     Progress,
     add_results,
+    children,
+    cpu_s,
     running_broker,
     save,
     spread,
@@ -29,7 +31,8 @@ FULL_S = 1.7
 READINGS = 1_600_000
 LEAST_READINGS = 32
 """Single readings of each device, at least: four hops."""
-CONSUMERS = (1, 2)
+CONSUMERS = {"1": (1, 1), "2": (2, 1), "2 workers": (1, 2)}
+"""How many consumers are processes of their own, and how many workers each of them has."""
 SECONDS = 25.0
 SAMPLE_S = 0.05
 
@@ -85,26 +88,26 @@ def fill(bootstrap: str, epoch_s: int, *parts: tuple[Fleet, int]) -> Loaded:
     return Loaded(topics, filler.count, sum(fleet.readings for fleet, _ in parts), epoch_s)
 
 
-def measure_consumers(bootstrap: str, seconds: float, rounds: int) -> dict[int, Any]:
-    """The same backlog for one consumer and for two, alternating."""
+def measure_consumers(bootstrap: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """The same backlog for one consumer, for two, and for two workers, alternating."""
     fleet = Fleet(1_000, seconds)
-    per_s: dict[int, list[float]] = {count: [] for count in CONSUMERS}
-    per_cpu_s: dict[int, list[float]] = {count: [] for count in CONSUMERS}
+    per_s: dict[str, list[float]] = {name: [] for name in CONSUMERS}
+    per_cpu_s: dict[str, list[float]] = {name: [] for name in CONSUMERS}
     for _ in range(rounds):
-        for count in CONSUMERS:
-            wall_s, cpu_s = drain(bootstrap, fleet, count)
-            per_s[count].append(fleet.readings / wall_s)
-            per_cpu_s[count].append(fleet.readings / cpu_s)
+        for name, (count, workers) in CONSUMERS.items():
+            wall_s, used_s = drain(bootstrap, fleet, count, workers)
+            per_s[name].append(fleet.readings / wall_s)
+            per_cpu_s[name].append(fleet.readings / used_s)
             print(
-                f"{count} consumers: {per_s[count][-1]:,.0f} readings/s, "
-                f"{per_cpu_s[count][-1]:,.0f} readings/CPU-s",
+                f"consumers: {name}: {per_s[name][-1]:,.0f} readings/s, "
+                f"{per_cpu_s[name][-1]:,.0f} readings/CPU-s",
                 flush=True,
             )
-    return {c: {"per_s": spread(per_s[c]), "per_cpu_s": spread(per_cpu_s[c])} for c in CONSUMERS}
+    return {n: {"per_s": spread(per_s[n]), "per_cpu_s": spread(per_cpu_s[n])} for n in CONSUMERS}
 
 
-def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
-    """Seconds and CPU seconds in which running consumers process a backlog.
+def drain(bootstrap: str, fleet: Fleet, count: int, workers: int) -> tuple[float, float]:
+    """Seconds and CPU seconds in which running processes, each with workers, drain a backlog.
 
     The backlog is written in a transaction, which is committed when each consumer has its share of
     the partitions. So neither their start nor their rebalances count.
@@ -117,11 +120,12 @@ def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
     with ExitStack() as stack, Progress(topics) as progress:
         processes = [
             stack.enter_context(Process(STEPSTREAM.prepare(), environment))
-            for environment in environments(topics, count)
+            for environment in environments(topics, count, workers)
         ]
-
-        wait_for_members(topics, [PARTITIONS // count] * count)
-        begin_cpu_s = sum(process.cpu_s for process in processes)
+        members = count * workers
+        wait_for_members(topics, [PARTITIONS // members] * members)
+        pids = [pid for process in processes for pid in (process.pid, *children(process.pid))]
+        begin_cpu_s = sum(map(cpu_s, pids))
         filler.commit()
         begin_s = time.monotonic()
         while progress.total() < filler.count:
@@ -131,18 +135,22 @@ def drain(bootstrap: str, fleet: Fleet, count: int) -> tuple[float, float]:
                 raise RuntimeError(f"{progress.total()} of {filler.count} messages")
             time.sleep(SAMPLE_S)
         wall_s = time.monotonic() - begin_s
-        cpu_s = sum(process.cpu_s for process in processes) - begin_cpu_s
+        used_s = sum(map(cpu_s, pids)) - begin_cpu_s
         for process in processes:
             process.end()
     topics.delete()
-    return wall_s, cpu_s
+    return wall_s, used_s
 
 
-def environments(topics: TopicSet, count: int) -> list[dict[str, str]]:
-    """Environments of consumers of one group: each has a transactional id of its own."""
+def environments(topics: TopicSet, count: int, workers: int) -> list[dict[str, str]]:
+    """Environments of processes of one group: each has a transactional id of its own."""
     name = "STEPSTREAM_KAFKA__TRANSACTIONAL_ID"
     return [
-        {**STEPSTREAM.environment_for(topics), name: f"{topics.group}-{number}"}
+        {
+            **STEPSTREAM.environment_for(topics),
+            name: f"{topics.group}-{number}",
+            "STEPSTREAM_WORKERS": str(workers),
+        }
         for number in range(count)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,8 +50,12 @@ def program() -> NoReturn:
     interpreter can crash while native threads run, such as those of the Kafka client, and the
     crash hides the exit code.
     """
+    is_run = sys.argv[1:2] == ["run"]
+    if is_run:
+        # The first process of a container ignores what it doesn't handle. Until it can do better:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     code = main()
-    if sys.argv[1:2] == ["run"]:
+    if is_run:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -63,8 +63,16 @@ def consume(
     """
     switch_on_signal(settings.logging)
     consumer = Consumer(settings)
+
+    def stop(*_: object) -> None:
+        consumer.stop()
+        if not consumer.has_joined:
+            # It has nothing to commit, the group doesn't know it, and a broker may let it wait.
+            logger.info("stopped before it joined the group")
+            _leave(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: consumer.stop())
+        signal.signal(number, stop)
     signal.signal(signal.SIGHUP, lambda *_: consumer.reload_model())
     # A worker begins with them blocked, so that none comes before there is a consumer to stop.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

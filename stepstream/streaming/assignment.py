@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stepstream.settings import Settings
     from stepstream.streaming.commits import Commits
     from stepstream.streaming.flow import FlowControl
+    from stepstream.streaming.membership import Membership
     from stepstream.streaming.preparation import Preparation
     from stepstream.streaming.processor import Processor
     from stepstream.streaming.system import System
@@ -43,6 +44,8 @@ class Assignment:
     ----------
     kafka
         The consumer of readings.
+    membership
+        Told of rebalances.
     processor
         Has the devices of the partitions.
     flow
@@ -62,6 +65,7 @@ class Assignment:
     def __init__(  # noqa: PLR0913, PLR0917 - it stands between all of them
         self,
         kafka: Consumer,
+        membership: Membership,
         processor: Processor,
         flow: FlowControl,
         commits: Commits,
@@ -71,6 +75,7 @@ class Assignment:
         system: System,
     ) -> None:
         self._kafka = kafka
+        self._membership = membership
         self._processor = processor
         self._flow = flow
         self._commits = commits
@@ -80,8 +85,6 @@ class Assignment:
         self._system = system
         self._partitions: dict[tuple[str, int], Partition] = {}
         self._is_closing = False
-        self.is_member = False
-        """Whether the group has assigned its partitions (or none), and they aren't lost."""
 
     @property
     def owned(self) -> list[Partition]:
@@ -100,12 +103,13 @@ class Assignment:
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Add partitions that the group has assigned."""
         self._totals.rebalances["assigned"] += 1
-        self.is_member = True
+        self._membership.note_rebalance()
         self.add([(tp.topic, tp.partition) for tp in partitions])
 
     def revoke(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit the results of partitions, then release them."""
         self._totals.rebalances["revoked"] += 1
+        self._membership.note_rebalance()
         try:
             if not self._is_closing:
                 self._commits.commit_all(RELEASE_TIMEOUT_S)
@@ -115,7 +119,7 @@ class Assignment:
     def lose(self, partitions: Sequence[TopicPartition]) -> None:
         """Release partitions that may belong to another consumer by now."""
         self._totals.rebalances["lost"] += 1
-        self.is_member = False
+        self._membership.note_rebalance(is_lost=True)
         names = sorted(f"{tp.topic}-{tp.partition}" for tp in partitions)
         logger.warning("partitions lost", extra={"partitions": names})
         self._release(partitions)
@@ -182,8 +186,10 @@ class Assignment:
                 # Its next message doesn't exist: it was deleted, or it never existed.
                 self.restart([partition])
             return
-        if error.fatal():
-            raise StreamError(f"the consumer can't continue: {error.str()}")
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
+            shared = "; another process uses its transactional id (kafka.transactional_id)"
+            hint = shared if "group.instance.id" in error.str() else ""
+            raise StreamError(f"the consumer can't continue: {error.str()}{hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise StreamError(f"{error.str()}; create the topics with: stepstream topics")
         denied = explain_denied(error, rights_to_consume(self._settings))

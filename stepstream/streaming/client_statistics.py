@@ -6,6 +6,8 @@ import msgspec
 
 __all__ = ["ClientStatistics", "PartitionStatistics"]
 
+JOINING = {"wait-join", "wait-sync"}
+"""States of a member whose request to join the broker answers when all others have joined."""
 SILENT_US = 2_000_000
 """A broker that is asked for messages answers twice a second, also if there are none."""
 
@@ -50,9 +52,14 @@ class _Topic(msgspec.Struct, frozen=True):
     partitions: dict[str, PartitionStatistics] = {}
 
 
+class _Group(msgspec.Struct, frozen=True):
+    join_state: str = ""
+
+
 class _Statistics(msgspec.Struct, frozen=True):
     brokers: dict[str, _Broker] = {}
     topics: dict[str, _Topic] = {}
+    cgrp: _Group = _Group()
 
 
 _decode = msgspec.json.Decoder(_Statistics).decode
@@ -66,10 +73,12 @@ class ClientStatistics:
 
     def __init__(self) -> None:
         self._last: _Statistics | None = None
+        self._join_state = ""
 
     def update(self, text: str) -> None:
         """Use what the client gives to its ``stats_cb``."""
         self._last = _decode(text)
+        self._join_state = self._last.cgrp.join_state
 
     @property
     def _brokers(self) -> list[_Broker]:
@@ -79,6 +88,15 @@ class ClientStatistics:
     def has_come(self) -> bool:
         """Whether there are any yet."""
         return self._last is not None
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the client waits for its place in the group."""
+        return self._join_state in JOINING and self.connections > 0
+
+    def forget_join_state(self) -> None:
+        """It has changed since the last statistics."""
+        self._join_state = ""
 
     @property
     def connections(self) -> int:

@@ -195,8 +195,9 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
     properties: dict[str, Any] = {
         # With the default of 1000 ms, a consumer waits if it drains its queue faster than that.
         "fetch.queue.backoff.ms": 5,
-        # Events must be published quickly; the loop's own linger makes batches.
-        "fetch.wait.max.ms": 100,
+        # Events must be published quickly; the loop's own linger makes batches. And a partition
+        # that starts waits behind such a fetch twice, which is part of each hand-over.
+        "fetch.wait.max.ms": 50,
         # A poll can't consume more than waits here. Together with the size of a partition's part
         # of a fetch, this limits the memory that a backlog needs.
         "queued.max.messages.kbytes": 1_024,
@@ -225,9 +226,10 @@ def consumer_properties(settings: Settings) -> dict[str, Any]:
 def _membership(kafka: KafkaSettings) -> dict[str, Any]:
     """How the group knows a consumer, and when it misses one."""
     properties: dict[str, Any] = {}
-    if kafka.static_membership:
-        properties["group.instance.id"] = kafka.effective_transactional_id()
     if kafka.group_protocol == "classic":
+        # Under the newer protocol, a static member that was killed can't come back before its
+        # session is over.
+        properties["group.instance.id"] = kafka.effective_transactional_id()
         # A consumer learns of a rebalance by a heartbeat; a partition that moves needs two of them.
         properties["heartbeat.interval.ms"] = kafka.heartbeat_interval_ms
         properties["session.timeout.ms"] = kafka.session_timeout_ms
@@ -251,6 +253,8 @@ def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     for name in MEMBERSHIP:
         properties.pop(name, None)
     properties["statistics.interval.ms"] = 0
+    # It reads only while partitions wait for it.
+    properties["fetch.wait.max.ms"] = 10
     # It has nothing to do until a partition is assigned, and then it must be connected already.
     return {**ALWAYS_CONNECTED, **properties, "group.protocol": "classic"}
 

@@ -18,6 +18,7 @@ from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.flow import FlowControl
 from stepstream.streaming.health import Health
 from stepstream.streaming.ledger_reader import LedgerReader
+from stepstream.streaming.membership import Membership
 from stepstream.streaming.partitions import Phase
 from stepstream.streaming.polls import group_by_partition, split_errors
 from stepstream.streaming.preparation import Preparation
@@ -47,9 +48,6 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 0.1
 PREPARING_WAIT_S = 0.01
 """Longest wait for messages while a partition is being prepared."""
-FIRST_PARTITIONS_S = 10.0
-"""A member that has got no partition by then gets none. They have to be revoked from others first,
-which takes two rebalances; under the protocol ``consumer``, two heartbeats of 5 s."""
 GIVES_UP = "the consumer can't continue"
 
 
@@ -121,8 +119,12 @@ class Consumer:
             self.totals,
             self._system,
         )
+        self.membership = Membership(
+            self._kafka, settings, self.statistics["consumer"], self._system
+        )
         self.assignment = Assignment(
             self._kafka,
+            self.membership,
             self.processor,
             self.flow,
             self.commits,
@@ -134,12 +136,10 @@ class Consumer:
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
+        self.has_joined = False
+        """Whether it takes part in its group: before, nobody waits for it."""
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
-        self._has_member_id = True
-        self._joined_s: float | None = None
-        """When this consumer became a member of the group, while it is one."""
-        self._has_new_statistics = False
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
         self._last_turn_s = self._system.monotonic()
@@ -164,8 +164,8 @@ class Consumer:
             fatal_error=self._fatal_error,
             turn_age_s=self.last_turn_age_s,
             stuck_after_s=self._settings.processing.stuck_after_s,
-            is_member=self.assignment.is_member and self._has_member_id,
-            is_waiting=not owned and self._has_just_joined,
+            is_member=self.membership.is_member,
+            is_waiting=not owned and self.membership.has_just_joined,
             is_connected=statistics.connections > 0 or not statistics.has_come,
             preparing=sum(partition.phase is not Phase.RUNNING for partition in owned),
             held=sum(partition.is_held for partition in owned),
@@ -173,13 +173,6 @@ class Consumer:
             uncommitted_s=self.commits.uncommitted_s,
             uncommitted_after_s=UNCOMMITTED_AFTER_S,
         )
-
-    @property
-    def _has_just_joined(self) -> bool:
-        joined_s, is_member = self._joined_s, self.assignment.is_member
-        if joined_s is None:
-            return is_member
-        return self._system.monotonic() - joined_s < FIRST_PARTITIONS_S
 
     @property
     def last_turn_age_s(self) -> float:
@@ -222,14 +215,18 @@ class Consumer:
             on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
             on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
         )
+        self.has_joined = True
         self._last_turn_s = self._system.monotonic()
         check_s = self._settings.processing.stuck_after_s / 4
+        stop_s = self._settings.processing.shutdown_timeout_s
         try:
             with self._system.watchdog(lambda: self.health.is_live, check_s):
                 while not self._is_stopping:
                     self.turn()
-                timeout_s = self._settings.processing.shutdown_timeout_s
-                self.commits.commit_last(timeout_s, self._poll_first)
+                leave_s = self._system.monotonic() + stop_s
+                self.commits.commit_last(stop_s, self._poll_first)
+                self.assignment.close()
+                self.membership.leave(leave_s - self._system.monotonic(), self._poll_first)
         finally:
             self.close()
 
@@ -250,27 +247,20 @@ class Consumer:
         1. If the model's file has changed, restart all partitions with the new model.
         2. Poll. The group's callbacks run inside: partitions are assigned, revoked or lost.
         3. Handle the errors that the client returns among the messages.
-        4. Continue to prepare assigned partitions, see `Preparation`.
-        5. Process the messages, see `Processor`; their results go into the outbox.
-        6. Hold partitions with too many dead letters, and show the results to observers.
-        7. Pause all partitions while the outbox is full, and resume them when it isn't.
-        8. Commit in a second thread, if it is time, see `Commits`.
-        9. Make the calls that other threads wait for.
+        4. Join again at once if another rebalance follows the last one, see `Membership`.
+        5. Continue to prepare assigned partitions, see `Preparation`.
+        6. Process the messages, see `Processor`; their results go into the outbox.
+        7. Hold partitions with too many dead letters, and show the results to observers.
+        8. Pause all partitions while the outbox is full, and resume them when it isn't.
+        9. Commit in a second thread, if it is time, see `Commits`.
+        10. Make the calls that other threads wait for.
         """
         self._last_turn_s = self._system.monotonic()
         self._replace_model()
         messages, errors = split_errors(self.poll())
-        if self._has_new_statistics:
-            # Once a second: a member without partitions has none to lose when the group drops it.
-            # Not in the callback, which may run while the client closes and answers no more.
-            self._has_new_statistics = False
-            self._has_member_id = bool(self._kafka.memberid())
-        if not self.assignment.is_member:
-            self._joined_s = None
-        elif self._joined_s is None:
-            self._joined_s = self._system.monotonic()
         for message, error in errors:
             self.assignment.handle_error(message, error)
+        self.membership.turn()
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
         owned = self.assignment.owned
@@ -283,6 +273,7 @@ class Consumer:
         self.commits.close()
         self.preparation.close()
         self.assignment.close()
+        self.membership.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
         self._kafka.close()
         self._ledger_reader.close()
@@ -349,7 +340,7 @@ class Consumer:
     def _note_statistics(self, text: str) -> None:
         self.statistics["consumer"].update(text)
         self.ends.note(self.statistics["consumer"])
-        self._has_new_statistics = True
+        self.membership.note_statistics()
 
     def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The callback, made safe for the client.

@@ -3,7 +3,7 @@
 ``FAULT_POINT``
     ``<before or after>:<class>.<method>:<nth call>:<what>``, a key of `POINTS`, where *what* is
 
-    - ``kill`` or ``stop``: the process sends itself SIGKILL or SIGSTOP,
+    - ``kill``, ``stop`` or ``terminate``: the process sends itself SIGKILL, SIGSTOP or SIGTERM,
     - ``sleep``: it waits for longer than a transaction may last,
     - ``hang``: the call never returns, which is noticed after `HANGING_S`,
     - ``full``: the local queue is full, this time and the next 200 times,
@@ -60,6 +60,7 @@ TROUBLES: dict[str, Callable[[], object]] = {
     # To this thread: a signal to the process may reach another one, and this one would continue.
     "kill": lambda: signal.raise_signal(signal.SIGKILL),
     "stop": lambda: signal.raise_signal(signal.SIGSTOP),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "sleep": lambda: time.sleep(SLEEP_S),
     "hang": lambda: time.sleep(3600),
 }

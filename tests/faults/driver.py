@@ -11,7 +11,9 @@ import os
 import signal
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar
@@ -31,7 +33,6 @@ from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Self
 
     from tests.kafka.played import Step
@@ -46,8 +47,11 @@ REPEATED = 0.03
 """Shares of messages that are added to the input: invalid ones, and repeated ones."""
 CONSUMERS = 4
 """Most of them at a time."""
+PARENTS = 0.2
+"""Share of consumers that run as two workers."""
 TRAPPED = 0.5
-"""Share of consumers with a trap."""
+"""Share of the others that have a trap."""
+FROZEN_S = (0.3, 4.5)
 END_S = 60.0
 """Longest time until everything is committed after the last fault."""
 TURN_S = 0.02
@@ -128,10 +132,19 @@ class Feed:
 
 
 class Consumer(RunProcess):
-    """A consumer that may be frozen and may have a trap."""
+    """A consumer that may be frozen and may have a trap; or the parent of two, without traps."""
 
     program: ClassVar[tuple[str, ...]] = ("tests.faults.consumer",)
     thaw_s: float | None = None
+
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of it and its workers."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except OSError:
+            return [self.pid]
+        return [self.pid, *map(int, children.split())]
 
 
 @dataclass
@@ -373,7 +386,7 @@ class Round:
                 self._note_exit(consumer, code)
                 self._restarts.append(now_s + RESTART_S)
             elif consumer.thaw_s is None and consumer.is_stopped:
-                consumer.thaw_s = now_s + self._random.uniform(0.3, 4.5)
+                consumer.thaw_s = now_s + self._random.uniform(*FROZEN_S)
             elif consumer.thaw_s is not None and now_s > consumer.thaw_s:
                 consumer.thaw_s = None
                 consumer.send(signal.SIGCONT)
@@ -412,7 +425,10 @@ class Round:
         if random.random() < 0.5:
             more["STEPSTREAM_KAFKA__TRANSACTIONAL_ID"] = f"{self._topics.group}-{slot}"
         point = ""
-        if self._trapping and random.random() < TRAPPED:
+        if random.random() < PARENTS:
+            more["STEPSTREAM_WORKERS"] = "2"
+            self.report.injected["workers"] += 1
+        elif self._trapping and random.random() < TRAPPED:
             point = more["FAULT_POINT"] = _choose_point(random)
             self.report.injected[f"trap: {point.rpartition(':')[2]}"] += 1
         if random.random() < 0.5:
@@ -439,9 +455,18 @@ class Round:
 
     def _signal(self, kind: str, number: int) -> None:
         consumer = self._one()
-        if consumer is not None:
+        if consumer is None:
+            return
+        pid = self._random.choice(consumer.processes)
+        if pid == consumer.pid:
             self._inject(kind, consumer.name)
             consumer.send(number)
+            return
+        self._inject(f"{kind} of a worker", consumer.name)
+        _send(pid, number)
+        if number == signal.SIGSTOP:
+            thaw_s = time.monotonic() + self._random.uniform(*FROZEN_S)
+            self._until.append((thaw_s, lambda: _send(pid, signal.SIGCONT)))
 
     def _add(self) -> None:
         if len(self._consumers) < CONSUMERS:
@@ -500,6 +525,12 @@ FAULTS: dict[str, tuple[float, Callable[[Round], None]]] = {
     "throttle": (1, Round._throttle),
 }
 """What happens to a round, how often, and how."""
+
+
+def _send(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _choose_point(random: Random) -> str:

@@ -102,7 +102,6 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
         if kind == "StatefulSet":
             own = settings.kafka.transactional_id
             assert own == f"{settings.kafka.group_id}-default-steps-stepstream-0"
-            assert settings.kafka.static_membership == ("autoscaling" not in given)
 
 
 def test_the_chart_is_of_this_release(run: Any) -> None:

@@ -21,13 +21,6 @@ from tests.kafka.test_run import walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATIC = {
-    # A killed worker comes back as the member that it was.
-    "STEPSTREAM_KAFKA__STATIC_MEMBERSHIP": "true",
-    "STEPSTREAM_KAFKA__SESSION_TIMEOUT_MS": "10000",
-}
-
-
 UNNAMED = {
     # Names come from locks.
     "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": None,
@@ -110,7 +103,7 @@ def _runtime_folder(
 
 @pytest.fixture
 def run(topics: TopicSet, tmp_path: Path) -> Iterator[WorkersRun]:
-    with WorkersRun(topics, tmp_path, **STATIC) as started:
+    with WorkersRun(topics, tmp_path) as started:
         started.await_ready()
         yield started
 
@@ -177,7 +170,7 @@ def test_readiness_names_the_worker_that_is_not_ready(run: WorkersRun) -> None:
 def test_a_worker_that_is_frozen_for_too_long_is_killed_and_started_again(
     topics: TopicSet, tmp_path: Path
 ) -> None:
-    options = {**STATIC, "STEPSTREAM_PROCESSING__STUCK_AFTER_S": "3"}
+    options = {"STEPSTREAM_PROCESSING__STUCK_AFTER_S": "3"}
     with WorkersRun(topics, tmp_path, **options) as run:
         run.await_ready()
         frozen = run.workers()[0]
@@ -195,7 +188,7 @@ def test_the_end_of_the_parent_is_the_end_of_its_workers_and_names_stay(
 ) -> None:
     pids = run.workers().values()
     run.kill()
-    with WorkersRun(topics, tmp_path, "again", **STATIC) as again:
+    with WorkersRun(topics, tmp_path, "again") as again:
         wait_until("the end of the workers", lambda: all(map(has_ended, pids)))
         again.await_ready()
         assert sorted(again.names()) == sorted(run.names())

@@ -387,9 +387,16 @@ class Consumer:
         self._positions: dict[NAME, int] = {}
         self._paused: set[NAME] = set()
         self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
+        self._is_leaving = False
 
     def subscribe(self, _topics: list[str], **callbacks: Any) -> None:
         self._callbacks = callbacks
+
+    def unsubscribe(self) -> None:
+        self._is_leaving = True
+
+    def list_topics(self, *_: object, **__: object) -> None:
+        self._broker.world.wait()
 
     def memberid(self) -> str:
         return self._member.name if self._member else ""
@@ -429,7 +436,10 @@ class Consumer:
         deadline_s = self._broker.world.now_s + timeout_s
         while True:
             self._broker.world.wait(0.01)
-            self._rebalance()
+            if self._is_leaving:
+                self._leave()
+            else:
+                self._rebalance()
             found = self._fetch(1)
             if found or self._broker.world.now_s >= deadline_s:
                 return found[0] if found else None
@@ -484,9 +494,13 @@ class Consumer:
 
     def close(self) -> None:
         self._broker.world.wait()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._member is not None and not self._member.has_left:
             self._call("on_revoke", list(self._positions))
             self._broker.leave(self._member)
+        self._member = None
 
 
 class StateConsumer:

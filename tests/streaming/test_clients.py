@@ -47,7 +47,6 @@ def test_a_property_that_librdkafka_does_not_know_is_named() -> None:
 def test_membership_is_told_to_the_group_as_its_protocol_wants_it() -> None:
     kafka = KafkaSettings(
         transactional_id="steps-a",
-        static_membership=True,
         session_timeout_ms=7_000,
         heartbeat_interval_ms=300,
         max_poll_interval_ms=9_000,
@@ -62,14 +61,14 @@ def test_membership_is_told_to_the_group_as_its_protocol_wants_it() -> None:
     assert {name: classic.get(name) for name in expected} == expected
     newer = kafka.model_copy(update={"group_protocol": "consumer"})
     told = consumer_properties(Settings(kafka=newer))
-    assert [name for name in expected if name in told] == list(expected)[:2]
+    assert [name for name in expected if name in told] == ["max.poll.interval.ms"]
     # It joins no group, so it must not take a member's place there.
     assert "group.instance.id" not in state_consumer_properties(Settings(kafka=kafka))
 
 
 def test_a_property_of_the_group_beats_the_setting_and_goes_to_no_producer() -> None:
     properties = {"session.timeout.ms": 8_000, "group.instance.id": "mine"}
-    kafka = KafkaSettings(static_membership=True, properties=properties)
+    kafka = KafkaSettings(properties=properties)
     settings = Settings(kafka=kafka)
     consumer = consumer_properties(settings)
     assert {name: consumer[name] for name in properties} == properties
@@ -87,14 +86,12 @@ def test_what_the_guarantee_rests_on_is_set() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-@pytest.mark.parametrize("is_static", [False, True])
 @pytest.mark.parametrize("properties", [{}, {"session.timeout.ms": 30_000}])
-def test_the_client_accepts_the_timeouts_of_every_kind_of_membership(
-    protocol: Literal["classic", "consumer"], is_static: bool, properties: dict[str, Any]
+def test_the_client_accepts_the_timeouts_of_both_protocols(
+    protocol: Literal["classic", "consumer"], properties: dict[str, Any]
 ) -> None:
     kafka = KafkaSettings(
         group_protocol=protocol,
-        static_membership=is_static,
         properties={"log_level": 0, **(properties if protocol == "classic" else {})},
     )
     made_with = Settings(kafka=kafka)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import TopicPartition
 
-from stepstream.streaming.consumer import FIRST_PARTITIONS_S
+from stepstream.streaming.membership import FIRST_PARTITIONS_S
 from stepstream.streaming.partitions import Phase
 from tests.web.builders import TOPIC, Callbacks, Clock, consumer_without_broker, own, settings
 
@@ -55,14 +55,13 @@ def test_an_exception_in_a_callback_of_the_client_is_raised_after_the_poll() -> 
 def test_a_consumer_whose_partitions_are_lost_is_not_ready_until_it_is_a_member_again() -> None:
     with consumer_without_broker() as consumer:
         own(consumer, 0)
-        consumer.assignment.is_member = True
+        consumer.membership.note_rebalance()
         assert consumer.health.is_ready
         partition = consumer.assignment.get(TOPIC, 0)
         consumer.assignment.lose([TopicPartition(TOPIC, 0)])
         assert partition is not None
         assert partition.phase is Phase.RELEASED
         assert consumer.health.obstacles == ["not a member of the group"]
-        consumer.turn()
         consumer.assignment.assign([])
         assert consumer.health.obstacles == ["waits for its first partitions"]
 
@@ -75,21 +74,18 @@ def test_a_consumer_that_has_joined_waits_for_partitions_as_long_as_others_may_g
     with consumer_without_broker(system=clock) as consumer:
         consumer.assignment.assign([])
         assert consumer.health.obstacles == waits
-        consumer.turn()
         clock.ahead_s = FIRST_PARTITIONS_S - 2
         assert consumer.health.obstacles == waits
         clock.ahead_s = FIRST_PARTITIONS_S
         assert consumer.health.is_ready
         own(consumer, 0)
         consumer.assignment.revoke([TopicPartition(TOPIC, 0)])
-        consumer.turn()
         assert consumer.health.is_ready
 
 
 def test_a_consumer_with_partitions_waits_for_no_more() -> None:
     with consumer_without_broker() as consumer:
         consumer.assignment.assign([])
-        consumer.turn()
         own(consumer, 0)
         assert consumer.health.is_ready
 

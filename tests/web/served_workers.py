@@ -48,7 +48,7 @@ def served_workers(made_with: Settings) -> Iterator[Front]:
             )
             for number in numbers:
                 own(consumer, number)
-            consumer.assignment.is_member = True
+            consumer.membership.note_rebalance()
             stack.enter_context(turning(consumer, devices=0 if worker else 3))
             path = folder / f"{worker}.sock"
             stack.enter_context(Server(inner.http, make_app(inner, consumer), path))

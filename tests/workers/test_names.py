@@ -157,10 +157,10 @@ def test_the_name_of_the_first_process_is_that_of_an_only_one() -> None:
     settings = Settings(kafka=KafkaSettings(group_id="steps"))
     names = [name_process(settings, n).kafka.transactional_id for n in range(3)]
     host = socket.gethostname()
-    assert names == [f"steps-{host}", f"steps-{host}-1", f"steps-{host}-2"]
+    assert names == [f"steps-{host}", f"steps-{host}:1", f"steps-{host}:2"]
     assert settings.kafka.effective_transactional_id() == names[0]
     named = Settings(kafka=KafkaSettings(transactional_id="mine"))
-    assert name_process(named, 1).kafka.effective_transactional_id() == "mine-1"
+    assert name_process(named, 1).kafka.effective_transactional_id() == "mine:1"
 
 
 def test_a_socket_lies_beside_its_lock_and_a_path_too_long_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Every setting: type, default, unit and meaning; from environment, ``.env`` file or flags."""
+
+from stepstream.settings.commands import ENV_FILE, ENV_PREFIX, CommandSettings, Settings
+from stepstream.settings.groups import read_secret_file, split_commas
+from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
+from stepstream.settings.logs import LoggingSettings
+from stepstream.settings.model import ModelSettings
+from stepstream.settings.processing import AbnormalStart, ProcessingSettings
+from stepstream.settings.topics import TopicSettings
+from stepstream.settings.web import HttpSettings
+
+__all__ = [
+    "ENV_FILE",
+    "ENV_PREFIX",
+    "RESERVED_PROPERTIES",
+    "SECRET_PROPERTY",
+    "AbnormalStart",
+    "CommandSettings",
+    "HttpSettings",
+    "KafkaSettings",
+    "LoggingSettings",
+    "ModelSettings",
+    "ProcessingSettings",
+    "Settings",
+    "TopicSettings",
+    "read_secret_file",
+    "split_commas",
+]
