@@ -64,15 +64,16 @@ def upgrade(cluster: ControlPlane, before: Path) -> None:
     """The upgrade and the rollback; raises if one is refused or more than a pod is missing."""
     release = Release(cluster, NAMESPACE)
 
-    def install(tree: Path) -> None:
+    def install(tree: Path, image: str) -> None:
         values = tree / "tests" / "helm" / "values" / "full.yaml"
+        options = (f"--values={values}", f"--set=image.digest=sha256:{image * 64}")
         chart = str(tree / "helm" / "stepstream")
-        release.helm("upgrade", chart, "--install", "--create-namespace", f"--values={values}")
+        release.helm("upgrade", chart, "--install", "--create-namespace", *options)
 
-    install(before)
+    install(before, "0")
     assert release.ready() == release.names(PODS)
     for what, change in (
-        ("upgrade", lambda: install(ROOT)),
+        ("upgrade", lambda: install(ROOT, "1")),
         ("rollback", lambda: release.helm("rollback", "1")),
     ):
         begin_s = time.monotonic()

@@ -23,15 +23,22 @@ DAY_S = 86_400
 STREAK = 5
 
 
-def test_limits_and_first_messages_are_those_of_the_topic(topics: TopicSet) -> None:
-    topics.configure(topics.readings, "retention.ms", str(DAY_S * 1000))
-    topics.configure(topics.readings, "retention.bytes", "5000000")
-    topics.configure(topics.events, "retention.ms", "-1")
+def limit(topics: TopicSet, expected: Limits, **properties: int) -> Cluster:
+    """Set the retention of the readings, and wait until brokers say so, which takes a moment."""
+    for name, value in properties.items():
+        topics.configure(topics.readings, f"retention.{name}", str(value))
     cluster = Cluster(topics.settings())
-    assert cluster.retention_limits([topics.readings, topics.events]) == {
-        topics.readings: Limits(DAY_S * 1000, has_size=True),
-        topics.events: Limits(math.inf, has_size=False),
-    }
+    wait_until(
+        "the limits",
+        lambda: cluster.retention_limits([topics.readings]) == {topics.readings: expected},
+    )
+    return cluster
+
+
+def test_limits_and_first_messages_are_those_of_the_topic(topics: TopicSet) -> None:
+    limit(topics, Limits(math.inf, has_size=False), ms=-1)
+    expected = Limits(DAY_S * 1000, has_size=True)
+    cluster = limit(topics, expected, ms=DAY_S * 1000, bytes=5_000_000)
     assert cluster.retention_limits([]) == {}
 
     topics.produce(walk(8, 2.0, batch=20))
@@ -43,14 +50,14 @@ def test_limits_and_first_messages_are_those_of_the_topic(topics: TopicSet) -> N
         future.result()
     found = cluster.first_messages([(topics.readings, p) for p in ends])
     left = {(m.partition(), m.offset()): m.timestamp()[1] for m in topics.read(topics.readings)}
-    expected = {(topics.readings, p): (0, left[p, 0]) for p, _ in others}
-    expected[topics.readings, partition] = (end - 1, left[partition, end - 1])
-    assert found == expected
+    first = {(topics.readings, p): (0, left[p, 0]) for p, _ in others}
+    first[topics.readings, partition] = (end - 1, left[partition, end - 1])
+    assert found == first
     assert cluster.first_messages([]) == {}
 
 
 def test_the_headroom_shrinks_as_the_lag_grows(topics: TopicSet, tmp_path: Path) -> None:
-    topics.configure(topics.readings, "retention.ms", str(DAY_S * 1000))
+    limit(topics, Limits(DAY_S * 1000, has_size=False), ms=DAY_S * 1000)
     port = free_port()
     settings = {
         "STEPSTREAM_HTTP__PORT": str(port),
