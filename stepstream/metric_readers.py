@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     Labels: TypeAlias = Mapping[str, str]
     Reader: TypeAlias = Callable[[Consumer], Labelled]
 
-__all__ = ["by", "by_client", "by_partition", "lag_s", "model", "phases", "starting_s", "topics"]
+__all__ = [
+    "by",
+    "by_client",
+    "by_partition",
+    "doubtful_topics",
+    "lag_s",
+    "model",
+    "phases",
+    "starting_s",
+    "topics",
+]
 
 
 def by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
@@ -67,3 +77,8 @@ def model(consumer: Consumer) -> Labels:
 def topics(consumer: Consumer) -> Labelled:
     subscription = consumer.subscription
     return {("read",): len(subscription.names), ("refused",): len(subscription.refused)}
+
+
+def doubtful_topics(consumer: Consumer, doubt: str) -> int:
+    verdicts = consumer.processor.doubts.verdicts
+    return sum(doubt in verdict.doubts for verdict in verdicts.values())

@@ -15,6 +15,7 @@ from stepstream.metric_readers import (
     by,
     by_client,
     by_partition,
+    doubtful_topics,
     lag_s,
     model,
     phases,
@@ -247,12 +248,7 @@ METRICS = (
         "gauge",
         "Topics of this consumer whose readings look as if they had another unit than the settings "
         "say, or no gravity; the log and the page say what to do.",
-        by(
-            Doubt,
-            lambda consumer, doubt: sum(
-                doubt in verdict.doubts for verdict in consumer.processor.doubts.verdicts.values()
-            ),
-        ),
+        by(Doubt, doubtful_topics),
         {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),
     Metric(
