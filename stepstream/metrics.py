@@ -238,16 +238,14 @@ METRICS = (
     Metric(
         "stepstream_topics",
         "gauge",
-        "Topics of readings, of the whole group. Those that match a pattern and can't be read are "
-        "refused; the log says why.",
+        "Topics of readings. Those that match a pattern and can't be read are refused.",
         topics,
         {"state": "`read` or `refused`"},
     ),
     Metric(
         "stepstream_doubtful_topics",
         "gauge",
-        "Topics of this consumer whose readings look as if they had another unit than the settings "
-        "say, or no gravity; the log and the page say what to do.",
+        "Topics of this consumer whose readings look as if they had another unit, or no gravity.",
         by(Doubt, doubtful_topics),
         {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),
