@@ -452,7 +452,7 @@ ROWS: dict[str, list[list[Panel]]] = {
                 "short",
                 [
                     Query("max by (state) (stepstream_topics@)", "{{state}}"),
-                    Query("sum by (doubt) (stepstream_doubtful_topics@) > 0", "{{doubt}}"),
+                    Query("sum by (doubt) (stepstream_doubtful_topics@)", "{{doubt}}"),
                 ],
             ),
         ],

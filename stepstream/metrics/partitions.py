@@ -7,6 +7,7 @@ from stepstream.metrics.metric import Metric
 from stepstream.metrics.readers import (
     by,
     by_partition,
+    doubtful_topics,
     headroom_s,
     lag_s,
     phases,
@@ -65,22 +66,15 @@ PARTITIONS = (
     Metric(
         "stepstream_topics",
         "gauge",
-        "Topics of readings, of the whole group. Those that match a pattern and can't be read are "
-        "refused; the log says why.",
+        "Topics of readings. Those that match a pattern and can't be read are refused.",
         topics,
         {"state": "`read` or `refused`"},
     ),
     Metric(
         "stepstream_doubtful_topics",
         "gauge",
-        "Topics of this consumer whose readings look as if they had another unit than the settings "
-        "say, or no gravity; the log and the page say what to do.",
-        by(
-            Doubt,
-            lambda consumer, doubt: sum(
-                doubt in verdict.doubts for verdict in consumer.processor.doubts.verdicts.values()
-            ),
-        ),
+        "Topics of this consumer whose readings look as if they had another unit, or no gravity.",
+        by(Doubt, doubtful_topics),
         {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),
     Metric(

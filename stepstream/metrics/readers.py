@@ -24,6 +24,7 @@ __all__ = [
     "by",
     "by_client",
     "by_partition",
+    "doubtful_topics",
     "headroom_s",
     "lag_s",
     "model",
@@ -81,3 +82,8 @@ def model(consumer: Consumer) -> Labels:
 def topics(consumer: Consumer) -> Labelled:
     subscription = consumer.subscription
     return {("read",): len(subscription.names), ("refused",): len(subscription.refused)}
+
+
+def doubtful_topics(consumer: Consumer, doubt: str) -> int:
+    verdicts = consumer.processor.doubts.verdicts
+    return sum(doubt in verdict.doubts for verdict in verdicts.values())

@@ -53,9 +53,10 @@ class _Topic:
         self.last_look = 0
         self.warned_us: dict[Doubt, int] = {}
 
-    def add(self, key: tuple[int, int], piece: tuple[float, float, float]) -> None:
+    def add(self, key: tuple[int, int], piece: tuple[float, float, float], look: int) -> None:
         if key not in self.pieces:
             self.pieces[key] = piece
+            self.last_look = look
             if len(self.pieces) > KEPT_PIECES:
                 del self.pieces[next(iter(self.pieces))]
 
@@ -96,14 +97,21 @@ class Doubts:
         if self._look % JUDGE_EVERY == 0:
             self._judge(now_us)
 
+    def forget(self, topic: str) -> None:
+        """Begin anew with a topic: another consumer may judge it from now on."""
+        self._topics.pop(topic, None)
+        self._publish()
+
+    def _publish(self) -> None:
+        self.verdicts = {n: t.verdict for n, t in self._topics.items() if t.verdict.doubts}
+
     def _add(self, topic: str, key: tuple[int, int], piece: tuple[float, float, float]) -> None:
         known = self._topics.get(topic)
         if known is None:
             if len(self._topics) >= MAX_TOPICS:
                 return
             known = self._topics[topic] = _Topic()
-        known.last_look = self._look
-        known.add(key, piece)
+        known.add(key, piece, self._look)
 
     def _judge(self, now_us: int) -> None:
         recent = self._look - FORGET_AFTER
@@ -115,7 +123,7 @@ class Doubts:
                     if now_us - topic.warned_us.get(doubt, -REPEAT_US) >= REPEAT_US:
                         topic.warned_us[doubt] = now_us
                         logger.warning("%s", _text(name, topic.verdict, doubt))
-        self.verdicts = {n: t.verdict for n, t in self._topics.items() if t.verdict.doubts}
+        self._publish()
 
     @property
     def texts(self) -> list[str]:

@@ -142,8 +142,9 @@ class Processor:
         return Partition(topic, number, ledger, limit, self._max_ahead_us)
 
     def remove_partition(self, partition: Partition) -> None:
-        """Free the slots of a partition's devices."""
+        """Free the slots of a partition's devices, and forget what its topic looks like."""
         self.devices.release_all(partition)
+        self.doubts.forget(partition.topic)
 
     def process(self, polled: Polled, now_us: int) -> list[Results]:
         """Process messages.

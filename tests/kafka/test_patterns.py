@@ -203,7 +203,8 @@ def test_a_deleted_topic_stops_no_other_and_is_read_from_its_start_when_it_comes
     staying, going = family.create("staying"), family.create("going")
     sent = walk("staying", seconds=12.0)
     before, again = walk("going"), walk("going", begin_s=WALK_S + 20)
-    with family.run(tmp_path) as run:
+    port = free_port()
+    with family.run(tmp_path, STEPSTREAM_HTTP__PORT=str(port)) as run:
         staying.produce(sent[:200])
         going.produce(before)
         going.wait_consumed()
@@ -211,6 +212,7 @@ def test_a_deleted_topic_stops_no_other_and_is_read_from_its_start_when_it_comes
         staying.produce(sent[200:400])
         staying.wait_consumed()
         run.wait_for_log("no_longer_read=['")
+        wait_until("ready", lambda: _ready(port) == "ready\n")
         staying.produce(sent[400:])
         going = family.create("going")
         going.produce(again)
@@ -299,6 +301,21 @@ def test_consumers_killed_while_they_take_up_a_topic_count_each_step_once(
                 one.wait_consumed()
             kept.kill()
     family.check(*sent)
+
+
+def test_dead_letters_of_a_topic_that_matches_go_back_there(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = family.create("broken", 1)
+    topics.produce([(b"device-0", b"not json")])
+    with family.run(tmp_path) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    for variable, value in family.topics.environment().items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("STEPSTREAM_TOPICS__READINGS", family.pattern)
+    assert main(["replay-dead-letters"]) == 0
+    assert [message.value() for message in topics.read(topics.readings)] == [b"not json"] * 2
 
 
 def test_topics_says_what_matches_and_what_later_topics_must_be_like(

@@ -99,8 +99,16 @@ def test_a_topic_of_which_nothing_comes_is_forgotten() -> None:
     fleets.walk(40)
     assert fleets.doubts()
     partition = fleets.partitions.pop("sensors")
-    fleets.made.remove_partition(partition)
     other = fleets.made.add_partition("other", 0)
     fleets.partitions["other"], fleets.scales["other"] = other, RIGHT
     fleets.walk(80)
+    assert fleets.doubts() == {}
+    assert len(partition.slots) == 5, "it is forgotten although its devices have slots"
+
+
+def test_a_topic_that_goes_to_another_consumer_is_forgotten_at_once() -> None:
+    fleets = Fleets(5, sensors=IN_G)
+    fleets.walk(40)
+    assert fleets.doubts()
+    fleets.made.remove_partition(fleets.partitions["sensors"])
     assert fleets.doubts() == {}

@@ -159,7 +159,13 @@ let isPaused = false;
 let heardMs = performance.now();
 let isLost = false;
 
+const SHOWN_TOPICS = 4;
 const LEVELS = { running: "good", held: "bad" };
+
+function listed(topics) {
+  const more = topics.length - SHOWN_TOPICS;
+  return topics.slice(0, SHOWN_TOPICS).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
 
 function drawState(state) {
   const [first, ...others] = state.obstacles;
@@ -167,7 +173,7 @@ function drawState(state) {
   $("health").textContent = first ? `not ready: ${[first, ...others].join(", ")}` : "ready";
   $("warnings").hidden = !state.warnings.length;
   $("warnings").replaceChildren(...state.warnings.map((warning) => made("li", {}, warning)));
-  const facts = { model: state.model, group: state.group, topic: state.topics.join(", "), guarantee: state.guarantee.replaceAll("_", " "), version: state.version, up: text(duration, state.uptime_s) };
+  const facts = { model: state.model, group: state.group, topic: listed(state.topics), guarantee: state.guarantee.replaceAll("_", " "), version: state.version, up: text(duration, state.uptime_s) };
   $("facts").replaceChildren(...Object.entries(facts).map(([name, fact]) => made("div", {}, made("dt", {}, name), made("dd", {}, fact))));
   const number = (value) => made("td", { class: "number" }, value);
   const hasWorkers = state.partitions.some((p) => p.worker !== undefined);
