@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PICTURE = ROOT / "docs" / "images" / "dashboard.png"
 STEP_S = 2
 RATE_INTERVAL = "20s"
+DAY_S = 86_400
 GROUND, PANE, GRID, TEXT = "#111217", "#181b1f", "#2c3235", "#ccccdc"
 GOOD, BAD = "#73bf69", "#f2495c"
 LINES = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff9830", "#f2495c", "#5794f2", "#b877d9", "#96d98d"]
@@ -52,13 +53,19 @@ def si(value: float, suffix: str = "") -> str:
     return f"{value:.3g}{' ' if suffix else ''}{suffix}"
 
 
+def duration(value: float) -> str:
+    if 0 < abs(value) < 1:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:.3g} s" if abs(value) < DAY_S else f"{value / DAY_S:.3g} days"
+
+
 UNITS: dict[str, Callable[[float], str]] = {
     "short": si,
     "cps": lambda value: f"{si(value)}/s",
     "bytes": lambda value: si(value, "B"),
     "Bps": lambda value: f"{si(value, 'B')}/s",
     "percentunit": lambda value: f"{100 * value:.3g} %",
-    "s": lambda value: f"{1000 * value:.3g} ms" if 0 < abs(value) < 1 else f"{value:.3g} s",
+    "s": duration,
 }
 
 
@@ -76,7 +83,7 @@ class Scene:
         return [f"127.0.0.1:{port}" for port in self._ports.values()]
 
     def play(self, scale_s: float) -> float:
-        """Play normal operation, a stop, invalid messages, a second consumer, and a backlog.
+        """Play normal operation, a stop, invalid messages, two more workers, and a backlog.
 
         Returns its end, seconds since the epoch, while both consumers still run.
         """
@@ -93,7 +100,7 @@ class Scene:
             time.sleep(scale_s / 2)
             with self._consumer("a"):
                 self._send_invalid(scale_s)
-                with self._consumer("b"):
+                with self._consumer("b", workers=2):
                     time.sleep(scale_s)
                     self._topics.produce(backlog())
                     time.sleep(scale_s)
@@ -102,9 +109,12 @@ class Scene:
             walkers.terminate()
             walkers.wait()
 
-    def _consumer(self, name: str) -> RunProcess:
-        port = str(self._ports[name])
-        return RunProcess(self._topics, self._folder, name, STEPSTREAM_HTTP__PORT=port)
+    def _consumer(self, name: str, workers: int = 1) -> RunProcess:
+        settings = {
+            "STEPSTREAM_HTTP__PORT": str(self._ports[name]),
+            "STEPSTREAM_WORKERS": str(workers),
+        }
+        return RunProcess(self._topics, self._folder, name, **settings)
 
     def _send_invalid(self, seconds: float) -> None:
         invalid = [(b"walker-1", b"{"), (b"walker-2", None), (b"walker-3", b'{"accel_x": 1}')]
