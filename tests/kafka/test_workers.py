@@ -58,6 +58,15 @@ class WorkersRun(RunProcess):
     def await_ready(self) -> None:
         wait_until("ready workers", lambda: self.is_served() and self.get("/readyz")[0] == 200)
 
+    def await_another(self, number: int, pid: int) -> None:
+        """Wait until all workers run, and that of a number is another process than it was."""
+
+        def have_come_back() -> bool:
+            now = self.workers()
+            return len(now) == 2 and now[number] != pid
+
+        wait_until("the worker again", have_come_back)
+
     def is_served(self) -> bool:
         assert self.is_alive, self.log.read_text()
         try:
@@ -117,8 +126,7 @@ def test_workers_publish_once_what_detect_finds_though_one_is_killed(
         before = run.workers()
         wait_until("events", lambda: sum(topics.end_offsets(topics.events).values()) > 10)
         os.kill(before[number], signal.SIGKILL)
-        wait_until("the worker again", lambda: len(run.workers()) == 2)
-        assert run.workers()[number] != before[number]
+        run.await_another(number, before[number])
         run.await_ready()
     assert playing.wait(120) == 0
     topics.wait_consumed()
