@@ -9,6 +9,7 @@ import numpy as np
 from stepstream.inputs.columns import ACCELEROMETER, FIELDS, GYROSCOPE, MAX_READINGS
 from stepstream.inputs.documents import Columns
 from stepstream.inputs.strides import PADDING, ItemLayout, Segment
+from stepstream.inputs.validation import MAX_TIME_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,14 +172,18 @@ class AlikeReader:
         if len(self._layouts) > MAX_LAYOUTS:
             del self._layouts[next(iter(self._layouts))]
 
-    def columns(self, layout: ItemLayout, data: bytes, count: int) -> NDArray[np.float64] | None:
+    def columns(
+        self, layout: ItemLayout, data: bytes, count: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
         """The columns of messages with a layout.
 
         Returns
         -------
-        (7, count, n) float64, or None
-            For n readings in each message; NaN in place of what no message has. None if the
-            messages have no readings in the usual form.
+        columns : (7, count, n) float64
+            For n readings in each message; NaN in place of what no message has.
+        is_given : (7,) bool
+            Which columns the messages have. None in place of both if the messages have no readings
+            in the usual form.
         """
         segments: dict[tuple[str, ...], list[Segment]] = {}
         for segment in layout.segments:
@@ -201,11 +206,11 @@ class AlikeReader:
         for place, name in enumerate(FIELDS):
             for segment in given.get(name, ()):
                 values = layout.numbers(segment, data, count).reshape(count, -1)
-                columns[place] = columns[place] + values if segment.adds else values
-        if not np.isfinite(columns[[name in given for name in FIELDS]]).all():
-            return None
-        columns[0] *= self._unit_us
-        return columns
+                with np.errstate(invalid="ignore"):  # a NaN that signals
+                    columns[place] = columns[place] + values if segment.adds else values
+        with np.errstate(over="ignore"):
+            columns[0] *= self._unit_us
+        return columns, np.array([name in given for name in FIELDS])
 
 
 def _read_group(
@@ -228,12 +233,28 @@ def _read_group(
         data = _join(messages, alike)
     else:
         alike, places = places, places[:0]
-    columns = reader.columns(layout, data, len(alike))
-    if columns is None:
+    found = reader.columns(layout, data, len(alike))
+    if found is None:
         return np.sort(np.concatenate([alike, places]))
+    columns, is_given = found
+    # What is wrong with a message is for the parser to say.
+    good = _has_good_numbers(columns, is_given)
+    if not good.all():
+        places = np.sort(np.concatenate([alike[~good], places]))
+        alike, columns = alike[good], columns[:, good]
     message = np.repeat(np.array(rows, np.intp)[alike], columns.shape[2])
     parts.append(Columns(message, columns.reshape(len(FIELDS), -1), None))
     return places
+
+
+def _has_good_numbers(
+    columns: NDArray[np.float64], is_given: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which messages have finite numbers in the given columns, and times since 1970."""
+    is_good = np.isfinite(columns[is_given]).all(axis=(0, 2))
+    if is_given[0]:
+        is_good &= ((columns[0] >= 0) & (columns[0] <= MAX_TIME_US)).all(axis=1)
+    return np.asarray(is_good)
 
 
 def _join(messages: Sequence[bytes], places: Iterable[Any]) -> bytes:

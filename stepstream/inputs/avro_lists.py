@@ -69,6 +69,16 @@ class _Blocks:
     def _skip_item(self, data: bytes, position: int) -> int:
         raise NotImplementedError
 
+    def _trace_unwanted(
+        self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None
+    ) -> int:
+        """Items of the same layout have the same bytes here."""
+        if path is not None:
+            raise NoLayoutError
+        end = self.skip(data, position)
+        trace.mask += bytes([SAME]) * (end - position)
+        return end
+
 
 class Table(_Blocks):
     """A map.
@@ -109,8 +119,7 @@ class Table(_Blocks):
         return self._node.skip(data, position + length)
 
     def trace(self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None) -> int:
-        del data, position, trace, path
-        raise NoLayoutError
+        return self._trace_unwanted(data, position, trace, path)
 
 
 class Array(_Blocks):
@@ -219,6 +228,8 @@ class Array(_Blocks):
         return self._node.skip(data, position)
 
     def trace(self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None) -> int:
+        if path is None:
+            return self._trace_unwanted(data, position, trace, path)
         count, begin = read_long(data, position)
         if not 0 < count <= min(MAX_READINGS, len(data) - begin):
             raise NoLayoutError
