@@ -72,7 +72,9 @@ class Simulate(CommandSettings):
         from stepstream.streaming.publisher import Publisher  # noqa: PLC0415 - a Kafka client
 
         configure_logging(self.logging, self.hide_secrets)
-        writer = MessageWriter(self.input) if self.input != InputSettings() else None
+        decimals = None if self.recordings else 5
+        is_plain = self.input == InputSettings()
+        writer = None if is_plain else MessageWriter(self.input, decimals)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
@@ -90,7 +92,7 @@ class Simulate(CommandSettings):
             epoch_s,
             min(seconds, 1e9),
             batch=self.batch,
-            decimals=None if self.recordings else 5,
+            decimals=decimals,
             writer=writer,
         )
         send(stream, publisher, self.speed, stop, sent)
