@@ -75,6 +75,8 @@ class AlikeReader:
             for name in FIELDS
             if name in layout.fields
         }
+        self._beside = {(*map(str, layout.fields[name].parts),) for name in self._paths if head}
+        """Where a value may be that all readings of a list share."""
         self._needs_time = "timestamp" in layout.required
         self._layouts: dict[tuple[int, int], ItemLayout] = {}
         """By size, and a number."""
@@ -198,7 +200,7 @@ class AlikeReader:
             not all(name in given for name in ACCELEROMETER)
             or len(set(has_gyroscope)) > 1
             or ("timestamp" not in given and (self._needs_time or numbers is not None))
-            or (self._is_list and numbers is None)
+            or (self._is_list and (numbers is None or self._beside & segments.keys()))
             or (numbers or 0) > MAX_READINGS
         ):
             return None

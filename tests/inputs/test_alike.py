@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stepstream.inputs import Messages
 from stepstream.inputs.alike import MAX_LAYOUTS, AlikeReader
+from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.protobuf import Protobuf
 from stepstream.settings import InputSettings
@@ -86,6 +87,23 @@ def test_messages_of_several_sizes_keep_their_order() -> None:
     decoded = decode(FORMATS[2].made, values)
     assert decoded.message.tolist() == list(range(30))
     assert decoded.axes[:, 0].tolist() == [float(row) for row in range(30)]
+
+
+def test_a_value_beside_the_list_is_that_of_all_readings() -> None:
+    source = """
+        syntax = "proto3";
+        message Item { double timestamp = 1; double accel_x = 2; double accel_y = 3; }
+        message Message { repeated Item readings = 1; double accel_z = 2; }
+    """
+    message = new(message_type(source), accel_z=9.5)
+    for row in range(6):
+        message.readings.add(timestamp=1_700_000_000 + row, accel_x=0.5, accel_y=0.25)
+    layout = Layout.of(InputSettings(readings="readings"))
+    parser = Protobuf(message_type(source), NAMES)
+    made = GeneralFormat(parser, layout, AlikeReader.of(parser, layout))
+    decoded = decode(made, [message.SerializeToString()] * 5)
+    assert not decoded.invalid
+    assert decoded.axes[:, :3].tolist() == [[0.5, 0.25, 9.5]] * 30
 
 
 def test_the_layouts_that_are_remembered_are_limited() -> None:
