@@ -134,9 +134,7 @@ def _make_protobuf(
             _check_paths(settings, known)
         return Protobuf(descriptor, names, unit_ns)
     if content is not None:
-        raise SettingsError(
-            "input.schema: Protobuf schemas come from the registry, if there is one"
-        )
+        raise SettingsError("input.schema: with a registry, Protobuf schemas come from there")
 
     def compile_schema(registered: Registered) -> Alike:
         _check_kind(registered, "PROTOBUF")

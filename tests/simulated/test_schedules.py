@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
+from stepstream.streaming.schema_waits import SchemaWaits
 from tests.faults.consumer import MUTATIONS
 from tests.simulated import kafka
 from tests.simulated.schedule import Schedule
@@ -56,7 +57,15 @@ def _drop_the_generation() -> None:
     patch.object(kafka.Consumer, "consumer_group_metadata", _in_no_group).start()
 
 
-MISTAKES = {**MUTATIONS, "drop-the-generation": _drop_the_generation}
+def _skip_what_has_no_schema() -> None:
+    patch.object(SchemaWaits, "_seek", lambda *_: True).start()
+
+
+MISTAKES = {
+    **MUTATIONS,
+    "drop-the-generation": _drop_the_generation,
+    "skip-what-has-no-schema": _skip_what_has_no_schema,
+}
 
 
 @pytest.mark.slow
