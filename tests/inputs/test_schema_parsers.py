@@ -63,9 +63,13 @@ def test_avro_with_a_file(avro_file: str) -> None:
 
 def test_protobuf_with_a_file(protobuf_file: str) -> None:
     message = new(message_type(PROTOBUF, "house.Reading"), **READING).SerializeToString()
-    given = {"format": "protobuf", "schema": protobuf_file, "message_type": "house.Reading"}
+    given: dict[str, Any] = {
+        "format": "protobuf",
+        "schema": protobuf_file,
+        "message_type": "house.Reading",
+    }
     for count in (1, 10):
-        found = decode([message] * count, **given)  # type: ignore[arg-type]
+        found = decode([message] * count, **given)
         assert not found.invalid
         assert found.axes.tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] * count
 
@@ -89,7 +93,7 @@ def test_a_file_that_is_no_schema_ends_the_start(tmp_path: Path, protobuf_file: 
     absent = str(tmp_path / "absent")
     assert "input.schema: can't read" in refused(format="avro", schema=absent)
     assert "not an Avro schema" in refused(format="avro", schema=str(broken))
-    given = {"format": "protobuf", "message_type": "house.Reading"}
+    given: dict[str, Any] = {"format": "protobuf", "message_type": "house.Reading"}
     assert "not a compiled descriptor set" in refused(**given, schema=str(broken))
     given["message_type"] = "house.Other"
     assert "no message type house.Other" in refused(**given, schema=protobuf_file)
@@ -101,14 +105,22 @@ def test_a_path_that_the_schema_does_not_have_ends_the_start(
     fields = {"accel_x": "acc.x"}
     said = refused(format="avro", schema=avro_file, fields=fields)
     assert said.startswith("input.fields: accel_x: no field 'acc' in ")
-    given = {"format": "protobuf", "schema": protobuf_file, "message_type": "house.Reading"}
+    given: dict[str, Any] = {
+        "format": "protobuf",
+        "schema": protobuf_file,
+        "message_type": "house.Reading",
+    }
     assert refused(**given, readings="samples").startswith("input.readings: no field 'samples'")
     assert refused(**given, device_id="id").startswith("input.device_id: no field 'id'")
 
 
 def test_a_schema_from_two_places_ends_the_start(protobuf_file: str) -> None:
     registry = RegistrySettings(url="http://registry")
-    given = {"format": "protobuf", "schema": protobuf_file, "message_type": "house.Reading"}
+    given: dict[str, Any] = {
+        "format": "protobuf",
+        "schema": protobuf_file,
+        "message_type": "house.Reading",
+    }
     assert "with a registry" in refused(registry, **given)
     assert "needs registry.url, or a file" in refused(format="avro")
 
