@@ -44,10 +44,11 @@ coverage: $(ALL) ## all tests, and the lines that they don't reach; other proces
 faults: $(ALL) ## a hundred rounds of faults on a real broker: half an hour or more
 	$(BIN)/python -m tests.faults $(ARGS)
 
-fuzz: $(ALL) ## a million inputs each for decoding, for other shapes of messages, and for everything after it: an hour or more
+fuzz: $(ALL) ## a million inputs each for decoding, for other shapes of messages, for schemas, and for everything after it: an hour or more
 	$(BIN)/python -m tests.fuzzing decode -runs=1000000 $(ARGS)
 	$(BIN)/python -m tests.fuzzing layouts -runs=1000000 $(ARGS)
 	$(BIN)/python -m tests.fuzzing process -runs=1000000 $(ARGS)
+	$(BIN)/python -m tests.fuzzing schemas -runs=1000000 $(ARGS)
 
 recovery: $(ALL) ## measure the time of recovery, and of reading a million step counts
 	$(BIN)/python -m benchmarks.recovery $(ARGS)

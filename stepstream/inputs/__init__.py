@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepstream.inputs.alike import AlikeReader, has_layouts
 from stepstream.inputs.columns import (
     ACCELEROMETER,
     ACCELEROMETER_BIT,
@@ -84,9 +85,11 @@ def make_format(settings: InputSettings, registry: RegistrySettings | None = Non
     if is_plain(settings):
         return PlainJson(layout.units)
     parser = make_parser(settings, registry or RegistrySettings())
-    typed = None
+    typed: TypedReader | AlikeReader | None
     if settings.format == "json":
         typed = TypedReader.of(layout, msgspec.json.Decoder, has_nan=False)
     elif settings.format == "msgpack":
         typed = TypedReader.of(layout, msgspec.msgpack.Decoder, has_nan=True)
+    else:
+        typed = AlikeReader.of(parser, layout) if has_layouts(parser) else None
     return GeneralFormat(parser, layout, typed)

@@ -17,16 +17,18 @@ from stepstream.inputs.avro_nodes import (
     Integer,
     Later,
     Node,
+    NoLayoutError,
     Nothing,
     Number,
     Object,
+    Trace,
     to_decimal,
     to_text,
     to_uuid,
 )
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.schemas import SchemaError
-from stepstream.inputs.strides import Scale
+from stepstream.inputs.strides import ItemLayout, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -117,6 +119,7 @@ class Avro:
         except RecursionError:
             raise SchemaError("the Avro schema is nested too deeply") from None
         self._read = node.read
+        self._trace = node.trace
         self.names = compiler.found
         """Names of all fields."""
         self.has_maps = compiler.has_maps
@@ -135,6 +138,15 @@ class Avro:
                 f"not Avro of this schema: {len(value) - end} bytes are left over",
             )
         return document
+
+    def find_layout(self, value: bytes) -> ItemLayout | None:
+        """See `Alike.find_layout`."""
+        trace = Trace()
+        try:
+            end = self._trace(value, 0, trace, ())
+        except (NoLayoutError, *_NOT_AS_EXPECTED):
+            return None
+        return ItemLayout(trace.segments, bytes(trace.mask), value) if end == len(value) else None
 
 
 class _Compiler:

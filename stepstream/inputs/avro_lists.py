@@ -19,7 +19,7 @@ from stepstream.inputs.avro_nodes import (
 )
 from stepstream.inputs.columns import MAX_READINGS
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
-from stepstream.inputs.strides import FIXED, SAME, Coding, ItemLayout, Scale, Segment
+from stepstream.inputs.strides import SAME, ItemLayout, Scale
 from stepstream.inputs.varints import read_varints, unfold
 
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class _Blocks:
     def _skip_item(self, data: bytes, position: int) -> int:
         raise NotImplementedError
 
+    def _trace_unwanted(
+        self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None
+    ) -> int:
+        """Items of the same layout have the same bytes here."""
+        if path is not None:
+            raise NoLayoutError
+        end = self.skip(data, position)
+        trace.mask += bytes([SAME]) * (end - position)
+        return end
+
 
 class Table(_Blocks):
     """A map.
@@ -109,8 +119,7 @@ class Table(_Blocks):
         return self._node.skip(data, position + length)
 
     def trace(self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None) -> int:
-        del data, position, trace, path
-        raise NoLayoutError
+        return self._trace_unwanted(data, position, trace, path)
 
 
 class Array(_Blocks):
@@ -193,7 +202,7 @@ class Array(_Blocks):
         """The layout of the first item."""
         trace = Trace()
         end = self._node.trace(data, position, trace, ())
-        if end == position or not trace.segments:
+        if end == position or not trace.segments or any(s.stride for s in trace.segments):
             raise NoLayoutError
         return ItemLayout(trace.segments, bytes(trace.mask), data[position:end])
 
@@ -219,18 +228,23 @@ class Array(_Blocks):
         return self._node.skip(data, position)
 
     def trace(self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None) -> int:
-        if not isinstance(self._node, Number):
-            raise NoLayoutError
+        if path is None:
+            return self._trace_unwanted(data, position, trace, path)
         count, begin = read_long(data, position)
-        end = begin + count * self._node.size
-        if count <= 0 or data[end] != 0:
+        if not 0 < count <= min(MAX_READINGS, len(data) - begin):
             raise NoLayoutError
         trace.mask += bytes([SAME]) * (begin - position)
-        if path is not None:
-            trace.segments.append(
-                Segment(path, Coding.FIXED, len(trace.mask), end - begin, self._node.dtype, count)
-            )
-        trace.mask += bytes([FIXED]) * (end - begin) + bytes([SAME])
+        # All items have the layout of the first.
+        item = Trace()
+        size = self._node.trace(data, begin, item, path) - begin
+        end = begin + count * size
+        if any(segment.numbers is not None for segment in item.segments) or data[end] != 0:
+            raise NoLayoutError
+        for one in item.segments:
+            stride = None if isinstance(self._node, Number) else size
+            first = len(trace.mask) + one.begin
+            trace.segments.append(one._replace(begin=first, numbers=count, stride=stride))
+        trace.mask += item.mask * count + bytes([SAME])
         return end + 1
 
 

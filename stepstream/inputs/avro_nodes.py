@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from stepstream.inputs.strides import FIXED, SAME, VARINT, Coding, Scale, Segment
-from stepstream.inputs.varints import read_varint
+from stepstream.inputs.varints import MAX_VARINT_BYTES, read_varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -159,6 +159,8 @@ class Integer:
     def trace(self, data: bytes, position: int, trace: Trace, path: tuple[str, ...] | None) -> int:
         _, end = read_long(data, position)
         size = end - position
+        if size >= MAX_VARINT_BYTES:
+            raise NoLayoutError
         if path is not None:
             begin = len(trace.mask)
             trace.segments.append(Segment(path, Coding.FOLDED, begin, size, scale=self.scale))

@@ -12,10 +12,11 @@ from stepstream.inputs.varints import read_varint
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepstream.inputs.parsers import Parser
+    from stepstream.inputs.alike import Alike
     from stepstream.inputs.registry import Registered, Registry
+    from stepstream.inputs.strides import ItemLayout
 
-    Compile = Callable[[Registered], "Parser"]
+    Compile = Callable[[Registered], "Alike"]
 
 __all__ = ["HEADER_BYTES", "FramedParser", "read_indexes"]
 
@@ -57,7 +58,7 @@ class FramedParser:
         self._registry = registry
         self._compile = compile_schema
         self._monotonic = monotonic
-        self._readers: dict[bytes, Parser | _Unknown] = {}
+        self._readers: dict[bytes, Alike | _Unknown] = {}
         """By the five bytes."""
 
     def parse(self, value: bytes) -> Any:
@@ -78,6 +79,14 @@ class FramedParser:
             )
         return reader.parse(value[HEADER_BYTES:])
 
+    def find_layout(self, value: bytes) -> ItemLayout | None:
+        """See `Alike.find_layout`."""
+        reader = self._readers.get(value[:HEADER_BYTES])
+        if reader is None or isinstance(reader, _Unknown):
+            return None
+        found = reader.find_layout(value[HEADER_BYTES:])
+        return None if found is None else found.behind(value[:HEADER_BYTES])
+
     def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
         """See `Schemas.lacking`."""
         heads = {value[:HEADER_BYTES] for value in values if value is not None}
@@ -95,7 +104,7 @@ class FramedParser:
         reader = self._readers.get(head)
         return reader is not None and not (isinstance(reader, _Unknown) and reader.until_s <= now_s)
 
-    def fetch(self, schema_id: int) -> Parser | _Unknown:
+    def fetch(self, schema_id: int) -> Alike | _Unknown:
         """See `Schemas.fetch`."""
         try:
             return self._compile(self._registry.fetch(schema_id))

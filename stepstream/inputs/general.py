@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stepstream.inputs.alike import AlikeReader
     from stepstream.inputs.columns import Decoded, Messages, ReadHeaders
     from stepstream.inputs.layout import Layout
     from stepstream.inputs.parsers import Parser
@@ -41,7 +42,9 @@ class GeneralFormat:
         Decodes messages in the usual form of the layout, which is faster.
     """
 
-    def __init__(self, parser: Parser, layout: Layout, typed: TypedReader | None = None) -> None:
+    def __init__(
+        self, parser: Parser, layout: Layout, typed: TypedReader | AlikeReader | None = None
+    ) -> None:
         self._parse = parser.parse
         self.schemas = parser if isinstance(parser, FramedParser) else None
         """See `InputFormat.schemas`."""

@@ -108,7 +108,8 @@ def to_numbers(values: Values, *, strings: bool) -> NDArray[np.float64]:
     """
     if isinstance(values, np.ndarray):
         if values.ndim == 1 and values.dtype.kind in "iuf":
-            return values.astype(np.float64)
+            with np.errstate(invalid="ignore"):  # a NaN that signals
+                return values.astype(np.float64)
         values = values.tolist()
     kinds = set(map(type, values))
     if not kinds <= {float, int}:

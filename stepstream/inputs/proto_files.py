@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor
 
+    from stepstream.inputs.strides import ItemLayout
+
 __all__ = ["IndexedProtobuf", "compile_files"]
 
 MAIN = "message.proto"
@@ -129,6 +131,11 @@ class IndexedProtobuf:
 
     def parse(self, value: bytes) -> Any:
         """See `Parser.parse`."""
+        parser, position = self._parser(value)
+        return parser.parse(value[position:])
+
+    def _parser(self, value: bytes) -> tuple[Protobuf, int]:
+        """The parser of the message's type, and where the message begins."""
         if value[:1] == b"\0":
             indexes: tuple[int, ...] = (0,)
             position = 1
@@ -139,7 +146,13 @@ class IndexedProtobuf:
             parser = Protobuf(self._find(indexes), self._names, self._unit_ns)
             if len(self._parsers) < MAX_TYPES:
                 self._parsers[indexes] = parser
-        return parser.parse(value[position:])
+        return parser, position
+
+    def find_layout(self, value: bytes) -> ItemLayout | None:
+        """See `Alike.find_layout`."""
+        parser, position = self._parser(value)
+        found = parser.find_layout(value[position:])
+        return None if found is None else found.behind(value[:position])
 
     def _find(self, indexes: tuple[int, ...]) -> Descriptor:
         types: Any = list(self._file.message_types_by_name.values())

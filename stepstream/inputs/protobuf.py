@@ -153,8 +153,9 @@ class Protobuf:
 
     def __init__(self, descriptor: Descriptor, names: Collection[str], unit_ns: int = NS) -> None:
         self._names = frozenset(names)
-        self._unit_ns = unit_ns
         self._fast = FastReader(descriptor, names, unit_ns)
+        self.find_layout = self._fast.find_layout
+        """See `Alike.find_layout`."""
         self._class = message_factory.GetMessageClass(descriptor)
         self._objects = 0
 
@@ -195,16 +196,12 @@ class Protobuf:
     def _value(self, field: Any, value: Any) -> Any:
         if field.cpp_type == Kind.CPPTYPE_MESSAGE:
             if field.message_type.full_name == TIMESTAMP:
-                return self._time(value)
+                return self._fast.time(value.seconds, value.nanos)
             return self._document(value, self._names)
         if field.type == Kind.TYPE_ENUM:
             known = field.enum_type.values_by_number.get(value)
             return value if known is None else known.name
         return value
-
-    def _time(self, timestamp: Any) -> int | float:
-        ns: int = timestamp.seconds * NS + timestamp.nanos
-        return ns if self._unit_ns == 1 else ns / self._unit_ns
 
     def _list(self, field: Any, values: Any) -> Any:
         is_message = field.cpp_type == Kind.CPPTYPE_MESSAGE

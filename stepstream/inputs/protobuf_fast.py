@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor as Kind
 
+from stepstream.inputs.columns import MAX_READINGS
 from stepstream.inputs.protobuf_fields import (
     BYTES_WIRE,
     FIXED32_WIRE,
@@ -18,6 +19,7 @@ from stepstream.inputs.protobuf_fields import (
     DeclinedError,
     absent_value,
     decline,
+    encode_tag,
     find_span,
     read_boolean,
     read_bytes,
@@ -31,7 +33,7 @@ from stepstream.inputs.protobuf_fields import (
     wire_type,
 )
 from stepstream.inputs.protobuf_items import Items, Trace, join_items, trace_skipped
-from stepstream.inputs.strides import FIXED, SAME, VARINT, Coding, Scale, Segment
+from stepstream.inputs.strides import FIXED, SAME, VARINT, Coding, ItemLayout, Scale, Segment
 from stepstream.inputs.varints import read_varint
 
 if TYPE_CHECKING:
@@ -88,10 +90,19 @@ class FastReader:
         """
         return self._message.read(value, 0, len(value))
 
-    def time(self, document: dict[str, Any]) -> int | float:
-        """A time from the document of a ``Timestamp``."""
-        ns: int = document["seconds"] * NS + document["nanos"]
-        return ns if self._unit_ns == 1 else ns / self._unit_ns
+    def time(self, seconds: int, nanos: int) -> float:
+        """A time from a ``Timestamp``: the sum that an array of them gives."""
+        per_second, per_nano = self.time_scales
+        return float(per_second.apply(seconds)) + float(per_nano.apply(nanos))
+
+    def find_layout(self, value: bytes) -> ItemLayout | None:
+        """See `Alike.find_layout`."""
+        trace = Trace()
+        try:
+            self._message.trace(value, 0, len(value), trace, ())
+        except (DeclinedError, IndexError, ValueError, struct.error, RecursionError):
+            return None
+        return ItemLayout(trace.segments, bytes(trace.mask), value)
 
     @property
     def time_scales(self) -> tuple[Scale, Scale]:
@@ -107,6 +118,8 @@ class _Message:
         """What reads a field, by its tag."""
         self.fields: dict[int, Any] = {}
         """Wanted fields, by their tags when they are not in a list."""
+        self.lists: dict[int, Any] = {}
+        """Wanted lists that can become arrays, by their tags."""
         self._absent: dict[str, Any] = {}
         self._lists: list[str] = []
         self.implicit: set[str] = set()
@@ -127,6 +140,8 @@ class _Message:
                 # It may be written in another form.
                 for other in (VARINT_WIRE, FIXED64_WIRE, BYTES_WIRE, 3, FIXED32_WIRE):
                     self.handlers.setdefault(field.number << 3 | other, decline)
+                if handler is not decline:
+                    self.lists[tag] = field
                 if field.message_type is not None and handler is not decline:
                     self._lists.append(field.name)
                     self._absent[field.name] = []
@@ -167,7 +182,7 @@ class _Message:
             tag, begin = read_varint(data, position)
             trace.mask += bytes([SAME]) * (begin - position)
             position = begin
-            field = self.fields.get(tag)
+            field = self.fields.get(tag) or self.lists.get(tag)
             if field is None:
                 if tag in self.handlers:
                     raise DeclinedError
@@ -176,9 +191,62 @@ class _Message:
             if field.name in seen:
                 raise DeclinedError
             seen.add(field.name)
+            if field.is_repeated:
+                position = self._trace_list(data, position, field, trace, path)
+                continue
             position = self._trace_field(data, position, field, trace, path)
         if position != end or not self.implicit <= seen:
             raise DeclinedError
+
+    def _trace_list(
+        self, data: bytes, position: int, field: Any, trace: Trace, path: tuple[str, ...]
+    ) -> int:
+        """Note the layout of a list whose items all have the layout of the first."""
+        length, begin = read_varint(data, position)
+        trace.mask += bytes([SAME]) * (begin - position)
+        item = Trace()
+        if field.type == Kind.TYPE_MESSAGE:
+            self._trace_content(data, begin, length, field, item, path)
+            # Between two items there are a tag and a length.
+            tag = encode_tag(field.number << 3 | BYTES_WIRE)
+            head = tag + data[position:begin]
+            count = 1
+            while data.startswith(head, begin + count * (length + len(head)) - len(head)):
+                count += 1
+            size = length + len(head)
+            mask = (item.mask + bytes([SAME]) * len(head)) * count
+            end = begin + count * size - len(head)
+            mask = mask[: end - begin]
+            if data.startswith(tag, end):
+                raise DeclinedError
+        else:
+            size = self._trace_field(data, begin, field, item, path) - begin if length else 0
+            count = length // size if size else 0
+            if not count or length % size:
+                raise DeclinedError
+            end, mask = begin + length, item.mask * count
+        if count > MAX_READINGS or any(one.numbers is not None for one in item.segments):
+            raise DeclinedError
+        for one in item.segments:
+            stride = None if field.type in NUMBERS else size
+            first = len(trace.mask) + one.begin
+            trace.segments.append(one._replace(begin=first, numbers=count, stride=stride))
+        trace.mask += mask
+        return end
+
+    def _trace_content(
+        self,
+        data: bytes,
+        begin: int,
+        length: int,
+        field: Any,
+        trace: Trace,
+        path: tuple[str, ...],
+    ) -> None:
+        if len(path) > MAX_DEPTH or length > len(data) - begin:
+            raise DeclinedError
+        message = self.reader.message(field.message_type)
+        message.trace(data, begin, begin + length, trace, (*path, field.name))
 
     def _trace_field(
         self,
@@ -217,9 +285,7 @@ class _Message:
             raise DeclinedError
         length, inner = read_varint(data, position)
         trace.mask += bytes([SAME]) * (inner - position)
-        if len(path) > MAX_DEPTH:
-            raise DeclinedError
-        self.reader.message(field.message_type).trace(data, inner, inner + length, trace, path)
+        self._trace_content(data, inner, length, field, trace, path[:-1])
         return inner + length
 
 
@@ -277,7 +343,7 @@ def _submessage(field: Any, reader: FastReader) -> Handler:
             raise DeclinedError  # both are to be merged
         begin, stop = find_span(data, position, end)
         inner = message.read(data, begin, stop)
-        document[name] = reader.time(inner) if is_time else inner
+        document[name] = reader.time(inner["seconds"], inner["nanos"]) if is_time else inner
         return stop
 
     return read

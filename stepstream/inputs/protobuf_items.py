@@ -90,7 +90,7 @@ class Items:
             self._message.trace(data, begin, stop, trace, ())
         except DeclinedError:
             return None
-        if not trace.segments:
+        if not trace.segments or any(segment.stride for segment in trace.segments):
             return None
         return ItemLayout(trace.segments, bytes(trace.mask), data[first:stop])
 

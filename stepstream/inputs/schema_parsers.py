@@ -16,6 +16,7 @@ from stepstream.inputs.schemas import SchemaError
 if TYPE_CHECKING:
     import pathlib
 
+    from stepstream.inputs.alike import Alike
     from stepstream.inputs.parsers import Parser
     from stepstream.inputs.registry import Registered
     from stepstream.settings import InputSettings, RegistrySettings
@@ -42,7 +43,7 @@ class JsonSchemaParser:
         return self._parse(value[HEADER_BYTES:] if value[:1] == b"\0" else value)
 
 
-def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> Parser:
+def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> Alike:
     """The parser of Avro or Protobuf.
 
     Raises
@@ -86,9 +87,7 @@ def _wanted_names(settings: InputSettings) -> frozenset[str]:
     return frozenset(str(part) for path in Layout.of(settings).wanted for part in path.parts)
 
 
-def _make_avro(
-    settings: InputSettings, registry: RegistrySettings, content: bytes | None
-) -> Parser:
+def _make_avro(settings: InputSettings, registry: RegistrySettings, content: bytes | None) -> Alike:
     from stepstream.inputs.avro import Avro, parse_schema  # noqa: PLC0415 - an extra
 
     names = _wanted_names(settings)
@@ -103,7 +102,7 @@ def _make_avro(
         if registry.url is None:
             return reader
 
-    def compile_schema(registered: Registered) -> Parser:
+    def compile_schema(registered: Registered) -> Alike:
         _check_kind(registered, "AVRO")
         named: dict[str, Any] = {}
         for text in registered.references.values():
@@ -116,7 +115,7 @@ def _make_avro(
 
 def _make_protobuf(
     settings: InputSettings, registry: RegistrySettings, content: bytes | None
-) -> Parser:
+) -> Alike:
     from stepstream.inputs.proto_files import IndexedProtobuf, compile_files  # noqa: PLC0415
     from stepstream.inputs.protobuf import (  # noqa: PLC0415 - an extra
         Protobuf,
@@ -135,11 +134,9 @@ def _make_protobuf(
             _check_paths(settings, known)
         return Protobuf(descriptor, names, unit_ns)
     if content is not None:
-        raise SettingsError(
-            "input.schema: Protobuf schemas come from the registry, if there is one"
-        )
+        raise SettingsError("input.schema: with a registry, Protobuf schemas come from there")
 
-    def compile_schema(registered: Registered) -> Parser:
+    def compile_schema(registered: Registered) -> Alike:
         _check_kind(registered, "PROTOBUF")
         file = compile_files(registered.text, registered.references)
         return IndexedProtobuf(file, names, unit_ns, settings.message_type)

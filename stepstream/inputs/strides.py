@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FIXED", "SAME", "VARINT", "Coding", "ItemLayout", "Scale", "Segment"]
+__all__ = ["FIXED", "PADDING", "SAME", "VARINT", "Coding", "ItemLayout", "Scale", "Segment"]
 
 FIXED = 0x00
 """Bits of a byte that all items share: none, in a number of a fixed size."""
@@ -23,6 +23,10 @@ VARINT = 0x80
 """The bit that says whether a variable-length integer goes on."""
 SAME = 0xFF
 """All bits: a count, a length, a tag, the number of a union's branch."""
+
+
+PADDING = bytes(10)
+"""Behind the last item: an integer is read as a word of 8 bytes and two more."""
 
 
 class Coding(Enum):
@@ -45,10 +49,14 @@ class Scale(NamedTuple):
     over: int = 1
 
     def apply(self, number: Any) -> Any:
-        """The scaled number, or array of numbers."""
-        if self.over != 1:
-            return number / self.over
-        return number * self.times if self.times != 1 else number
+        """The scaled number, or array of numbers; a float as soon as it is scaled.
+
+        One number gives exactly what it gives within an array.
+        """
+        if self.times == self.over:
+            return number
+        number = number.astype(np.float64) if isinstance(number, np.ndarray) else float(number)
+        return number / self.over if self.over != 1 else number * self.times
 
 
 class Segment(NamedTuple):
@@ -65,7 +73,10 @@ class Segment(NamedTuple):
     dtype
         Of a number of a fixed size.
     numbers
-        How many numbers they are, if they are an array of a fixed size.
+        How many numbers they are, if they are an array.
+    stride
+        Bytes from one number of an array to the next; None if they are next to each other and of
+        a fixed size.
     scale
         Applied to a variable-length integer.
     adds
@@ -80,6 +91,12 @@ class Segment(NamedTuple):
     numbers: int | None = None
     scale: Scale = Scale()
     adds: bool = False
+    stride: int | None = None
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the numbers become floats."""
+        return self.scale.times != self.scale.over
 
 
 class ItemLayout:
@@ -100,20 +117,20 @@ class ItemLayout:
         self.size = len(mask)
         """Bytes of an item."""
         self._is_free = not any(mask)
-        self._mask = np.frombuffer(mask, np.uint8)
-        self._example = np.frombuffer(example, np.uint8) & self._mask
+        self._whole_mask, self._whole_example = mask, example
+        whole = np.frombuffer(mask, np.uint8)
+        self._checked = np.flatnonzero(whole)
+        self._mask = whole[self._checked]
+        self._example = np.frombuffer(example, np.uint8)[self._checked] & self._mask
+        self.segments = segments
+        """The values that are wanted."""
         self._fixed = [s for s in segments if s.coding is Coding.FIXED]
         self._varints = [s for s in segments if s.coding is not Coding.FIXED]
-        lengths = [min(segment.length, 8) for segment in self._varints]
-        self._kept = np.array([[(1 << 8 * length) - 1] for length in lengths], np.uint64)
         self._view = _record([_Field(s.path, s.dtype, s.begin, s.numbers) for s in self._fixed])
         if self._view is not None:
             self._view = _sized(self._view, self.size)
         self._dtype = _record(
-            [
-                _Field(s.path, "<f8" if s.scale.over != 1 else s.dtype, None, s.numbers)
-                for s in segments
-            ]
+            [_Field(s.path, "<f8" if s.is_scaled else s.dtype, None, s.numbers) for s in segments]
         )
 
     @property
@@ -121,16 +138,57 @@ class ItemLayout:
         """Whether no value of an item is wanted."""
         return self._dtype is None
 
+    def behind(self, head: bytes) -> ItemLayout:
+        """The layout of the same items with some bytes before each, the same before all."""
+        moved = [one._replace(begin=one.begin + len(head)) for one in self.segments]
+        mask = bytes([SAME]) * len(head) + self._whole_mask
+        return ItemLayout(moved, mask, head + self._whole_example)
+
     def count(self, data: bytes, position: int, most: int) -> int:
         """How many items with this layout follow each other, up to ``most``."""
         most = min(most, (len(data) - position) // self.size)
         if self._is_free or most <= 0:
             return max(most, 0)
-        items = np.frombuffer(data, np.uint8, most * self.size, position)
-        same = (items.reshape(most, self.size) & self._mask) == self._example
-        if same.all():
-            return most
-        return int(same.all(axis=1).argmin())
+        same = self.find(data, position, most)
+        return most if same.all() else int(same.argmin())
+
+    def find(self, data: bytes, position: int, count: int) -> NDArray[np.bool_]:
+        """Which of some items of the right size have this layout."""
+        items = np.frombuffer(data, np.uint8, count * self.size, position)
+        checked = items.reshape(count, self.size)[:, self._checked]
+        same: NDArray[np.bool_] = ((checked & self._mask) == self._example).all(axis=1)
+        return same
+
+    def numbers(self, segment: Segment, data: bytes, count: int) -> NDArray[Any]:
+        """The numbers that all items have in one segment.
+
+        Parameters
+        ----------
+        segment
+            One of the layout's.
+        data
+            The items, with at least 10 bytes behind them.
+        count
+            How many items there are.
+
+        Returns
+        -------
+        (count,) or (count, segment.numbers)
+        """
+        shape: tuple[int, ...] = (count,)
+        strides: tuple[int, ...] = (self.size,)
+        width = np.dtype(segment.dtype).itemsize if segment.coding is Coding.FIXED else 0
+        if segment.numbers is not None:
+            shape, strides = (count, segment.numbers), (self.size, segment.stride or width)
+        if segment.coding is Coding.FIXED:
+            return np.ndarray(shape, segment.dtype, data, segment.begin, strides)
+        words = np.ndarray(shape, "<u8", data, segment.begin, strides)
+        values = join_groups(words & np.uint64((1 << 8 * min(segment.length, 8)) - 1))
+        for place in range(8, segment.length):
+            byte = np.ndarray(shape, np.uint8, data, segment.begin + place, strides)
+            values |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+        scaled: NDArray[Any] = segment.scale.apply(_signed(values, segment))
+        return scaled
 
     def read(self, data: bytes, position: int, count: int) -> NDArray[np.void]:
         """The values of items.
@@ -148,17 +206,9 @@ class ItemLayout:
         items: NDArray[np.void] = np.empty(count, self._dtype)
         for segment in self._fixed:
             _at(items, segment.path)[...] = _at(view, segment.path)
-        # Behind the last item, a word reads up to 9 bytes more.
-        padded = data[position : position + count * self.size] + bytes(10)
-        words = np.empty((len(self._varints), count), np.uint64)
-        for word, segment in zip(words, self._varints, strict=True):
-            word[:] = np.ndarray((count,), "<u8", padded, segment.begin, (self.size,))
-        for value, segment in zip(join_groups(words & self._kept), self._varints, strict=True):
-            for place in range(8, segment.length):
-                byte = np.ndarray((count,), np.uint8, padded, segment.begin + place, (self.size,))
-                group = (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
-                np.bitwise_or(value, group, out=value)
-            numbers = segment.scale.apply(_signed(value, segment))
+        padded = data[position : position + count * self.size] + PADDING
+        for segment in self._varints:
+            numbers = self.numbers(segment, padded, count)
             if segment.adds:
                 _at(items, segment.path)[...] += numbers
             else:

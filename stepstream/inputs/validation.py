@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_ACCELERATION",
     "MAX_ANGULAR_VELOCITY",
+    "MAX_TIME_US",
     "Units",
     "check_device_id",
     "check_size",

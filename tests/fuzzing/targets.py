@@ -15,12 +15,14 @@ from stepstream.inputs import (
     InvalidMessage,
     Messages,
     decode_device_id,
+    fetch_lacking,
     make_format,
 )
 from stepstream.inputs.columns import FIELDS
 from stepstream.settings import InputSettings, Settings
 from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
+from tests.fuzzing.schema_formats import schema_formats
 from tests.streaming.records import FakeRecord
 
 NOW_US = 1_700_000_100_000_000
@@ -154,4 +156,33 @@ def _open_and_decode(made: InputFormat, values: list[bytes]) -> Decoded:
     return decoded._replace(invalid={**opened.invalid, **decoded.invalid})
 
 
-TARGETS = {"decode": decode, "layouts": layouts, "process": process}
+_SCHEMA_FORMATS = schema_formats()
+
+
+def schemas(data: bytes) -> None:
+    """A message of a format with a schema, among valid ones; the first byte chooses.
+
+    It gives readings or an error, and the same alone as together with others, of which some have
+    the same layout of bytes.
+    """
+    if not data:
+        return
+    made, one_by_one, example = _SCHEMA_FORMATS[data[0] % len(_SCHEMA_FORMATS)]
+    value = data[1:]
+    # As long as the example, it may be taken for one of its layout.
+    alike = (value + example[len(value) :])[: len(example)]
+    values = [example, value, alike, example, value, example, value, example]
+    fetch_lacking(made.schemas, values)
+    together = _open_and_decode(made, values)
+    assert np.isfinite(together.axes).all()
+    assert not set(together.message.tolist()) & together.invalid.keys()
+    for row in (0, 1, 2):
+        alone = _open_and_decode(one_by_one, [values[row]])
+        assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
+        mine = together.message == row
+        assert alone.time_us.tolist() == together.time_us[mine].tolist()
+        assert alone.axes.tolist() == together.axes[mine].tolist()
+        assert row or len(alone.message)
+
+
+TARGETS = {"decode": decode, "layouts": layouts, "process": process, "schemas": schemas}

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT, missing
 from tests.fuzzing.targets import TARGETS, process
 
-RUNS = {"decode": 3_000, "layouts": 3_000, "process": 600}
+RUNS = {"decode": 3_000, "layouts": 3_000, "process": 600, "schemas": 1_000}
 CORPUS = Path(__file__).with_name("corpus")
 
 

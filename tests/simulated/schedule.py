@@ -21,6 +21,7 @@ from tests.detection.builders import TransparentModel
 from tests.detection.split_streams import JSON_INPUT, SplitStream
 from tests.detection.streams import Stream
 from tests.simulated import kafka
+from tests.simulated.registry import FormatWithSchemas
 from tests.simulated.world import Process, World
 from tests.streaming.test_recovery import (
     Kafka,
@@ -227,14 +228,25 @@ class Schedule:
             ),
         )
         made: list[Consumer] = []
+        needs_schemas = self._random.random() < 0.5
 
         def work() -> None:
             clients = kafka.Clients(self.broker, settings)
-            made.append(Consumer(settings, MODEL, clients, self.world))
-            made[0].run()
+            consumer = Consumer(settings, MODEL, clients, self.world)
+            if needs_schemas:
+                self._require_schemas(consumer)
+            made.append(consumer)
+            consumer.run()
 
         self._processes.append((process, made))
         self.world.spawn(process, work)
+
+    def _require_schemas(self, consumer: Consumer) -> None:
+        """Let the messages of one topic need schemas of a registry that is often away."""
+        formats = consumer.processor._formats
+        topic = self._random.choice(list(PARTITIONS))
+        formats[topic] = FormatWithSchemas(formats[topic], self.world)
+        self.injected["schemas"] += 1
 
     def _disturb(self) -> None:
         random = self._random

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
+from stepstream.streaming.schema_waits import SchemaWaits
 from tests.faults.consumer import MUTATIONS
 from tests.simulated import kafka
 from tests.simulated.schedule import Schedule
@@ -30,7 +31,7 @@ def test_no_schedule_loses_or_repeats_anything(guarantee: str) -> None:
         assert not schedule.wrong, f"seed {seed}, {guarantee}: {schedule.wrong}"
         seen += schedule.injected
     assert seen["events"] > 5 * SCHEDULES // 4
-    assert {"kill", "freeze", "stop", "add", "lost"} <= seen.keys()
+    assert {"kill", "freeze", "stop", "add", "lost", "schemas"} <= seen.keys()
 
 
 def test_a_schedule_repeats_itself() -> None:
@@ -56,7 +57,15 @@ def _drop_the_generation() -> None:
     patch.object(kafka.Consumer, "consumer_group_metadata", _in_no_group).start()
 
 
-MISTAKES = {**MUTATIONS, "drop-the-generation": _drop_the_generation}
+def _skip_what_has_no_schema() -> None:
+    patch.object(SchemaWaits, "_seek", lambda *_: True).start()
+
+
+MISTAKES = {
+    **MUTATIONS,
+    "drop-the-generation": _drop_the_generation,
+    "skip-what-has-no-schema": _skip_what_has_no_schema,
+}
 
 
 @pytest.mark.slow
