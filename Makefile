@@ -102,8 +102,9 @@ sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run ti
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
 
-bench: $(ALL) ## throughput, devices, consumers, low load and overload: about 25 minutes
+bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load and overload: about 35 minutes
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.forms
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.loads
 	$(BIN)/python -m benchmarks.growth

@@ -25,6 +25,8 @@ from tests.kafka.builders import TopicSet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stepstream.inputs import MessageWriter
+
 PEOPLE = 25
 """Signals; each is copied under many ids, which is cheaper than as many signals."""
 SKIPPED_S = 15
@@ -126,10 +128,13 @@ class Fleet:
             found |= {(_name(number, copy), end) for copy in range(copies) for end in ends}
         return found
 
-    def messages(self, epoch_s: int, batch: int = 1) -> Iterator[tuple[float, int, bytes, bytes]]:
+    def messages(
+        self, epoch_s: int, batch: int = 1, writer: MessageWriter | None = None
+    ) -> Iterator[tuple[float, int, bytes, bytes]]:
         """When each message is due, its device's number, key and value; in the order of time.
 
-        A device's number says which partition it is in, modulo their number.
+        A device's number says which partition it is in, modulo their number. A writer must write
+        the device's id into the key only.
         """
         fleet = [
             Device(signal.device_id, Player(signal, int(signal.time_s[0])))
@@ -141,7 +146,11 @@ class Fleet:
             for number, device in enumerate(fleet)
         }
         end_s = self.begin_s + self.seconds
-        for message in messages(fleet, epoch_s, end_s, batch=batch, decimals=None):
+        for message in messages(fleet, epoch_s, end_s, batch=batch, decimals=None, writer=writer):
+            if writer is not None:
+                for copy, name in enumerate(names[message.key]):
+                    yield message.due_s, int(message.key) + copy, name, message.value
+                continue
             head, tail = message.value.split(b'"device_id":"' + message.key + b'"', 1)
             head += b'"device_id":"'
             tail = b'"' + tail
@@ -160,12 +169,18 @@ def recordings() -> list[Path]:
     return sorted(folder.glob("simul-hand/*/*.csv.gz"))
 
 
-def load(bootstrap: str, fleet: Fleet, batch: int = 1, partitions: int = PARTITIONS) -> Loaded:
+def load(
+    bootstrap: str,
+    fleet: Fleet,
+    batch: int = 1,
+    partitions: int = PARTITIONS,
+    writer: MessageWriter | None = None,
+) -> Loaded:
     """Fill a readings topic, and wait until everything is in it."""
     topics = TopicSet.create(bootstrap, partitions)
     epoch_s = int(time.time() - fleet.seconds) - 60
     with Filler(topics) as filler:
-        for _, number, key, value in fleet.messages(epoch_s, batch):
+        for _, number, key, value in fleet.messages(epoch_s, batch, writer):
             filler.add(number, key, value)
     filler.check()
     return Loaded(topics, filler.count, fleet.readings, epoch_s)

@@ -340,8 +340,20 @@ def save(drawn: Figure, name: str) -> None:
     drawn.savefig(Path(IMAGES) / name, dpi=90, metadata={"Software": None})
 
 
+def forms(results: Results) -> str:
+    """Other forms of messages, beside the plain ones."""
+    return table(
+        ("messages", "readings in one", "readings per CPU-second", "in parts of the plain form"),
+        [
+            (name, str(form["batch"]), figure(form["per_cpu_s"]), figure(form["ratio"], 2))
+            for name, form in results["forms"].items()
+        ],
+    )
+
+
 PARTS: dict[str, Callable[[Results], str]] = {
     "throughput": throughput,
+    "forms": forms,
     "peers": peers,
     "latency": latency,
     "scaling": scaling,

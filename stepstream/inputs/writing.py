@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from stepstream.errors import SettingsError
 from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE
@@ -15,7 +16,6 @@ from stepstream.inputs.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from stepstream.inputs.paths import Path
@@ -27,7 +27,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_US = {"s": 1e-6, "ms": 1e-3, "us": 1, "ns": 1000}
 _FRACTIONS = {"m/s2", "g", "rad/s", "deg/s"}
 """Units in which readings have fractions; in all others they are integers."""
-_DECIMALS = 5
 
 
 class Written(NamedTuple):
@@ -54,6 +53,8 @@ class MessageWriter:
     ----------
     settings
         How messages are written.
+    decimals
+        Values are rounded to these, in units that have fractions; None leaves them as they are.
 
     Raises
     ------
@@ -61,7 +62,8 @@ class MessageWriter:
         The format can't be written.
     """
 
-    def __init__(self, settings: InputSettings) -> None:
+    def __init__(self, settings: InputSettings, decimals: int | None = 5) -> None:
+        self._decimals = decimals
         self._settings = settings
         self._layout = Layout.of(settings)
         self._encode = _make_encoder(settings.format)
@@ -150,10 +152,13 @@ class MessageWriter:
         if axes[:, 3:].any():
             sensors.append((GYROSCOPE, units.angular_velocity, settings.gyro_unit, 3))
         for names, factor, unit, first in sensors:
-            decimals = _DECIMALS if unit in _FRACTIONS else 0
             for place, name in enumerate(names, first):
-                column = (axes[:, place] / factor).round(decimals)
-                fields[name] = column.tolist() if decimals else column.astype(int).tolist()
+                column = axes[:, place] / factor
+                if unit not in _FRACTIONS:
+                    column = np.rint(column).astype(np.int64)
+                elif self._decimals is not None:
+                    column = column.round(self._decimals)
+                fields[name] = column.tolist()
         if settings.numeric_strings:
             fields = {name: list(map(str, column)) for name, column in fields.items()}
         return fields

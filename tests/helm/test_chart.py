@@ -95,7 +95,9 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
                 monkeypatch.setenv(name, value)
         check_environment()
         settings = Settings()
-        for group, fields in given["settings"].items():
+        groups = dict(given["settings"])
+        assert settings.inputs == groups.pop("inputs", {})
+        for group, fields in groups.items():
             for field, value in fields.items():
                 found = getattr(getattr(settings, group), field)
                 assert (list(found) if isinstance(value, list) else found) == value

@@ -38,7 +38,7 @@ def settings_schema() -> dict[str, Any]:
         for name, field in described["properties"].items():
             is_secret = "writeOnly" in json.dumps(field)
             if (group, name) not in CHART_DECIDES and not is_secret:
-                properties[name] = _field(field)
+                properties[name] = _field(_inlined(field, described.get("$defs", {})))
         groups[group] = {
             "type": "object",
             "description": described["description"],
@@ -53,6 +53,17 @@ def settings_schema() -> dict[str, Any]:
     # Without HTTP there are no probes.
     groups["http"]["properties"]["port"]["minimum"] = 1
     return {"type": "object", "additionalProperties": False, "properties": groups}
+
+
+def _inlined(field: Any, definitions: dict[str, Any]) -> Any:
+    """A part of a schema with what it refers to in it: the chart's schema has no definitions."""
+    if isinstance(field, list):
+        return [_inlined(one, definitions) for one in field]
+    if not isinstance(field, dict):
+        return field
+    if "$ref" in field:
+        return _inlined(definitions[field["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(one, definitions) for name, one in field.items()}
 
 
 def _field(field: dict[str, Any]) -> dict[str, Any]:
