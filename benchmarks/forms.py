@@ -30,6 +30,8 @@ ARRAYS = {
     **{f"accel_{axis}": f"acc.{place}" for place, axis in enumerate("xyz")},
     **{f"gyro_{axis}": f"gyro.{place}" for place, axis in enumerate("xyz")},
 }
+SENSOR = {"path": "sensor", "accelerometer": "accelerometer", "gyroscope": "gyroscope"}
+ONE_SENSOR = {f"{sensor}_{axis}": axis for sensor in ("accel", "gyro") for axis in "xyz"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ FORMS = {
     "arrays of three": Form(1, {"fields": ARRAYS, "time_unit": "us"}),
     "MessagePack, nested": Form(1, {"fields": NESTED, "format": "msgpack"}),
     "CBOR, nested": Form(1, {"fields": NESTED, "format": "cbor"}),
+    "one sensor a message": Form(1, {"sensor": SENSOR, "fields": ONE_SENSOR}),
     "plain, arrays of 50": Form(50),
     "50 objects": Form(50, {"readings": "data"}),
     "50 nested objects": Form(50, {"readings": "data", "fields": NESTED, "time_unit": "us"}),

@@ -293,7 +293,7 @@ class Joiner:
         self._next[rows] = reached[messages.ends - 1] & ((1 << PLACE_BITS) - 1)
 
         at = np.searchsorted(reached, key, side="right")
-        device = accel.device(entry)
+        device = accel.device[entry]
         waits = at >= messages.ends[device]
         self._accel.keep(rows[device[waits]], place[waits], axes[waits])
         at[waits] = 0
@@ -341,7 +341,7 @@ class Joiner:
             fits &= (key[found] == wanted) & is_heard[at]
             axes[fits] = samples.axes[found[fits]]
 
-            device = gyro.device(samples.row)
+            device = gyro.device[samples.row]
             final = gyro.final[device]
             newest = run[samples.row] == run[final]
             newest &= samples.place >= gyro.first_sample[final]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.intp]
     Numbers = NDArray[np.int64]
+
+S = TypeVar("S", bound=np.generic)
 
 __all__ = ["SENSOR_AXES", "Heard", "Messages", "Sensor"]
 
@@ -103,6 +105,8 @@ class Heard(NamedTuple):
         Whether it opens its window.
     window : (e,) intp
         Number of its window, ascending.
+    device : (e,) intp
+        Number of its device.
     initial : (d,) intp
         The first entry of each device: what was known before the call.
     final : (d,) intp
@@ -119,15 +123,12 @@ class Heard(NamedTuple):
     message: Rows
     opens: NDArray[np.bool_]
     window: Rows
+    device: Rows
     initial: Rows
     final: Rows
     before: Rows
     after: Rows
     samples: Samples
-
-    def device(self, entry: Rows) -> Rows:
-        """Numbers of the devices of some entries."""
-        return np.searchsorted(self.initial, entry, side="right") - 1
 
 
 class Sensor:
@@ -205,23 +206,32 @@ class Sensor:
             admitted.previous_axes,
             self._period_us,
         )
-        heads = np.searchsorted(message, messages.heads)
-        every = np.arange(len(messages.device))
-        initial = heads + np.arange(len(heads))
-        opens = np.insert(admitted.opens, heads, False)
+        count = np.bincount(message, minlength=len(messages.device))
+        until = np.cumsum(count)
+        devices = np.arange(len(messages.rows))
+        initial = (until - count)[messages.heads] + devices
+        of_reading = np.arange(len(message)) + messages.device[message] + 1
+        size = len(message) + len(devices)
+
+        def entries(before: NDArray[S], values: NDArray[S]) -> NDArray[S]:
+            every = np.empty(size, values.dtype)
+            every[initial], every[of_reading] = before, values
+            return every
+
+        opens = entries(np.zeros(len(devices), np.bool_), admitted.opens)
         begins = opens.copy()
         begins[initial] = True
-        of_reading = np.arange(len(message)) + messages.device[message] + 1
         return Heard(
-            np.insert(accepted.time_us // self._period_us, heads, known.place),
-            np.insert(admitted.first_sample, heads, known.first_sample),
-            np.insert(accepted.stream_ms, heads, known.stream_ms),
-            np.insert(message, heads, BEFORE),
+            entries(known.place, accepted.time_us // self._period_us),
+            entries(known.first_sample, admitted.first_sample),
+            entries(known.stream_ms, accepted.stream_ms),
+            entries(np.full(len(devices), BEFORE), message),
             opens,
             np.cumsum(begins),
+            entries(devices, messages.device[message]),
             initial,
-            np.append(initial[1:], len(opens)) - 1,
-            np.searchsorted(message, every) + messages.device,
-            np.searchsorted(message, every, side="right") + messages.device,
+            np.append(initial[1:], size) - 1,
+            until - count + messages.device,
+            until + messages.device,
             samples._replace(row=of_reading[samples.row]),
         )

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.faults.driver import Round, Site
+from tests.faults.driver import SENSOR, Round, Site
 from tests.kafka.played import PEOPLE
 
 
@@ -28,9 +28,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--mutation", help="a mistake that has to be noticed; stops when it is")
+    parser.add_argument("--split", action="store_true", help="sensors that send apart, always")
     parser.add_argument("--older", type=Path, help="checkout of a release that half of them run")
     options = parser.parse_args()
     fixed = {"FAULT_MUTATION": options.mutation} if options.mutation else {}
+    if options.split:
+        fixed["STEPSTREAM_INPUT__SENSOR"] = json.dumps(SENSOR)
     injected: Counter[str] = Counter()
     exits: Counter[str] = Counter()
     failed, events = [], 0

@@ -18,7 +18,9 @@ from random import Random
 from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar
 
+from stepstream.inputs import MessageWriter
 from stepstream.recordings import read_recording
+from stepstream.settings import InputSettings
 from stepstream.simulation.fleet import Device, Message, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
@@ -45,6 +47,9 @@ BATCH = 8
 RUBBISH = 0.01
 REPEATED = 0.03
 """Shares of messages that are added to the input: invalid ones, and repeated ones."""
+SPLIT = 0.25
+"""Share of rounds in which the sensors of all devices send apart."""
+SENSOR = {"path": "sensor", "accelerometer": "accelerometer", "gyroscope": "gyroscope"}
 CONSUMERS = 4
 """Most of them at a time."""
 PARENTS = 0.2
@@ -94,9 +99,21 @@ class Site:
 
 
 class Feed:
-    """Walkers, and recordings if there are any, with invalid and repeated messages among them."""
+    """Walkers, and recordings if there are any, with invalid and repeated messages among them.
 
-    def __init__(self, random: Random, recordings: list[Path]) -> None:
+    Parameters
+    ----------
+    random
+        Chooses them.
+    recordings
+        Played beside the walkers.
+    writer
+        Writes the messages; None for the plain form.
+    """
+
+    def __init__(
+        self, random: Random, recordings: list[Path], writer: MessageWriter | None
+    ) -> None:
         fleet = [
             Device(f"walker-{n}", Walker(random.randrange(2**32), RATE_HZ)) for n in range(WALKERS)
         ]
@@ -108,7 +125,9 @@ class Feed:
         self._sent: list[Message] = []
         self.genuine: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self.invalid = 0
-        for message in messages(fleet, epoch_s, SIMULATED_S, batch=BATCH, decimals=None):
+        for message in messages(
+            fleet, epoch_s, SIMULATED_S, batch=BATCH, decimals=None, writer=writer
+        ):
             values = self.genuine[message.key]
             values.append(message.value)
             self._sent.append(message)
@@ -213,8 +232,8 @@ class Round:
         self._folder = folder / f"seed-{seed}"
         self._folder.mkdir(parents=True)
         self._recordings = recordings
-        self._setting = self._choose_setting() | (fixed or {})
         self._older = older
+        self._setting = self._choose_setting() | (fixed or {})
         self.report = Report(seed, self._setting)
         self._topics = TopicSet.create(site.broker.bootstrap)
         self._consumers: list[Consumer] = []
@@ -244,11 +263,20 @@ class Round:
         setting["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(properties | debug)
         if random.random() < 0.15:
             setting["STEPSTREAM_PROCESSING__GUARANTEE"] = "at_least_once"
+        # Earlier releases don't know messages of one sensor.
+        if random.random() < SPLIT and self._older is None:
+            setting["STEPSTREAM_INPUT__SENSOR"] = json.dumps(SENSOR)
         return setting
+
+    def _writer(self) -> MessageWriter | None:
+        if "STEPSTREAM_INPUT__SENSOR" not in self._setting:
+            return None
+        sensor = json.loads(self._setting["STEPSTREAM_INPUT__SENSOR"])
+        return MessageWriter(InputSettings(sensor=sensor))
 
     def run(self) -> Report:
         """Play, disturb, wait for the end, compare."""
-        feed = Feed(self._random, self._recordings)
+        feed = Feed(self._random, self._recordings, self._writer())
         expected = feed.expected()
         self._begin_s = time.monotonic()
         try:

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.detection import Model, Rules, default_model_path, detect_series
+from stepstream.detection import (
+    ACCELEROMETER,
+    GYROSCOPE,
+    Model,
+    Rules,
+    default_model_path,
+    detect_series,
+)
 from stepstream.outputs import encode_event
 from stepstream.settings import ProcessingSettings
 from stepstream.streaming.counting import count_steps
+from tests.builders import FIELDS
 from tests.kafka.played import by_device
 
 if TYPE_CHECKING:
@@ -28,15 +36,28 @@ def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step
     found = []
     for key, values in sent.items():
         columns = [json.loads(value) for value in values]
-        names = [name for name in columns[0] if name.startswith(("accel", "gyro"))]
-        times = np.concatenate([np.atleast_1d(c["timestamp"]) for c in columns])
-        axes = np.zeros((len(times), 6), np.float32)
-        for n, name in enumerate(names):
-            axes[:, n] = np.concatenate([np.atleast_1d(c[name]) for c in columns])
-        time_us = np.rint(times * 1e6).astype(np.int64)
-        steps = detect_series(model, time_us, axes, Rules.of(settings))
+        times = [np.atleast_1d(c["timestamp"]) for c in columns]
+        axes = [
+            np.stack([np.broadcast_to(c.get(name, 0.0), len(t)) for name in FIELDS], axis=1)
+            for c, t in zip(columns, times, strict=True)
+        ]
+        steps = detect_series(
+            model,
+            np.rint(np.concatenate(times) * 1e6).astype(np.int64),
+            np.concatenate(axes).astype(np.float32),
+            Rules.of(settings),
+            sensors=np.repeat([_sensors(c) for c in columns], [len(t) for t in times]).astype(
+                np.uint8
+            )
+            if "sensor" in columns[0]
+            else None,
+        )
         found += count_steps(key.decode(), steps, model, settings)[1]
     return by_device(json.loads(encode_event(event)) for event in found)
+
+
+def _sensors(message: Mapping[str, object]) -> int:
+    return ACCELEROMETER * ("accel_x" in message) + GYROSCOPE * ("gyro_x" in message)
 
 
 def difference(expected: Sequence[Step], found: Sequence[Step]) -> str:
