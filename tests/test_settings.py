@@ -276,3 +276,28 @@ def test_the_registry_has_a_user_or_none_and_its_password_is_hidden() -> None:
         RegistrySettings(url="registry:8081")
     registry = RegistrySettings(url="https://a", username="me", password="s3cr3t")  # noqa: S106
     assert Settings(registry=registry).hide_secrets("me:s3cr3t") == "me:***"
+
+
+def test_what_is_different_in_a_topic_may_be_said_of_a_pattern() -> None:
+    settings = Settings(
+        topics=TopicSettings(readings=("phones", r"^sensors\..*")),
+        inputs={
+            "sensors.watch": {"accel_unit": "g"},
+            r"^sensors\.w": {"time_unit": "ms"},
+            r"^sensors\.": {"time_unit": "us"},
+        },
+    )
+    units = {
+        name: (settings.input_of(name).time_unit, settings.input_of(name).accel_unit)
+        for name in ("phones", "sensors.watch", "sensors.wrist", "sensors.belt")
+    }
+    assert units == {
+        "phones": ("s", "m/s2"),
+        "sensors.watch": ("s", "g"),
+        "sensors.wrist": ("ms", "m/s2"),
+        "sensors.belt": ("us", "m/s2"),
+    }
+    with pytest.raises(ValidationError, match="is no regular expression"):
+        Settings(inputs={"^(": {}})
+    with pytest.raises(ValidationError, match=r"elsewhere is not among topics\.readings"):
+        Settings(inputs={"elsewhere": {"accel_unit": "g"}})

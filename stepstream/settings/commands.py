@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -13,7 +14,7 @@ from stepstream.settings.kafka import KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
 from stepstream.settings.processing import ProcessingSettings
-from stepstream.settings.topics import TopicSettings
+from stepstream.settings.topics import TopicSettings, check_pattern, is_pattern
 from stepstream.settings.web import HttpSettings
 
 __all__ = ["ENV_FILE", "ENV_PREFIX", "CommandSettings", "Settings"]
@@ -80,7 +81,7 @@ class Settings(CommandSettings):
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What is different from `input` in some topics: a JSON object from their names to objects with the settings of `input`."""
+    """What is different from `input` in some topics: a JSON object from their names, or patterns as in `topics.readings`, to objects with the settings of `input`."""
     workers: int = Field(1, ge=1, le=256, json_schema_extra=in_unit("processes"))
     """Consumers to run as processes of their own, up to one for each free core, under one parent that restarts them and serves HTTP for all."""
 
@@ -109,10 +110,12 @@ class Settings(CommandSettings):
 
     @model_validator(mode="after")
     def _check_inputs(self) -> Self:
-        for topic in self.inputs:
-            if topic not in self.topics.readings:
-                raise ValueError(f"inputs: {topic} is not among topics.readings")
-        for topic in self.topics.readings:
+        for name in self.inputs:
+            if is_pattern(name):
+                check_pattern(name)
+            elif not self.topics.reads(name):
+                raise ValueError(f"inputs: {name} is not among topics.readings")
+        for topic in (*self.topics.readings, *self.inputs):
             given = self.input_of(topic)
             if given.format in SCHEMA_FORMATS and not (given.schema_ or self.registry.url):
                 raise ValueError(
@@ -121,17 +124,21 @@ class Settings(CommandSettings):
         return self
 
     def input_of(self, topic: str) -> InputSettings:
-        """How the messages of a topic are written.
+        """How the messages of a topic are written: as its name in ``inputs`` says, or a pattern.
+
+        The first pattern there that the name matches counts.
 
         Raises
         ------
         ValueError
             What ``inputs`` says of the topic is wrong; never once the settings are made.
         """
-        changes = self.inputs.get(topic)
-        if changes is None:
+        patterns = (name for name in self.inputs if is_pattern(name) and re.match(name, topic))
+        name = topic if topic in self.inputs else next(patterns, None)
+        if name is None:
             return self.input
+        changes = self.inputs[name]
         try:
             return self.input.with_changes(changes)
         except ValidationError as error:
-            raise ValueError(f"inputs: {topic}: {describe_errors(error)}") from None
+            raise ValueError(f"inputs: {name}: {describe_errors(error)}") from None

@@ -10,14 +10,29 @@ from pydantic_settings import NoDecode
 
 from stepstream.settings.groups import SettingsGroup, split_commas
 
-__all__ = ["TopicSettings"]
+__all__ = ["TopicSettings", "check_pattern", "is_pattern"]
 
 INTERNAL = "__"
 """How names of Kafka's internal topics begin."""
 
 
-def _is_pattern(name: str) -> bool:
+def is_pattern(name: str) -> bool:
+    """Whether it stands for the names of many topics."""
     return name.startswith("^")
+
+
+def check_pattern(name: str) -> None:
+    """Check that a pattern can be used.
+
+    Raises
+    ------
+    ValueError
+        It is no regular expression.
+    """
+    try:
+        re.compile(name)
+    except re.error as error:
+        raise ValueError(f"{name} is no regular expression: {error}") from None
 
 
 class TopicSettings(SettingsGroup):
@@ -44,11 +59,8 @@ class TopicSettings(SettingsGroup):
     @field_validator("readings")
     @classmethod
     def _refuse_wrong_patterns(cls, readings: tuple[str, ...]) -> tuple[str, ...]:
-        for name in filter(_is_pattern, readings):
-            try:
-                re.compile(name)
-            except re.error as error:
-                raise ValueError(f"{name} is no regular expression: {error}") from None
+        for name in filter(is_pattern, readings):
+            check_pattern(name)
         return readings
 
     @model_validator(mode="after")
@@ -69,12 +81,12 @@ class TopicSettings(SettingsGroup):
     @property
     def named(self) -> tuple[str, ...]:
         """The readings topics that are named."""
-        return tuple(name for name in self.readings if not _is_pattern(name))
+        return tuple(name for name in self.readings if not is_pattern(name))
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """The patterns for further readings topics."""
-        return tuple(filter(_is_pattern, self.readings))
+        return tuple(filter(is_pattern, self.readings))
 
     def matches(self, name: str) -> bool:
         """Whether a topic is read because it matches a pattern; Kafka's own topics never are."""
