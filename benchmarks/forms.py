@@ -95,7 +95,9 @@ def main() -> int:
                 topics = for_one_run(filled.topics)
                 run = STEPSTREAM.run(topics, filled.messages, **form.environment)
                 check(fleet, filled, topics)
-                rates[name].append(filled.readings / (run.cpu_s - start_s))
+                # A reading of one sensor counts as one.
+                readings = filled.messages if form.batch == 1 else filled.readings
+                rates[name].append(readings / (run.cpu_s - start_s))
                 print(f"{name:22} {rates[name][-1]:>11,.0f}/CPU-s", flush=True)
     results = {}
     for name, form in forms.items():

@@ -196,7 +196,10 @@ class Joiner:
         entry, place, axes, at = self._release(accel, gyro, is_heard, messages)
         joined = np.empty((len(place), 2 * SENSOR_AXES), np.float32)
         joined[:, ACCEL_AXES] = axes
-        joined[:, GYRO_AXES] = self._find_gyro(gyro, place, at, is_heard, messages)
+        run = _runs(gyro)
+        joined[:, GYRO_AXES] = self._find_gyro(gyro, run, place, at, messages)
+        joined[~is_heard[at], GYRO_AXES] = 0
+        self._keep_gyro(gyro, run, messages)
         return Completed(
             Samples(np.arange(len(place)), place, joined),
             self._slot[messages.rows[messages.device[at]]],
@@ -303,12 +306,14 @@ class Joiner:
         return entry[done], place[done], axes[done], at[done]
 
     def _find_gyro(
-        self, gyro: Heard, place: Numbers, at: Rows, is_heard: Flags, messages: Messages
+        self, gyro: Heard, run: Rows, place: Numbers, at: Rows, messages: Messages
     ) -> NDArray[np.float32]:
-        """The gyroscope's samples for those of the accelerometer; keeps the newest of them.
+        """The gyroscope's samples for those of the accelerometer.
 
         Parameters
         ----------
+        gyro, run
+            What is known of the gyroscope, see `_runs`.
         place, at : (n,)
             Indices of the samples, and the messages after which they are joined.
 
@@ -317,37 +322,46 @@ class Joiner:
         (n, 3) float32
             0 where there is none.
         """
-        rows, samples = messages.rows, gyro.samples
-        # A run: windows that one message opened, ascending, and what continues the last of them.
-        begins = gyro.opens.copy()
-        begins[1:] &= (gyro.first_sample[1:] <= gyro.place[:-1]) | (np.diff(gyro.message) != 0)
-        begins[gyro.initial] = True
-        run = np.cumsum(begins)
-        key = run[samples.row] << PLACE_BITS | samples.place
-
-        entry, initial = gyro.after[at], gyro.initial[messages.device[at]]
+        samples, device = gyro.samples, messages.device[at]
+        entry, initial = gyro.after[at], gyro.initial[device]
         oldest_kept = np.maximum(
             gyro.first_sample[entry], gyro.place[gyro.before[at]] - self._kept + 1
         )
         axes = np.zeros((len(place), SENSOR_AXES), np.float32)
-        known = is_heard[at] & (place >= oldest_kept)
-        known &= (run[entry] == run[initial]) & (place <= gyro.place[initial])
-        axes[known] = self._gyro.kept(rows[messages.device[at[known]]], place[known])
+        known = (place >= oldest_kept) & (place <= gyro.place[initial])
+        known &= run[entry] == run[initial]
+        axes[known] = self._gyro.kept(messages.rows[device[known]], place[known])
+        key = run[samples.row] << PLACE_BITS | samples.place
         if len(key):
             wanted = run[entry] << PLACE_BITS | place
             found = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
             message = gyro.message[samples.row[found]]
             fits = (message == at) | ((message < at) & (place >= oldest_kept))
-            fits &= (key[found] == wanted) & is_heard[at]
+            fits &= key[found] == wanted
             axes[fits] = samples.axes[found[fits]]
-
-            device = gyro.device[samples.row]
-            final = gyro.final[device]
-            newest = run[samples.row] == run[final]
-            newest &= samples.place >= gyro.first_sample[final]
-            newest &= samples.place > gyro.place[final] - self._kept
-            self._gyro.keep(rows[device[newest]], samples.place[newest], samples.axes[newest])
         return axes
+
+    def _keep_gyro(self, gyro: Heard, run: Rows, messages: Messages) -> None:
+        """Keep the gyroscope's newest samples of its current windows."""
+        samples, device = gyro.samples, gyro.device[gyro.samples.row]
+        final = gyro.final[device]
+        newest = run[samples.row] == run[final]
+        newest &= samples.place >= gyro.first_sample[final]
+        newest &= samples.place > gyro.place[final] - self._kept
+        self._gyro.keep(messages.rows[device[newest]], samples.place[newest], samples.axes[newest])
+
+
+def _runs(heard: Heard) -> Rows:
+    """Number of the run of each entry, ascending; the samples of a run ascend, too.
+
+    A run are the windows that one message opened, if they follow one another in time, and what
+    continues the last of them.
+    """
+    begins = heard.opens.copy()
+    begins[1:] &= (heard.first_sample[1:] <= heard.place[:-1]) | (np.diff(heard.message) != 0)
+    begins[heard.initial] = True
+    run: Rows = np.cumsum(begins)
+    return run
 
 
 def _lower(

@@ -321,6 +321,27 @@ def test_late_readings_of_each_sensor_are_dropped_and_counted() -> None:
     assert feed.detector.counters.late_readings == len(messages)
 
 
+@pytest.mark.parametrize(("silence_ms", "count"), [(9_000, 6), (11_000, 5)])
+def test_what_waits_of_an_accelerometer_that_became_idle_is_not_judged(
+    silence_ms: int, count: int
+) -> None:
+    # A replay doesn't read it again, either.
+    readings = walk(6)[0]
+    begin, end = 424, 552
+    in_time = delivered(
+        sensor(readings[:begin], ACCELEROMETER),
+        sensor(readings[:begin], GYROSCOPE),
+        sensor(readings[begin:end], ACCELEROMETER, size=end - begin),
+    )
+    _, late = sensor(readings[begin:end], GYROSCOPE, size=end - begin)[0]
+    now_ms = in_time[-1][0].stream_ms + silence_ms
+    last = [replace(r, stream_ms=now_ms, offset=len(in_time)) for r in late]
+    feed = Feed()
+    assert len(feed.feed(flat(in_time))) == 5
+    feed.feed(last)
+    assert len(feed.found) == count
+
+
 def test_a_split_device_is_idle_when_both_sensors_are() -> None:
     feed = Feed()
     feed.feed([Reading(0, EPOCH_US, stream_ms=1_000, sensors=ACCELEROMETER)])
