@@ -240,6 +240,9 @@ class Array(_Blocks):
         end = begin + count * size
         if any(segment.numbers is not None for segment in item.segments) or data[end] != 0:
             raise NoLayoutError
+        first_item = ItemLayout((), bytes(item.mask), data[begin : begin + size])
+        if size and first_item.count(data, begin, count) != count:
+            raise NoLayoutError
         for one in item.segments:
             stride = None if isinstance(self._node, Number) else size
             first = len(trace.mask) + one.begin
