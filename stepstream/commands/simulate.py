@@ -64,6 +64,8 @@ class Simulate(CommandSettings):
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     input: InputSettings = InputSettings()
+    inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What is different from `input` in some topics, as in the settings."""
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
@@ -73,8 +75,8 @@ class Simulate(CommandSettings):
 
         configure_logging(self.logging, self.hide_secrets)
         decimals = None if self.recordings else 5
-        is_plain = self.input == InputSettings()
-        writer = None if is_plain else MessageWriter(self.input, decimals)
+        written = self._input
+        writer = None if written == InputSettings() else MessageWriter(written, decimals)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
@@ -109,13 +111,18 @@ class Simulate(CommandSettings):
         )
         return 1 if lost else 0
 
+    @property
+    def _input(self) -> InputSettings:
+        """How the messages of the topic are written."""
+        return self.input.with_changes(self.inputs.get(self.topics.readings[0], {}))
+
     def _fleet(self) -> tuple[list[Device], float]:
         """The devices, and how long they send."""
         if not self.recordings:
             places = ["hand", "hand", "armband", "pocket"]
             fleet = [
                 Device(
-                    device_name(self.input, n),
+                    device_name(self._input, n),
                     Walker(
                         self.seed * 1_000_003 + n,
                         self.rate,

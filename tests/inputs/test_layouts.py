@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from stepstream.inputs import ACCELEROMETER_BIT, GYROSCOPE_BIT, Decoded, ErrorCode, make_format
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
-from stepstream.settings import InputSettings
+from stepstream.inputs.parsers import make_parser
+from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import decode, decode_with, encode, reading
 from tests.inputs.forms import AXES, NESTED, PLACES
 
@@ -450,3 +452,39 @@ def test_whatever_a_message_holds_it_affects_no_other(
     for row, value in enumerate(values):
         alone = decode_with(made, [value], ["phone"], times[:1], NOW_US)
         assert same(alone, together, row)
+
+
+@given(
+    settings=st.sampled_from(LAYOUTS[:5]),
+    documents=st.lists(
+        st.one_of(DOCUMENTS, st.just(ITEM), st.just([ITEM]), st.just({"data": [ITEM, ITEM]})),
+        max_size=4,
+    ),
+    encoding=st.sampled_from(["json", "msgpack"]),
+)
+def test_structs_give_what_documents_give(
+    settings: dict[str, Any], documents: list[Any], encoding: str
+) -> None:
+    settings = {**settings, "format": encoding, "numeric_strings": False}
+    made = InputSettings(**settings)
+    by_structs = make_format(made)
+    by_documents = GeneralFormat(make_parser(made, RegistrySettings()), Layout.of(made))
+    values = [
+        json.dumps(document).encode() if encoding == "json" else packed(document)
+        for document in documents
+    ]
+    times = np.full(len(values), 1_700_000_000_000)
+    ids = ["phone"] * len(values)
+    one = decode_with(by_structs, values, ids, times, NOW_US)
+    other = decode_with(by_documents, values, ids, times, NOW_US)
+    assert one.message.tolist() == other.message.tolist()
+    assert one.time_us.tolist() == other.time_us.tolist()
+    assert one.axes.tolist() == other.axes.tolist()
+    assert one.invalid.keys() == other.invalid.keys()
+
+
+def packed(document: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(document)
+    except OverflowError:  # an integer of over 64 bits
+        return b""

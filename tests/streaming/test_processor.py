@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepstream.detection import Counters
-from stepstream.settings import ProcessingSettings, Settings
+from stepstream.settings import InputSettings, ProcessingSettings, Settings, TopicSettings
 from stepstream.streaming.processor import Processor
 from tests.builders import encode, reading
 from tests.detection.builders import TransparentModel
@@ -276,3 +276,24 @@ def test_a_device_in_two_partitions_of_a_topic_is_noticed() -> None:
     made.remove_partition(partition)
     made.process({other: walk("tablet", 1)[1:2]}, NOW_US)
     assert made._totals.split_devices == 1
+
+
+def test_each_topic_has_a_form_of_its_own() -> None:
+    settings = Settings(
+        topics=TopicSettings(readings=("readings", "more")),
+        input=InputSettings(time_unit="ms"),
+        inputs={"more": {"device_id": "header:device", "time_unit": "s"}},
+    )
+    made = Processor(TransparentModel(), settings)
+    given = walk("phone", 3)
+    for one in given:
+        one.message_headers, one.message_key = [("device", b"phone")], None
+    found = decoded(take(made, made.add_partition("more", 0), given))
+    assert [event["device_id"] for event in found] == ["phone"] * 3
+    (letter, *_) = dead_letters(take(made, made.add_partition("readings", 0), given))
+    assert dict(letter.headers)["stepstream-error"] == b"missing-key"
+    scaled = walk("phone", 3)
+    for one in scaled:
+        fields = json.loads(one.message_value or b"")
+        one.message_value = encode({**fields, "timestamp": fields["timestamp"] * 1000})
+    assert len(decoded(take(made, made.add_partition("readings", 1), scaled))) == 3
