@@ -106,6 +106,7 @@ train: $(ALL) ## train a model on labelled recordings
 bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load and overload: about 35 minutes
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.forms
+	$(BIN)/python -m benchmarks.binary_forms
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.loads
 	$(BIN)/python -m benchmarks.growth

@@ -180,6 +180,9 @@ class Array(_Blocks):
             return parts[0], position
         if isinstance(parts[0], list):
             return [item for part in parts for item in part], position
+        if len({part.dtype for part in parts}) > 1:
+            # A field may be null in all records of one block, and not in those of another.
+            return self._read_objects(data, begin)
         return np.concatenate(parts), position
 
     def _read_numbers(self, data: bytes, position: int, count: int) -> tuple[Any, int]:
@@ -239,6 +242,9 @@ class Array(_Blocks):
         size = self._node.trace(data, begin, item, path) - begin
         end = begin + count * size
         if any(segment.numbers is not None for segment in item.segments) or data[end] != 0:
+            raise NoLayoutError
+        first_item = ItemLayout((), bytes(item.mask), data[begin : begin + size])
+        if size and first_item.count(data, begin, count) != count:
             raise NoLayoutError
         for one in item.segments:
             stride = None if isinstance(self._node, Number) else size

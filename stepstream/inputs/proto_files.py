@@ -150,7 +150,10 @@ class IndexedProtobuf:
 
     def find_layout(self, value: bytes) -> ItemLayout | None:
         """See `Alike.find_layout`."""
-        parser, position = self._parser(value)
+        try:
+            parser, position = self._parser(value)
+        except InvalidMessage:
+            return None
         found = parser.find_layout(value[position:])
         return None if found is None else found.behind(value[:position])
 

@@ -214,6 +214,11 @@ class _Message:
             while data.startswith(head, begin + count * (length + len(head)) - len(head)):
                 count += 1
             size = length + len(head)
+            first = begin - len(head)
+            whole_mask = bytes([SAME]) * len(head) + item.mask
+            first_item = ItemLayout((), whole_mask, data[first : first + size])
+            if first_item.count(data, first, count) != count:
+                raise DeclinedError
             mask = (item.mask + bytes([SAME]) * len(head)) * count
             end = begin + count * size - len(head)
             mask = mask[: end - begin]
@@ -225,6 +230,9 @@ class _Message:
             if not count or length % size:
                 raise DeclinedError
             end, mask = begin + length, item.mask * count
+            first_item = ItemLayout((), bytes(item.mask), data[begin : begin + size])
+            if first_item.count(data, begin, count) != count:
+                raise DeclinedError
         if count > MAX_READINGS or any(one.numbers is not None for one in item.segments):
             raise DeclinedError
         for one in item.segments:

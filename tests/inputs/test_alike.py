@@ -68,7 +68,7 @@ def test_any_mixture_gives_what_its_messages_give_one_by_one(data: st.DataObject
     for _ in range(data.draw(st.integers(0, 12))):
         value = bytearray(example)
         for _ in range(data.draw(st.integers(0, 2))):
-            value[data.draw(st.integers(6, len(value) - 1))] = data.draw(st.integers(0, 255))
+            value[data.draw(st.integers(5, len(value) - 1))] = data.draw(st.integers(0, 255))
         values.append(bytes(value) if data.draw(st.integers(0, 9)) else bytes(value[:-1]))
     assert contents(decode(made, values)) == contents(decode(one_by_one, values))
 
@@ -135,3 +135,12 @@ def test_the_layouts_that_are_remembered_are_limited() -> None:
 def test_other_layouts_are_read_one_by_one(given_settings: dict[str, Any]) -> None:
     parser = Protobuf(message_type(PROTO_COLUMNS), NAMES)
     assert AlikeReader.of(parser, Layout.of(InputSettings(**given_settings))) is None
+
+
+@pytest.mark.parametrize("number", range(len(FORMATS)))
+def test_messages_that_are_no_messages_at_all_are_left_to_the_parser(number: int) -> None:
+    made, one_by_one, example = FORMATS[number]
+    for poison in (example[:5] + b"\xff" * 40, example[:5] + b"\x02\x7f" * 20, b"\xff" * 9, b""):
+        values = [poison] * 5
+        assert contents(decode(made, values)) == contents(decode(one_by_one, values))
+        assert len(decode(made, values).invalid) == 5 or not poison

@@ -100,6 +100,14 @@ def test_records_of_different_sizes_become_objects() -> None:
     assert reader(schema).parse(write(schema, {"a": items})) == {"a": items}
 
 
+def test_blocks_of_different_layouts_become_objects() -> None:
+    schema = record(a=array({**record(b=["null", "float"], c="double"), "name": "Item"}))
+    without, with_b = long(0) + bytes(8), long(1) + bytes(4) + bytes(8)
+    message = (long(2) + without * 2) + (long(3) + with_b * 3) + b"\0"
+    expected = [{"b": None, "c": 0.0}] * 2 + [{"b": 0.0, "c": 0.0}] * 3
+    assert reader(schema).parse(message) == {"a": expected}
+
+
 @pytest.mark.parametrize(
     ("unit", "ticks"), [("millis", 10**3), ("micros", 10**6), ("nanos", 10**9)]
 )
