@@ -443,7 +443,7 @@ ROWS: dict[str, list[list[Panel]]] = {
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
-                    Query(_rate("stepstream_split_devices_total"), "in two partitions"),
+                    Query(_rate("stepstream_devices_in_two_partitions_total"), "in two partitions"),
                 ],
             ),
             Panel(

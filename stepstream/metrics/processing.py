@@ -36,11 +36,11 @@ PROCESSING = (
         lambda consumer: consumer.processor.counters.gaps,
     ),
     Metric(
-        "stepstream_split_devices_total",
+        "stepstream_devices_in_two_partitions_total",
         "counter",
         "Devices that have windows in two partitions of a topic at a time, so that their steps are "
         "not counted right; partitions of other consumers can't be seen.",
-        lambda consumer: consumer.totals.split_devices,
+        lambda consumer: consumer.totals.devices_in_two_partitions,
     ),
     Metric(
         "stepstream_windows_opened_total",

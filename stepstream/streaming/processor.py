@@ -98,7 +98,7 @@ class Processor:
         self._outputs = make_outputs(settings.topics, model.metadata.label)
 
     def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
-        self._totals.split_devices += 1
+        self._totals.devices_in_two_partitions += 1
         if not self.split_device:
             self.split_device = f"{device_id} in {one!r} and {other!r}"
 

@@ -94,7 +94,7 @@ class Totals:
         Messages that were read again to rebuild windows; not among the others.
     events, dead_letters
         Records that were made to be published; the latter by error code.
-    split_devices
+    devices_in_two_partitions
         Devices that had windows in two partitions of a topic at a time, each time that it began.
     polls, processing_s
         Polls that consumed messages, and the seconds for processing them.
@@ -125,7 +125,7 @@ class Totals:
     replayed: int = 0
     events: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
-    split_devices: int = 0
+    devices_in_two_partitions: int = 0
     polls: int = 0
     processing_s: float = 0.0
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))

@@ -284,12 +284,12 @@ def test_a_device_in_two_partitions_of_a_topic_is_noticed() -> None:
     records = walk("phone", 1)
     for one in (partition, elsewhere, partition):
         made.process({one: records[:1]}, NOW_US)
-    assert made._totals.split_devices == 0
+    assert made._totals.devices_in_two_partitions == 0
     made.process({other: records[:1]}, NOW_US)
     assert made.split_device == "phone in readings-3 and readings-4"
     made.remove_partition(partition)
     made.process({other: walk("tablet", 1)[1:2]}, NOW_US)
-    assert made._totals.split_devices == 1
+    assert made._totals.devices_in_two_partitions == 1
 
 
 def test_each_topic_has_a_form_of_its_own() -> None:
