@@ -360,12 +360,12 @@ class Consumer:
 
     def _warn_of_devices_in_two_partitions(self) -> None:
         """Warn once that a device's messages are in two partitions, which splits its steps too."""
-        if self.processor.split_device and not self._has_warned_of_two_partitions:
+        if self.processor.found_in_two and not self._has_warned_of_two_partitions:
             self._has_warned_of_two_partitions = True
             logger.warning(
                 "a device is in two partitions of a topic, so its steps are not counted right; all "
                 "producers must choose partitions by the device id, in the same way",
-                extra={"device": self.processor.split_device},
+                extra={"device": self.processor.found_in_two},
             )
 
     def _note_error(self, error: KafkaError) -> None:

@@ -77,7 +77,7 @@ class Processor:
             self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
-        self.split_device = ""
+        self.found_in_two = ""
         """The first device that was in two partitions of a topic, as text."""
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
@@ -99,8 +99,8 @@ class Processor:
 
     def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
         self._totals.devices_in_two_partitions += 1
-        if not self.split_device:
-            self.split_device = f"{device_id} in {one!r} and {other!r}"
+        if not self.found_in_two:
+            self.found_in_two = f"{device_id} in {one!r} and {other!r}"
 
     def _format(self, topic: str) -> InputFormat:
         """The format of a topic's messages."""

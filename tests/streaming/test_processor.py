@@ -286,7 +286,7 @@ def test_a_device_in_two_partitions_of_a_topic_is_noticed() -> None:
         made.process({one: records[:1]}, NOW_US)
     assert made._totals.devices_in_two_partitions == 0
     made.process({other: records[:1]}, NOW_US)
-    assert made.split_device == "phone in readings-3 and readings-4"
+    assert made.found_in_two == "phone in readings-3 and readings-4"
     made.remove_partition(partition)
     made.process({other: walk("tablet", 1)[1:2]}, NOW_US)
     assert made._totals.devices_in_two_partitions == 1
