@@ -243,9 +243,9 @@ class Schedule:
 
     def _require_schemas(self, consumer: Consumer) -> None:
         """Let the messages of one topic need schemas of a registry that is often away."""
-        formats = consumer.processor._formats
+        processor = consumer.processor
         topic = self._random.choice(list(PARTITIONS))
-        formats[topic] = FormatWithSchemas(formats[topic], self.world)
+        processor._formats[topic] = FormatWithSchemas(processor._format(topic), self.world)
         self.injected["schemas"] += 1
 
     def _disturb(self) -> None:
