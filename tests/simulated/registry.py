@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepstream.inputs import RegistryAwayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepstream.inputs import Decoded, InputFormat, Messages, Opened
     from tests.simulated.world import World
@@ -30,11 +30,14 @@ class FormatWithSchemas:
         The other format.
     world
         Its random numbers decide how the registry answers, and when.
+    is_away
+        Whether it may fail now.
     """
 
-    def __init__(self, inner: InputFormat, world: World) -> None:
+    def __init__(self, inner: InputFormat, world: World, is_away: Callable[[], bool]) -> None:
         self._inner = inner
         self._world = world
+        self._is_away = is_away
         self._known_until_s: dict[int, float] = {}
         self.requests = 0
         self.schemas = self
@@ -53,7 +56,7 @@ class FormatWithSchemas:
     def fetch(self, schema_id: int) -> object:
         self.requests += 1
         self._world.wait(self._world.random.uniform(0, LONGEST_ANSWER_S))
-        if self._world.random.random() < AWAY:
+        if self._is_away() and self._world.random.random() < AWAY:
             raise RegistryAwayError("it is away")
         return schema_id
 

@@ -245,7 +245,9 @@ class Schedule:
         """Let the messages of one topic need schemas of a registry that is often away."""
         processor = consumer.processor
         topic = self._random.choice(list(PARTITIONS))
-        processor._formats[topic] = FormatWithSchemas(processor._format(topic), self.world)
+        processor._formats[topic] = FormatWithSchemas(
+            processor._format(topic), self.world, lambda: self.broker.trouble > 0
+        )
         self.injected["schemas"] += 1
 
     def _disturb(self) -> None:
