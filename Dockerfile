@@ -22,7 +22,7 @@ COPY --from=wheel /dist /dist
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/etc/ssl/certs/ca-certificates.crt \
     /tools/bin/pip --python /opt/stepstream/bin/python3 install --no-cache-dir \
-      --only-binary :all: --constraint /constraints.txt /dist/*.whl \
+      --only-binary :all: --constraint /constraints.txt "$(echo /dist/*.whl)[avro,cbor,protobuf]" \
     && rm -rf /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/libLiteRtWebGpuAccelerator.so \
       /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/vendors \
       /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/tools/apply_plugin_main \
