@@ -105,8 +105,11 @@ class Consumer:
             )
             self._committer = self._make_committer()
         self.flow = FlowControl(self._kafka, settings.processing)
+        self.membership = Membership(
+            self._kafka, settings, self.statistics["consumer"], self._system
+        )
         self.commits = Commits(
-            self._committer, self._kafka, settings.processing, self.totals, self._system
+            self._committer, self.membership, settings.processing, self.totals, self._system
         )
         self.preparation = Preparation(
             self._kafka,
@@ -118,9 +121,6 @@ class Consumer:
             settings,
             self.totals,
             self._system,
-        )
-        self.membership = Membership(
-            self._kafka, settings, self.statistics["consumer"], self._system
         )
         self.assignment = Assignment(
             self._kafka,
@@ -208,13 +208,7 @@ class Consumer:
             committed will be read again.
         """
         self._connect()
-        assignment = self.assignment
-        self._kafka.subscribe(
-            list(self._settings.topics.readings),
-            on_assign=self._guard(lambda _, partitions: assignment.assign(partitions)),
-            on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
-            on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
-        )
+        self._join()
         self.has_joined = True
         self._last_turn_s = self._system.monotonic()
         check_s = self._settings.processing.stuck_after_s / 4
@@ -224,11 +218,20 @@ class Consumer:
                 while not self._is_stopping:
                     self.turn()
                 leave_s = self._system.monotonic() + stop_s
-                self.commits.commit_last(stop_s, self._poll_first)
+                self.commits.commit_last(stop_s, self._poll_before_the_end)
                 self.assignment.close()
                 self.membership.leave(leave_s - self._system.monotonic(), self._poll_first)
         finally:
             self.close()
+
+    def _join(self) -> None:
+        assignment = self.assignment
+        self._kafka.subscribe(
+            list(self._settings.topics.readings),
+            on_assign=self._guard(lambda _, partitions: assignment.assign(partitions)),
+            on_revoke=self._guard(lambda _, partitions: assignment.revoke(partitions)),
+            on_lost=self._guard(lambda _, partitions: assignment.lose(partitions)),
+        )
 
     def _connect(self) -> None:
         with explain_kafka_errors(f"can't start at {self._settings.kafka.bootstrap_servers}"):
@@ -261,6 +264,10 @@ class Consumer:
         for message, error in errors:
             self.assignment.handle_error(message, error)
         self.membership.turn()
+        if self.membership.has_been_replaced():
+            self.assignment.disown()
+            self._kafka.unsubscribe()
+            self._join()
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
         owned = self.assignment.owned
@@ -312,6 +319,11 @@ class Consumer:
             message = self._kafka.poll(timeout_s)
         self._raise_callback_error()
         return message
+
+    def _poll_before_the_end(self, timeout_s: float) -> None:
+        self._poll_first(timeout_s)
+        if self.membership.has_been_replaced():
+            self.assignment.disown()
 
     def _process(self, messages: list[Message]) -> None:
         grouped = group_by_partition(messages, self._settings.topics.readings)
