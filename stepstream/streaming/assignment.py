@@ -109,7 +109,7 @@ class Assignment:
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Add partitions that the group has assigned."""
         self._totals.rebalances["assigned"] += 1
-        self._membership.note_rebalance()
+        self._membership.note_assigned()
         self.add([(tp.topic, tp.partition) for tp in partitions])
 
     def revoke(self, partitions: Sequence[TopicPartition]) -> None:
@@ -125,10 +125,17 @@ class Assignment:
     def lose(self, partitions: Sequence[TopicPartition]) -> None:
         """Release partitions that may belong to another consumer by now."""
         self._totals.rebalances["lost"] += 1
-        self._membership.note_rebalance(is_lost=True)
+        self._membership.note_lost()
         names = sorted(f"{tp.topic}-{tp.partition}" for tp in partitions)
         logger.warning("partitions lost", extra={"partitions": names})
         self._release(partitions)
+
+    def disown(self) -> None:
+        """Drop the state of all partitions; the client still has them, until it revokes them."""
+        self._totals.rebalances["lost"] += 1
+        self._membership.note_lost()
+        logger.warning("the group dropped this member, its partitions are given up")
+        self._drop([(partition.topic, partition.number) for partition in self.owned])
 
     def restart(self, partitions: Sequence[Partition]) -> None:
         """Release partitions that this consumer still owns, and prepare them again."""

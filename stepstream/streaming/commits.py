@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
-    from confluent_kafka import Consumer
-
     from stepstream.settings import ProcessingSettings
     from stepstream.streaming.committer import Committer
+    from stepstream.streaming.membership import Membership
     from stepstream.streaming.outbox import Results
     from stepstream.streaming.partitions import Partition
     from stepstream.streaming.system import System
@@ -49,8 +48,8 @@ class Commits:
     ----------
     committer
         How results are published, which depends on the guarantee.
-    kafka
-        The consumer of readings; it says whether it is a member of the group.
+    membership
+        Says as which member of the group.
     settings
         The intervals.
     totals
@@ -62,13 +61,13 @@ class Commits:
     def __init__(
         self,
         committer: Committer,
-        kafka: Consumer,
+        membership: Membership,
         settings: ProcessingSettings,
         totals: Totals,
         system: System,
     ) -> None:
         self._committer = committer
-        self._kafka = kafka
+        self._membership = membership
         self._settings = settings
         self._totals = totals
         self._system = system
@@ -140,7 +139,7 @@ class Commits:
                 return
             self._finish(None)
         due = not self._outbox.is_empty and self._system.monotonic() >= self._due_s()
-        if due and self._kafka.memberid():
+        if due:
             self._begin(COMMIT_TIMEOUT_S)
 
     def _due_s(self) -> float:
@@ -175,9 +174,8 @@ class Commits:
         if self._outbox.is_empty:
             return True
         left_s = deadline_s - self._system.monotonic()
-        if left_s <= 0 or not self._kafka.memberid():
+        if left_s <= 0 or not self._begin(left_s):
             return False
-        self._begin(left_s)
         return self._finish(left_s + 0.5)
 
     def commit_last(self, timeout_s: float, poll: Callable[[float], object]) -> None:
@@ -206,16 +204,21 @@ class Commits:
         self._committer.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, timeout_s: float) -> None:
+    def _begin(self, timeout_s: float) -> bool:
+        """Begin a commit; not while the partitions may be another member's."""
+        group = self._membership.group()
+        if group is None:
+            return False
         self._in_flight_records, self._in_flight_size = self._outbox.records, self._outbox.size
         self._in_flight = self._outbox.drain()
         self._last_begin_s = self._system.monotonic()
         self._running = self._thread.submit(
             self._publish,
             self._in_flight,
-            self._kafka.consumer_group_metadata(),
+            group,
             self._last_begin_s + timeout_s,
         )
+        return True
 
     def _publish(
         self, results: list[Results], group: object, deadline_s: float

@@ -112,8 +112,11 @@ class Consumer:
             self._kafka, self._cluster, settings, refresh_interval_s(settings), self._system
         )
         self.flow = FlowControl(self._kafka, settings.processing)
+        self.membership = Membership(
+            self._kafka, settings, self.statistics["consumer"], self._system
+        )
         self.commits = Commits(
-            self._committer, self._kafka, settings.processing, self.totals, self._system
+            self._committer, self.membership, settings.processing, self.totals, self._system
         )
         self.preparation = Preparation(
             self._kafka,
@@ -126,9 +129,6 @@ class Consumer:
             settings,
             self.totals,
             self._system,
-        )
-        self.membership = Membership(
-            self._kafka, settings, self.statistics["consumer"], self._system
         )
         self.assignment = Assignment(
             self._kafka,
@@ -238,7 +238,7 @@ class Consumer:
                 while not self._is_stopping:
                     self.turn()
                 leave_s = self._system.monotonic() + stop_s
-                self.commits.commit_last(stop_s, self._poll_first)
+                self.commits.commit_last(stop_s, self._poll_before_the_end)
                 self.assignment.close()
                 self.membership.leave(leave_s - self._system.monotonic(), self._poll_first)
         finally:
@@ -278,6 +278,9 @@ class Consumer:
         for message, error in errors:
             self.assignment.handle_error(message, error)
         self.membership.turn()
+        if self.membership.has_been_replaced():
+            self.assignment.disown()
+            self.subscription.renew()
         if self.commits.uncommitted_s > STALLED_S:
             # Kafka refuses a commit with offsets of a topic that was deleted.
             self.subscription.look_soon()
@@ -336,6 +339,11 @@ class Consumer:
             message = self._kafka.poll(timeout_s)
         self._raise_callback_error()
         return message
+
+    def _poll_before_the_end(self, timeout_s: float) -> None:
+        self._poll_first(timeout_s)
+        if self.membership.has_been_replaced():
+            self.assignment.disown()
 
     def _process(self, messages: list[Message]) -> None:
         grouped = group_by_partition(messages, one_topic=self.subscription.has_one_topic)

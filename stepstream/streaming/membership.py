@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 
@@ -33,6 +33,8 @@ LEAVE_POLL_S = 0.01
 class Membership:
     """Joins again fast, knows whether the group still has this member, and leaves.
 
+    A member's partitions are its own as long as it has the id under which they were assigned.
+
     Parameters
     ----------
     kafka
@@ -48,12 +50,15 @@ class Membership:
     -----
     With the classic protocol, members are static: each has a name, its transactional id. A process
     that is started again under this name gets its partitions back without waiting for the session
-    of its predecessor. Two things are done here that librdkafka (2.16) doesn't do by itself:
+    of its predecessor. Three things are done here that librdkafka (2.16) doesn't do by itself:
 
     - It joins a group at most once a second, and a partition that moves to another member needs two
       rebalances. Each answer to a request for metadata lifts that limit.
     - A static member doesn't leave when it closes: it might come back. But it does leave when it
       unsubscribes, so that others get its partitions at once.
+    - If the group has dropped a static member that just asks to join, the client joins under a new
+      id and keeps its partitions, which others may have had in between. `has_been_replaced` says
+      so; `group` lets nothing be committed then.
     """
 
     def __init__(
@@ -70,6 +75,10 @@ class Membership:
         self._joined_s: float | None = None
         """When the group first assigned partitions (or none), unless they were lost since."""
         self._has_member_id = True
+        self._member_id = ""
+        """Under which partitions were assigned; empty if there are none."""
+        self._is_doubtful = False
+        """Whether a commit was held back since the last look."""
         self._has_news = False
 
     @property
@@ -83,13 +92,42 @@ class Membership:
         joined_s = self._joined_s
         return joined_s is not None and self._system.monotonic() - joined_s < FIRST_PARTITIONS_S
 
-    def note_rebalance(self, *, is_lost: bool = False) -> None:
-        """The group has assigned or revoked partitions (or none), or they are lost."""
+    def has_been_replaced(self) -> bool:
+        """Whether the client has another member id than that which partitions were assigned to."""
+        if not self._is_doubtful or not self._member_id:
+            return False
+        self._is_doubtful = False
+        return self._kafka.memberid() not in {"", self._member_id}
+
+    def group(self) -> Any | None:
+        """What a commit says of this member; None if its partitions may be another's."""
+        if self._is_same():
+            group = self._kafka.consumer_group_metadata()
+            # An id never comes again: if it is the same now, it was the same in between.
+            if self._is_same():
+                return group
+        self._is_doubtful = True
+        return None
+
+    def _is_same(self) -> bool:
+        return bool(self._member_id) and self._kafka.memberid() == self._member_id
+
+    def note_assigned(self) -> None:
+        """The group has assigned partitions (or none); not while the client closes."""
+        self._member_id = self._member_id or self._kafka.memberid()
+        if self._joined_s is None:
+            self._joined_s = self._system.monotonic()
+        self.note_rebalance()
+
+    def note_lost(self) -> None:
+        """The partitions are lost."""
+        self._member_id = ""
+        self._joined_s = None
+        self.note_rebalance()
+
+    def note_rebalance(self) -> None:
+        """Something has become of the group."""
         now_s = self._system.monotonic()
-        if is_lost:
-            self._joined_s = None
-        elif self._joined_s is None:
-            self._joined_s = now_s
         self._statistics.forget_join_state()
         self._ask_at_s, self._rejoins_until_s = now_s, now_s + REJOIN_S
 

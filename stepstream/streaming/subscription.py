@@ -110,6 +110,12 @@ class Subscription:
         if not self._topics.patterns:
             self._subscribe({*self._topics.named})
 
+    def renew(self) -> None:
+        """Leave the group, and join it as a member that has nothing."""
+        self._kafka.unsubscribe()
+        callbacks: dict[str, Any] = self._callbacks
+        self._kafka.subscribe(sorted(self.names), **callbacks)
+
     def close(self) -> None:
         """End looks."""
         self._thread.shutdown(wait=False, cancel_futures=True)

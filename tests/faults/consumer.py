@@ -44,6 +44,7 @@ from stepstream.streaming.consumer import Consumer
 from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.ledger_reader import LedgerReader, Scan
+from stepstream.streaming.membership import Membership
 from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.preparation import Preparation
@@ -227,7 +228,12 @@ def _end_ledgers_by_event_only() -> None:
     _replace(ledger_reader.Scan, "read", read)
 
 
+def _keep_what_another_had() -> None:
+    _replace(Membership, "_is_same", lambda self: bool(self._kafka.memberid()))
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
+    "keep-what-another-had": _keep_what_another_had,
     "replay-nothing": _replay_nothing,
     "forget-the-ledger": _forget_the_ledger,
     "offsets-first": _offsets_first,

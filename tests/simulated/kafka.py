@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stepstream.settings import Settings, TopicSettings
     from tests.simulated.world import World
 
+REPLACED = 0.5
+"""Probability that a member which the group dropped isn't told so."""
 SESSION_S = 0.6
 TRANSACTION_S = 0.8
 STATE = "stepstream-state"
@@ -415,7 +417,7 @@ class Consumer:
         self._paused: set[NAME] = set()
         self._topics: set[str] = set()
         self._callbacks: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
-        self._is_leaving = False
+        self._is_leaving = self._has_subscribed = False
 
     def subscribe(self, topics: list[str], **callbacks: Any) -> None:
         self._callbacks = callbacks
@@ -423,9 +425,10 @@ class Consumer:
         if self._member is not None and not self._member.has_left:
             self._member.topics = self._topics
             self._broker.generation += 1
+        self._has_subscribed = True
 
     def unsubscribe(self) -> None:
-        self._is_leaving = True
+        self._is_leaving, self._has_subscribed = True, False
 
     def list_topics(self, *_: object, **__: object) -> None:
         self._broker.world.wait()
@@ -444,6 +447,9 @@ class Consumer:
     def _rebalance(self) -> None:
         broker, member = self._broker, self._member
         if member is not None and member.has_left:
+            if self._positions and broker.world.random.random() < REPLACED:
+                self._claim()
+                return
             self._member = member = None
             broker.went_wrong.add("lost")
             self._call("on_lost", list(self._positions))
@@ -464,12 +470,26 @@ class Consumer:
             member.owned |= assigned
             self._call("on_assign", assigned)
 
+    def _claim(self) -> None:
+        """Join as another member, and keep those partitions that nobody else has by now.
+
+        librdkafka (2.16) does so if the group drops a static member that just asks to join.
+        """
+        broker = self._broker
+        broker.went_wrong.add("joined again under another id")
+        held = set(self._positions)
+        member = self._member = broker.join(self._topics)
+        member.generation = broker.generation
+        member.owned = broker.free(held)
+        self._call("on_revoke", held - member.owned)
+
     def poll(self, timeout_s: float) -> Message | None:
         deadline_s = self._broker.world.now_s + timeout_s
         while True:
             self._broker.world.wait(0.01)
             if self._is_leaving:
                 self._leave()
+                self._is_leaving = not self._has_subscribed
             else:
                 self._rebalance()
             found = self._fetch(1)

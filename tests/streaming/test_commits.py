@@ -65,14 +65,11 @@ class HandClock(Clock):
 
 
 @dataclass
-class Kafka:
-    member: str = "member-1"
+class Member:
+    name: str | None = "member-1"
 
-    def memberid(self) -> str:
-        return self.member
-
-    def consumer_group_metadata(self) -> str:
-        return self.member
+    def group(self) -> str | None:
+        return self.name
 
 
 @dataclass
@@ -100,10 +97,10 @@ class Scripted:
         return Outcome(given, reason) if reason else COMMITTED
 
 
-def commits(**script: Any) -> tuple[Commits, Scripted, HandClock, Totals, Kafka]:
-    committer, clock, totals, kafka = Scripted(**script), HandClock(), Totals(), Kafka()
-    made = Commits(committer, cast("Any", kafka), SETTINGS, totals, clock)
-    return made, committer, clock, totals, kafka
+def commits(**script: Any) -> tuple[Commits, Scripted, HandClock, Totals, Member]:
+    committer, clock, totals, member = Scripted(**script), HandClock(), Totals(), Member()
+    made = Commits(committer, cast("Any", member), SETTINGS, totals, clock)
+    return made, committer, clock, totals, member
 
 
 def finish(made: Commits, clock: HandClock) -> None:
@@ -176,15 +173,15 @@ def test_latency_is_measured_once_however_often_a_commit_is_tried() -> None:
 
 
 def test_a_consumer_that_is_no_member_commits_nothing_and_says_for_how_long() -> None:
-    made, committer, clock, _, kafka = commits()
-    kafka.member = ""
+    made, committer, clock, _, member = commits()
+    member.name = None
     made.add([results(partition(), 5, b"a")])
     clock.now_s += 31
     made.turn()
     assert not made.commit_all(1)
     assert not committer.published
     assert made.uncommitted_s == pytest.approx(31)
-    kafka.member = "member-2"
+    member.name = "member-2"
     assert made.commit_all(1)
     assert made.uncommitted_s == 0
 

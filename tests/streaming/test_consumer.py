@@ -55,7 +55,7 @@ def test_an_exception_in_a_callback_of_the_client_is_raised_after_the_poll() -> 
 def test_a_consumer_whose_partitions_are_lost_is_not_ready_until_it_is_a_member_again() -> None:
     with consumer_without_broker() as consumer:
         own(consumer, 0)
-        consumer.membership.note_rebalance()
+        consumer.membership.note_assigned()
         assert consumer.health.is_ready
         partition = consumer.assignment.get(TOPIC, 0)
         consumer.assignment.lose([TopicPartition(TOPIC, 0)])

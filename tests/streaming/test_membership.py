@@ -96,7 +96,7 @@ def test_it_asks_for_metadata_while_another_rebalance_may_follow_and_only_then()
     member = Member()
     member.turn_for(1.0)
     assert not member.kafka.asked
-    member.membership.note_rebalance()
+    member.membership.note_assigned()
     member.turn_for(REJOIN_S / 2)
     early = len(member.kafka.asked)
     assert early > REJOIN_S / 2 / 0.1
@@ -109,7 +109,7 @@ def test_it_asks_for_metadata_while_another_rebalance_may_follow_and_only_then()
 
 def test_the_newer_protocol_needs_no_help() -> None:
     member = Member("consumer")
-    member.membership.note_rebalance()
+    member.membership.note_assigned()
     member.turn_for(REJOIN_S)
     assert not member.kafka.asked
     assert member.leave() == 0
@@ -135,7 +135,7 @@ def test_it_leaves_only_when_it_has_its_place_in_the_group() -> None:
     assert member.leave(on_poll={40: STEADY}) == 41
     joining = Member(leaves_after=1)
     joining.statistics.update(JOINING)
-    joining.membership.note_rebalance()
+    joining.membership.note_assigned()
     assert joining.leave() == 1
 
 
@@ -148,16 +148,16 @@ def test_a_client_without_a_connection_waits_for_no_place() -> None:
 def test_it_is_a_member_from_the_first_assignment_until_partitions_are_lost() -> None:
     member = Member()
     seen = [member.membership.is_member]
-    member.membership.note_rebalance()
+    member.membership.note_assigned()
     seen.append(member.membership.is_member)
-    member.membership.note_rebalance(is_lost=True)
+    member.membership.note_lost()
     seen.append(member.membership.is_member)
     assert seen == [False, True, False]
 
 
 def test_a_member_that_the_group_has_dropped_is_none() -> None:
     member = Member(leaves_after=0)
-    member.membership.note_rebalance()
+    member.membership.note_assigned()
     member.kafka.has_unsubscribed = True
     member.membership.turn()
     seen = [member.membership.is_member]
@@ -170,9 +170,9 @@ def test_a_member_that_the_group_has_dropped_is_none() -> None:
 def test_it_has_just_joined_for_as_long_as_partitions_may_be_on_their_way() -> None:
     member = Member()
     seen = [member.membership.has_just_joined]
-    member.membership.note_rebalance()
+    member.membership.note_assigned()
     for pause_s in (FIRST_PARTITIONS_S - 1, 1):
         member.clock.now_s += pause_s
-        member.membership.note_rebalance()
+        member.membership.note_assigned()
         seen.append(member.membership.has_just_joined)
     assert seen == [False, True, False]

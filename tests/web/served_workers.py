@@ -48,7 +48,7 @@ def served_workers(made_with: Settings) -> Iterator[Front]:
             )
             for number in numbers:
                 own(consumer, number)
-            consumer.membership.note_rebalance()
+            consumer.membership.note_assigned()
             stack.enter_context(turning(consumer, devices=0 if worker else 3))
             path = folder / f"{worker}.sock"
             stack.enter_context(Server(inner.http, make_app(inner, consumer), path))

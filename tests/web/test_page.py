@@ -72,7 +72,7 @@ def consumer() -> Iterator[Consumer]:
     with consumer_without_broker(model=Model(default_model_path())) as made:
         for number in range(3):
             own(made, number)
-        made.membership.note_rebalance()
+        made.membership.note_assigned()
         with turning(made, devices=4):
             wait_until("a step", lambda: made.totals.events)
             yield made

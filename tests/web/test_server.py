@@ -88,7 +88,7 @@ def test_a_consumer_that_has_not_joined_is_live_and_says_why_it_is_not_ready() -
         answer = request(server, "/readyz")
         assert answer.status == 503
         assert b"not a member of the group" in answer.body
-        idle.membership.note_rebalance()
+        idle.membership.note_assigned()
         own(idle, 0)
         assert request(server, "/readyz")[::2] == (200, b"ready\n")
         idle.statistics["consumer"].update('{"brokers": {"a": {"state": "DOWN"}}}')
