@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from stepstream.detection.bridging import bridge_gaps, bridge_samples
 from stepstream.detection.columns import Columns, first_rows, rows_by_number
 from stepstream.detection.counters import Counters
 from stepstream.detection.memory import Memory
@@ -96,10 +97,18 @@ class Detector(Generic[C]):
         history_hops = finder.lookback_hops + metadata.window // metadata.hop
         self.horizon_us = (history_hops + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
+        bridged = bridge_samples(metadata.period_us)
         self._windows = Windows(
-            rules, self.counters, metadata.period_us, metadata.hop, history_hops
+            rules,
+            self.counters,
+            metadata.period_us,
+            metadata.hop,
+            history_hops,
+            bridge_samples=bridged,
         )
-        self._samples = SampleRings(finder.hops_ahead, metadata.hop)
+        # What is repeated in a gap seldom begins and ends with a hop.
+        kept = max(finder.hops_ahead, -(-bridged // metadata.hop) + 1)
+        self._samples = SampleRings(kept, metadata.hop)
         self._memory = Memory(model, predict or model.predict)
         self._capacity = 0
         self._free: list[int] = []
@@ -222,6 +231,8 @@ class Detector(Generic[C]):
             metadata.period_us,
         )
         channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
+        if len(admitted.bridged):
+            bridge_gaps(channels, samples, admitted, self._samples, metadata.period_us)
         slot = admitted.readings.slot[samples.row]
         hop = samples.place // self._hop_samples
         within = samples.place - hop * self._hop_samples

@@ -96,6 +96,40 @@ class History:
         self._bases.offset[place] = offset[rows]
         self._bases.stream_ms[place] = stream_ms[rows]
 
+    def find_bases(
+        self,
+        hop: Numbers,
+        rows: NDArray[np.intp],
+        begin: NDArray[np.intp],
+        slot: NDArray[np.intp],
+        spans: tuple[Numbers, Numbers],
+        bases: tuple[Numbers, Numbers],
+    ) -> tuple[Numbers, Numbers]:
+        """Offset and stream time of the base of an earlier hop, for some of the readings to note.
+
+        Parameters
+        ----------
+        hop : (k,) int64
+            The hop, which begins before the previous reading.
+        rows, begin : (k,) intp
+            Row of the reading, and of the first reading of its window.
+        slot : (n,) intp
+            Devices of all readings.
+        spans : (n,) int64, (n,) int64
+            The first and the last hop that begin between each reading and the one before.
+        bases : (n,) int64, (n,) int64
+            Offset and stream time of the base of these hops.
+        """
+        first_hop, last_hop = spans
+        bases_of = self.base(slot[rows], hop)
+        for place, (row, head) in enumerate(zip(rows.tolist(), begin.tolist(), strict=True)):
+            at = head + int(np.searchsorted(last_hop[head:row], hop[place]))
+            # Otherwise the hop began in an earlier call.
+            if at < row and first_hop[at] <= hop[place]:
+                for values, base in zip(bases_of, bases, strict=True):
+                    values[place] = base[at]
+        return bases_of
+
     def base(self, slots: NDArray[np.intp], hop: Numbers) -> tuple[Numbers, Numbers]:
         """Offset and stream time of the base of one hop of each device."""
         place = (slots, hop % self._kept)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Rules"]
 
+LONGEST_INTERPOLATED_US = 250_000
+"""A longer pause between two readings is a gap, and they aren't joined by a line."""
 AGE_MARGIN_MS = 10_000
 """How much older than the idle timeout the oldest reading that a window needs may be."""
 
@@ -35,7 +37,9 @@ class Rules:
     Attributes
     ----------
     max_gap_us
-        A longer pause between two readings of a device opens a new window, microseconds.
+        A longer pause between two readings of a device opens a new window, microseconds. A gap up
+        to this length is bridged if enough readings without a gap precede it, see
+        `stepstream.detection.bridging`.
     max_lateness_us
         A reading that is not after the last one of its device is late and dropped. One that is
         further back than this means that the clock was set back: it opens a new window.
@@ -44,7 +48,7 @@ class Rules:
         next reading opens a new window.
     """
 
-    max_gap_us: int = 250_000
+    max_gap_us: int = 1_200_000
     max_lateness_us: int = 600_000_000
     idle_timeout_ms: int = 10_000
 
@@ -56,6 +60,11 @@ class Rules:
             max_lateness_us=round(settings.max_lateness_s * 1e6),
             idle_timeout_ms=round(settings.idle_timeout_s * 1000),
         )
+
+    @property
+    def interpolated_us(self) -> int:
+        """Longest pause that is no gap."""
+        return min(self.max_gap_us, LONGEST_INTERPOLATED_US)
 
     @overload
     def is_idle(self, last_ms: int, stream_ms: int) -> bool: ...

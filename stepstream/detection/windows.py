@@ -44,6 +44,8 @@ class Admitted(NamedTuple):
         Time of the reading before.
     previous_axes : (n, 6) float32
         Its values.
+    bridged : (k,) intp
+        Rows of the readings that follow a gap which is bridged.
     """
 
     readings: Readings
@@ -51,14 +53,15 @@ class Admitted(NamedTuple):
     first_sample: NDArray[np.int64]
     previous_us: NDArray[np.int64]
     previous_axes: NDArray[np.float32]
+    bridged: NDArray[np.intp]
 
 
 @dataclass(slots=True)
 class _Devices(SlotTable):
     """The last reading of each device, and its window.
 
-    ``last_us`` is `NO_TIME` where a device has no window. ``has_dropped`` says that late readings
-    followed the last one.
+    ``last_us`` is `NO_TIME` where a device has no window. ``whole_from`` is the first sample since
+    which no gap was bridged. ``has_dropped`` says that late readings followed the last one.
     """
 
     last_us: NDArray[np.int64]
@@ -66,6 +69,7 @@ class _Devices(SlotTable):
     last_offset: NDArray[np.int64]
     last_stream_ms: NDArray[np.int64]
     first_sample: NDArray[np.int64]
+    whole_from: NDArray[np.int64]
     has_dropped: Flags
 
 
@@ -84,16 +88,26 @@ class Windows:
         Samples of a hop.
     history_hops
         How many hops before the next one the steps of that one can depend on.
+    bridge_samples
+        Samples without a gap that a gap must follow to be bridged; 0 if gaps are never bridged.
     """
 
     def __init__(
-        self, rules: Rules, counters: Counters, period_us: int, hop_samples: int, history_hops: int
+        self,
+        rules: Rules,
+        counters: Counters,
+        period_us: int,
+        hop_samples: int,
+        history_hops: int,
+        *,
+        bridge_samples: int = 0,
     ) -> None:
         self._rules = rules
         self._counters = counters
         self._period_us = period_us
         self._hop_samples = hop_samples
         self._hop_us = period_us * hop_samples
+        self._bridge_samples = bridge_samples
         self._history = History(rules, history_hops)
         self._devices = _Devices(
             last_us=np.empty(0, np.int64),
@@ -101,6 +115,7 @@ class Windows:
             last_offset=np.empty(0, np.int64),
             last_stream_ms=np.empty(0, np.int64),
             first_sample=np.empty(0, np.int64),
+            whole_from=np.empty(0, np.int64),
             has_dropped=np.empty(0, np.bool_),
         )
 
@@ -142,26 +157,29 @@ class Windows:
         walked through, one reading after the other.
         """
         heads = first_rows(readings.slot)
-        opens, accepted = self._evaluate(readings, heads)
+        opens, bridged, accepted = self._evaluate(readings, heads)
         if accepted is not None:
             self._counters.late_readings += len(accepted) - int(np.count_nonzero(accepted))
-            readings, opens = readings.take(accepted), opens[accepted]
+            readings = readings.take(accepted)
+            opens, bridged = opens[accepted], bridged[accepted]
             heads = first_rows(readings.slot)
-        return self._remember(readings, opens, heads)
+        return self._remember(readings, opens, bridged, heads)
 
-    def _evaluate(self, readings: Readings, heads: NDArray[np.intp]) -> tuple[Flags, Flags | None]:
-        """Which readings open a window, and which are accepted (None: all)."""
+    def _evaluate(
+        self, readings: Readings, heads: NDArray[np.intp]
+    ) -> tuple[Flags, Flags, Flags | None]:
+        """Which readings open a window, follow a bridged gap, and are accepted (None: all)."""
         rules, devices = self._rules, self._devices
         slot, time_us, stream_ms = readings.slot, readings.time_us, readings.stream_ms
         slots = slot[heads]
         previous_us = _shift(time_us, heads, devices.last_us[slots])
         previous_ms = _shift(stream_ms, heads, devices.last_stream_ms[slots])
         fresh = previous_us == NO_TIME
-        opens = (
-            fresh
-            | (time_us - np.where(fresh, 0, previous_us) > rules.max_gap_us)
-            | rules.is_idle(previous_ms, stream_ms)
-        )
+        pause_us = time_us - np.where(fresh, 0, previous_us)
+        starts = fresh | (pause_us > rules.max_gap_us) | rules.is_idle(previous_ms, stream_ms)
+        opens = starts | (pause_us > rules.interpolated_us)
+        bridged = self._find_bridged(readings, previous_us, opens, opens & ~starts)
+        opens &= ~bridged
         disorder = np.logical_or.reduceat(time_us <= previous_us, heads)
         ends = np.append(heads[1:], len(slot))
         _, base_ms = self._history.base(slots, self._needed_hop(slots))
@@ -169,14 +187,49 @@ class Windows:
         aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
         walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
         if not len(walk):
-            return opens, None
+            return opens, bridged, None
         accepted = np.ones(len(slot), np.bool_)
         for device in walk:
             rows = slice(heads[device], ends[device])
-            opens[rows], accepted[rows] = self._walk(readings.take(rows))
-        return opens, accepted
+            opens[rows], bridged[rows], accepted[rows] = self._walk(readings.take(rows))
+        return opens, bridged, accepted
 
-    def _walk(self, readings: Readings) -> tuple[list[bool], list[bool]]:
+    def _find_bridged(
+        self, readings: Readings, previous_us: NDArray[np.int64], breaks: Flags, short: Flags
+    ) -> Flags:
+        """Which readings follow a gap that is bridged.
+
+        Parameters
+        ----------
+        readings
+            Sorted by slot.
+        previous_us : (n,) int64
+            Times of the readings before.
+        breaks : (n,) bool
+            Which readings follow a gap of any length, or open a window for another reason.
+        short : (n,) bool
+            Those of them that follow a gap short enough to be bridged.
+        """
+        bridged = np.zeros(len(breaks), np.bool_)
+        if self._bridge_samples and short.any():
+            rows = np.flatnonzero(breaks)
+            begins = _sample_from(readings.time_us[rows], self._period_us)
+            heads = first_rows(readings.slot[rows])
+            known = self._devices.whole_from[readings.slot[rows[heads]]]
+            whole_from = _shift(begins, heads, known)
+            first = self._first_repeated_hop(previous_us[rows])
+            bridged[rows] = short[rows] & (first * self._hop_samples > whole_from)
+        return bridged
+
+    def _first_repeated_hop(self, last_us: N) -> N:
+        """The first hop of what is repeated in a gap, if the last reading before it is this one.
+
+        Its samples must be whole, and so must the reading before it. So what is repeated never
+        depends on what was repeated in an earlier gap.
+        """
+        return (last_us // self._period_us + 1 - self._bridge_samples) // self._hop_samples
+
+    def _walk(self, readings: Readings) -> tuple[list[bool], list[bool], list[bool]]:
         """Evaluate the rules for readings of one device, one after the other."""
         rules, devices, history = self._rules, self._devices, self._history
         period_us, hop_us = self._period_us, self._hop_us
@@ -184,10 +237,11 @@ class Windows:
         last_us, last_ms = int(devices.last_us[slot]), int(devices.last_stream_ms[slot])
         last_offset, has_dropped = int(devices.last_offset[slot]), bool(devices.has_dropped[slot])
         opening_hop = int(devices.first_sample[slot]) // self._hop_samples
+        whole_from = int(devices.whole_from[slot])
         needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         newest_hop = max(opening_hop, last_us // hop_us)
         base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
-        opens, accepted = [], []
+        opens, bridged, accepted = [], [], []
         columns = (readings.time_us, readings.stream_ms, readings.offset)
         for time_us, stream_ms, offset in zip(*(c.tolist() for c in columns), strict=True):
             new = (
@@ -197,8 +251,15 @@ class Windows:
                 or rules.is_idle(last_ms, stream_ms)
                 or rules.is_too_old(base_ms[needed_hop], stream_ms)
             )
+            bridges = not new and time_us > last_us + rules.interpolated_us
+            if bridges:
+                repeated_hop = self._first_repeated_hop(last_us)
+                is_whole = repeated_hop * self._hop_samples > whole_from
+                bridges = self._bridge_samples > 0 and is_whole
+                new = not bridges
             late = not new and time_us <= last_us
             opens.append(new)
+            bridged.append(bridges)
             accepted.append(not late)
             if late:
                 has_dropped = True
@@ -209,20 +270,29 @@ class Windows:
                 opening_hop = _sample_from(time_us, period_us) // self._hop_samples
                 base_ms = {opening_hop: stream_ms}
             else:
-                for hop in range(last_us // hop_us + 1, time_us // hop_us + 1):
-                    base_ms[hop] = last_ms
+                begin, base = last_us // hop_us + 1, last_ms
+                if bridges:
+                    begin, base = repeated_hop, base_ms[repeated_hop]
+                for hop in range(begin, time_us // hop_us + 1):
+                    base_ms[hop] = base
                     base_ms.pop(hop - history.hops - 1, None)
+            if new or bridges:
+                whole_from = _sample_from(time_us, period_us)
             last_us, last_ms, last_offset, has_dropped = time_us, stream_ms, offset, False
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         devices.has_dropped[slot] = has_dropped
-        return opens, accepted
+        return opens, bridged, accepted
 
-    def _remember(self, readings: Readings, opens: Flags, heads: NDArray[np.intp]) -> Admitted:
+    def _remember(
+        self, readings: Readings, opens: Flags, bridged: Flags, heads: NDArray[np.intp]
+    ) -> Admitted:
         """Link each reading with the one before it, and keep the last one of each device."""
         devices, time_us = self._devices, readings.time_us
         slots = readings.slot[heads]
         first = np.flatnonzero(opens)
+        gaps = np.flatnonzero(bridged)
         self._count(len(first), slots)
+        self._counters.bridged_gaps += len(gaps)
         tails = np.append(heads, len(readings))[1:] - 1
 
         def link(values: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
@@ -251,9 +321,21 @@ class Windows:
         first_hop, last_hop = previous_us // self._hop_us + 1, time_us // self._hop_us
         opening_hop = _sample_from(time_us[first], self._period_us) // self._hop_samples
         first_hop[first] = last_hop[first] = opening_hop
+        breaks = np.flatnonzero(opens | bridged) if len(gaps) else first
+        whole_from = _sample_from(time_us[breaks], self._period_us)
+        devices.whole_from[readings.slot[breaks]] = whole_from
         bases = (previous_offset, previous_ms)
+        if len(gaps):
+            # The hops from what is repeated on rest on the base of its first hop.
+            hop = self._first_repeated_hop(previous_us[gaps])
+            of_hop = self._history.find_bases(
+                hop, gaps, begin[window[gaps]], readings.slot, (first_hop, last_hop), bases
+            )
+            first_hop[gaps] = hop
+            for values, base in zip(bases, of_hop, strict=True):
+                values[gaps] = base
         self._history.note(readings.slot, first_hop, last_hop, bases)
-        return Admitted(readings, window, first_sample[window], previous_us, previous_axes)
+        return Admitted(readings, window, first_sample[window], previous_us, previous_axes, gaps)
 
     def _count(self, opened: int, slots: NDArray[np.intp]) -> None:
         """Count windows that these devices open; for one without a window it is no gap."""

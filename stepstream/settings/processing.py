@@ -29,7 +29,7 @@ class ProcessingSettings(SettingsGroup):
     """Time that a poll waits for more messages after the first."""
     poll_max_messages: int = Field(8_000, ge=1, le=1_000_000, json_schema_extra=in_unit("messages"))
     """Most messages that one poll consumes."""
-    max_gap_ms: int = Field(250, ge=25, le=5_000, json_schema_extra=in_unit("ms"))
+    max_gap_ms: int = Field(1_200, ge=25, le=5_000, json_schema_extra=in_unit("ms"))
     """A longer pause between two readings of a device starts a new window."""
     max_lateness_s: float = Field(600.0, gt=0, json_schema_extra=in_unit("s"))
     """A reading that is further behind its device's last one means that the device's clock was set back; one that is less behind is late."""

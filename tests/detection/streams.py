@@ -85,11 +85,21 @@ KINDS = st.sampled_from(["walk", "walk", "walk", "gap", "late", "back", "quiet"]
 PIECES = st.lists(st.tuples(KINDS, st.integers(1, 130)), min_size=1, max_size=6)
 
 
+LONG_WALK = st.tuples(st.just("walk"), st.integers(60, 130))
+SHORT_GAP = st.tuples(st.just("gap"), st.integers(25, 125))
+GAPPY = st.lists(
+    st.one_of(st.tuples(LONG_WALK, SHORT_GAP), st.tuples(st.tuples(KINDS, st.integers(1, 60)))),
+    min_size=2,
+    max_size=5,
+).map(lambda pieces: [one for piece in pieces for one in piece])
+"""Mostly walks that are long enough for the gap after them to be bridged."""
+
+
 def streams(*, in_step: bool) -> st.SearchStrategy[Stream]:
     """Streams of up to three devices."""
     return st.builds(
         Stream,
         st.integers(0, 2**32 - 1),
-        st.lists(PIECES, min_size=1, max_size=3),
+        st.lists(PIECES | GAPPY, min_size=1, max_size=3),
         st.just(in_step),
     )
