@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
 
+import numpy as np
+
+from stepstream.detection.columns import first_rows
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Times: TypeAlias = NDArray[np.int64]
 
 __all__ = ["Rules"]
 
+LONGEST_SPAN_MS = 60_000
+"""Longest time of a message for which the next message of its device is waited for."""
 LONGEST_INTERPOLATED_US = 250_000
 """A longer pause between two readings is a gap, and they aren't joined by a line."""
 AGE_MARGIN_MS = 10_000
@@ -44,8 +49,8 @@ class Rules:
         A reading that is not after the last one of its device is late and dropped. One that is
         further back than this means that the clock was set back: it opens a new window.
     idle_timeout_ms
-        A device is idle if no reading of it was accepted for longer than this, in stream time. Its
-        next reading opens a new window.
+        A device is idle if no reading of it was accepted for longer than this, in stream time,
+        and the span of its last message. Its next reading opens a new window.
     """
 
     max_gap_us: int = 1_200_000
@@ -66,6 +71,33 @@ class Rules:
         """Longest pause that is no gap."""
         return min(self.max_gap_us, LONGEST_INTERPOLATED_US)
 
+    @staticmethod
+    def spans_ms(message: NDArray[np.intp], time_us: Times) -> Times:
+        """Span of the message of each reading.
+
+        A device that has gathered the readings of some time into a message will be silent for as
+        long again.
+
+        Parameters
+        ----------
+        message : (n,) intp
+            Number of the message that carried each reading, ascending.
+        time_us : (n,) int64
+            Times of the readings.
+
+        Returns
+        -------
+        (n,) int64
+            Time from the first reading of the message to its last one, at most a minute,
+            milliseconds.
+        """
+        heads = first_rows(message)
+        if len(heads) == len(message):
+            return np.zeros(len(message), np.int64)
+        last_us, first_us = np.maximum.reduceat(time_us, heads), np.minimum.reduceat(time_us, heads)
+        spans = np.minimum((last_us - first_us) // 1000, LONGEST_SPAN_MS)
+        return np.repeat(spans, np.diff(heads, append=len(message)))
+
     @overload
     def is_idle(self, last_ms: int, stream_ms: int) -> bool: ...
     @overload
@@ -76,7 +108,7 @@ class Rules:
         Parameters
         ----------
         last_ms : int or (n,) int64
-            Stream time at its last reading.
+            Stream time at its last reading, and the span of the message added.
         stream_ms : int or (n,) int64
             Stream time now.
         """
@@ -94,7 +126,8 @@ class Rules:
         Parameters
         ----------
         needed_ms : int or (n,) int64
-            Stream time at the oldest reading that the window needs.
+            Stream time at the oldest reading that the window needs, and the span of the device's
+            last message added.
         stream_ms : int or (n,) int64
             Stream time now.
         """

@@ -71,6 +71,7 @@ def detect_series(
                     axes[rows],
                     offset,
                     np.zeros(len(offset), np.int64),
+                    np.zeros(len(offset), np.int64),
                 )
             )
         )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Admitted", "Windows"]
 
+NO_SPAN = -1
+"""Stands for the span of a message that there is not."""
+
 N = TypeVar("N", int, "NDArray[np.int64]")
 
 
@@ -61,7 +64,9 @@ class _Devices(SlotTable):
     """The last reading of each device, and its window.
 
     ``last_us`` is `NO_TIME` where a device has no window. ``whole_from`` is the first sample since
-    which no gap was bridged. ``has_dropped`` says that late readings followed the last one.
+    which no gap was bridged. ``last_span_ms`` is the span of the last reading's message.
+    ``dropped_span_ms`` is the longest span of the messages of late readings that followed it,
+    `NO_SPAN` if there were none.
     """
 
     last_us: NDArray[np.int64]
@@ -69,8 +74,9 @@ class _Devices(SlotTable):
     last_offset: NDArray[np.int64]
     last_stream_ms: NDArray[np.int64]
     first_sample: NDArray[np.int64]
+    last_span_ms: NDArray[np.int64]
     whole_from: NDArray[np.int64]
-    has_dropped: Flags
+    dropped_span_ms: NDArray[np.int64]
 
 
 class Windows:
@@ -115,8 +121,9 @@ class Windows:
             last_offset=np.empty(0, np.int64),
             last_stream_ms=np.empty(0, np.int64),
             first_sample=np.empty(0, np.int64),
+            last_span_ms=np.empty(0, np.int64),
             whole_from=np.empty(0, np.int64),
-            has_dropped=np.empty(0, np.bool_),
+            dropped_span_ms=np.empty(0, np.int64),
         )
 
     def resize(self, capacity: int) -> None:
@@ -127,7 +134,8 @@ class Windows:
     def clear(self, slots: NDArray[np.intp]) -> None:
         """Drop the windows in ``slots``."""
         self._devices.last_us[slots] = NO_TIME
-        self._devices.has_dropped[slots] = False
+        self._devices.last_span_ms[slots] = 0
+        self._devices.dropped_span_ms[slots] = NO_SPAN
         self._history.clear(slots)
 
     def bounds(self, slot: int) -> tuple[int, int] | None:
@@ -140,14 +148,17 @@ class Windows:
         return slots[self._is_idle(slots, stream_ms)]
 
     def _is_idle(self, slots: NDArray[np.intp], stream_ms: int) -> Flags:
-        idle = self._rules.is_idle(self._devices.last_stream_ms[slots], stream_ms)
-        idle[self._devices.last_us[slots] == NO_TIME] = True
+        devices = self._devices
+        last_ms = devices.last_stream_ms[slots] + devices.last_span_ms[slots]
+        idle = self._rules.is_idle(last_ms, stream_ms)
+        idle[devices.last_us[slots] == NO_TIME] = True
         return idle
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """See `Detector.replay_point`."""
         slots = slots[~self._is_idle(slots, stream_ms)]
-        return self._history.replay_point(slots, self._needed_hop(slots), stream_ms)
+        spans_ms = self._devices.last_span_ms[slots]
+        return self._history.replay_point(slots, self._needed_hop(slots), spans_ms, stream_ms)
 
     def admit(self, readings: Readings) -> Admitted:
         """Evaluate the rules for readings, sorted by slot; remember the last one of each device.
@@ -174,9 +185,11 @@ class Windows:
         slots = slot[heads]
         previous_us = _shift(time_us, heads, devices.last_us[slots])
         previous_ms = _shift(stream_ms, heads, devices.last_stream_ms[slots])
+        span_ms = _shift(readings.span_ms, heads, devices.last_span_ms[slots])
         fresh = previous_us == NO_TIME
         pause_us = time_us - np.where(fresh, 0, previous_us)
-        starts = fresh | (pause_us > rules.max_gap_us) | rules.is_idle(previous_ms, stream_ms)
+        idle = rules.is_idle(previous_ms + span_ms, stream_ms)
+        starts = fresh | (pause_us > rules.max_gap_us) | idle
         opens = starts | (pause_us > rules.interpolated_us)
         bridged = self._find_bridged(readings, previous_us, opens, opens & ~starts)
         opens &= ~bridged
@@ -184,8 +197,10 @@ class Windows:
         ends = np.append(heads[1:], len(slot))
         _, base_ms = self._history.base(slots, self._needed_hop(slots))
         needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
+        needed_ms += np.minimum.reduceat(span_ms, heads)
         aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
-        walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
+        has_dropped = devices.dropped_span_ms[slots] != NO_SPAN
+        walk = np.flatnonzero(disorder | aged | has_dropped)
         if not len(walk):
             return opens, bridged, None
         accepted = np.ones(len(slot), np.bool_)
@@ -235,21 +250,22 @@ class Windows:
         period_us, hop_us = self._period_us, self._hop_us
         slot = int(readings.slot[0])
         last_us, last_ms = int(devices.last_us[slot]), int(devices.last_stream_ms[slot])
-        last_offset, has_dropped = int(devices.last_offset[slot]), bool(devices.has_dropped[slot])
+        last_offset, last_span_ms = int(devices.last_offset[slot]), int(devices.last_span_ms[slot])
+        dropped_ms = int(devices.dropped_span_ms[slot])
         opening_hop = int(devices.first_sample[slot]) // self._hop_samples
         whole_from = int(devices.whole_from[slot])
         needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         newest_hop = max(opening_hop, last_us // hop_us)
         base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
         opens, bridged, accepted = [], [], []
-        columns = (readings.time_us, readings.stream_ms, readings.offset)
-        for time_us, stream_ms, offset in zip(*(c.tolist() for c in columns), strict=True):
+        columns = (readings.time_us, readings.stream_ms, readings.offset, readings.span_ms)
+        for time_us, stream_ms, offset, span_ms in zip(*(c.tolist() for c in columns), strict=True):
             new = (
                 last_us == NO_TIME
                 or time_us < last_us - rules.max_lateness_us
                 or time_us > last_us + rules.max_gap_us
-                or rules.is_idle(last_ms, stream_ms)
-                or rules.is_too_old(base_ms[needed_hop], stream_ms)
+                or rules.is_idle(last_ms + last_span_ms, stream_ms)
+                or rules.is_too_old(base_ms[needed_hop] + last_span_ms, stream_ms)
             )
             bridges = not new and time_us > last_us + rules.interpolated_us
             if bridges:
@@ -262,11 +278,12 @@ class Windows:
             bridged.append(bridges)
             accepted.append(not late)
             if late:
-                has_dropped = True
+                dropped_ms = max(dropped_ms, span_ms)
                 continue
             if new:
-                if has_dropped and last_us != NO_TIME:
-                    history.pin(slot, (last_offset, last_ms), stream_ms, base_ms[needed_hop])
+                if dropped_ms != NO_SPAN and last_us != NO_TIME:
+                    last = (last_offset, last_ms)
+                    history.pin(slot, last, stream_ms, base_ms[needed_hop], dropped_ms)
                 opening_hop = _sample_from(time_us, period_us) // self._hop_samples
                 base_ms = {opening_hop: stream_ms}
             else:
@@ -278,9 +295,10 @@ class Windows:
                     base_ms.pop(hop - history.hops - 1, None)
             if new or bridges:
                 whole_from = _sample_from(time_us, period_us)
-            last_us, last_ms, last_offset, has_dropped = time_us, stream_ms, offset, False
+            last_us, last_ms, last_offset, last_span_ms = time_us, stream_ms, offset, span_ms
+            dropped_ms = NO_SPAN
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
-        devices.has_dropped[slot] = has_dropped
+        devices.dropped_span_ms[slot] = dropped_ms
         return opens, bridged, accepted
 
     def _remember(
@@ -305,6 +323,7 @@ class Windows:
         previous_offset = link(readings.offset, devices.last_offset)
         previous_ms = link(readings.stream_ms, devices.last_stream_ms)
         previous_us = link(time_us, devices.last_us)
+        devices.last_span_ms[slots] = readings.span_ms[tails]
         previous_us[first] -= 1
 
         begins = opens.copy()

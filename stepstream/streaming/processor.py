@@ -210,7 +210,8 @@ class Processor:
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
         slot = np.fromiter(identified.slots, np.intp, count)[message]
-        return Readings(slot, time_us, axes, offsets[message], stream_ms[message])
+        spans_ms = Rules.spans_ms(message, time_us)
+        return Readings(slot, time_us, axes, offsets[message], stream_ms[message], spans_ms)
 
     def _reject(
         self,
