@@ -63,10 +63,10 @@ class Admitted(NamedTuple):
 class _Devices(SlotTable):
     """The last reading of each device, and its window.
 
-    ``last_us`` is `NO_TIME` where a device has no window. ``whole_from`` is the first sample since
-    which no gap was bridged. ``last_span_ms`` is the span of the last reading's message.
-    ``dropped_span_ms`` is the longest span of the messages of late readings that followed it,
-    `NO_SPAN` if there were none.
+    ``last_us`` is `NO_TIME` where a device has no window. ``whole_after_us`` is the time of the
+    last reading that followed a gap or opened a window. ``last_span_ms`` is the span of the last
+    reading's message. ``dropped_span_ms`` is the longest span of the messages of late readings
+    that followed it, `NO_SPAN` if there were none.
     """
 
     last_us: NDArray[np.int64]
@@ -75,7 +75,7 @@ class _Devices(SlotTable):
     last_stream_ms: NDArray[np.int64]
     first_sample: NDArray[np.int64]
     last_span_ms: NDArray[np.int64]
-    whole_from: NDArray[np.int64]
+    whole_after_us: NDArray[np.int64]
     dropped_span_ms: NDArray[np.int64]
 
 
@@ -122,7 +122,7 @@ class Windows:
             last_stream_ms=np.empty(0, np.int64),
             first_sample=np.empty(0, np.int64),
             last_span_ms=np.empty(0, np.int64),
-            whole_from=np.empty(0, np.int64),
+            whole_after_us=np.empty(0, np.int64),
             dropped_span_ms=np.empty(0, np.int64),
         )
 
@@ -228,12 +228,11 @@ class Windows:
         bridged = np.zeros(len(breaks), np.bool_)
         if self._bridge_samples and short.any():
             rows = np.flatnonzero(breaks)
-            begins = _sample_from(readings.time_us[rows], self._period_us)
             heads = first_rows(readings.slot[rows])
-            known = self._devices.whole_from[readings.slot[rows[heads]]]
-            whole_from = _shift(begins, heads, known)
+            known_us = self._devices.whole_after_us[readings.slot[rows[heads]]]
+            whole_after_us = _shift(readings.time_us[rows], heads, known_us)
             first = self._first_repeated_hop(previous_us[rows])
-            bridged[rows] = short[rows] & (first * self._hop_samples > whole_from)
+            bridged[rows] = short[rows] & (first * self._hop_us > whole_after_us)
         return bridged
 
     def _first_repeated_hop(self, last_us: N) -> N:
@@ -253,7 +252,7 @@ class Windows:
         last_offset, last_span_ms = int(devices.last_offset[slot]), int(devices.last_span_ms[slot])
         dropped_ms = int(devices.dropped_span_ms[slot])
         opening_hop = int(devices.first_sample[slot]) // self._hop_samples
-        whole_from = int(devices.whole_from[slot])
+        whole_after_us = int(devices.whole_after_us[slot])
         needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         newest_hop = max(opening_hop, last_us // hop_us)
         base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
@@ -270,7 +269,7 @@ class Windows:
             bridges = not new and time_us > last_us + rules.interpolated_us
             if bridges:
                 repeated_hop = self._first_repeated_hop(last_us)
-                is_whole = repeated_hop * self._hop_samples > whole_from
+                is_whole = repeated_hop * hop_us > whole_after_us
                 bridges = self._bridge_samples > 0 and is_whole
                 new = not bridges
             late = not new and time_us <= last_us
@@ -294,7 +293,7 @@ class Windows:
                     base_ms[hop] = base
                     base_ms.pop(hop - history.hops - 1, None)
             if new or bridges:
-                whole_from = _sample_from(time_us, period_us)
+                whole_after_us = time_us
             last_us, last_ms, last_offset, last_span_ms = time_us, stream_ms, offset, span_ms
             dropped_ms = NO_SPAN
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
@@ -341,8 +340,7 @@ class Windows:
         opening_hop = _sample_from(time_us[first], self._period_us) // self._hop_samples
         first_hop[first] = last_hop[first] = opening_hop
         breaks = np.flatnonzero(opens | bridged) if len(gaps) else first
-        whole_from = _sample_from(time_us[breaks], self._period_us)
-        devices.whole_from[readings.slot[breaks]] = whole_from
+        devices.whole_after_us[readings.slot[breaks]] = time_us[breaks]
         bases = (previous_offset, previous_ms)
         if len(gaps):
             # The hops from what is repeated on rest on the base of its first hop.

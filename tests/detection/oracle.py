@@ -34,7 +34,7 @@ class _Window:
         self.samples: dict[int, np.ndarray] = {}
         self.starts: dict[int, float] = defaultdict(float)
         self.ends: dict[int, float] = defaultdict(float)
-        self.whole_from = self.first
+        self.whole_after_us = reading.time_us
         self.bridges: list[tuple[range, int]] = []
         if reading.time_us % PERIOD_US == 0:
             self.samples[self.first] = np.array(reading.axes, np.float32)
@@ -55,7 +55,7 @@ class _Window:
             self._bridge([k for k in added if k * PERIOD_US < reading.time_us])
             hops = range(_repeated_hop(before), reading.time_us // (HOP * PERIOD_US) + 1)
             self.bridges.append((hops, self._base_ms(hops[0])))
-            self.whole_from = -(-reading.time_us // PERIOD_US)
+            self.whole_after_us = reading.time_us
         return list(added)
 
     def _bridge(self, places: list[int]) -> None:
@@ -73,7 +73,7 @@ class _Window:
             self.samples[k] = self.samples[k - best]
 
     def can_bridge(self) -> bool:
-        return _repeated_hop(self.last) * HOP > self.whole_from
+        return _repeated_hop(self.last) * HOP * PERIOD_US > self.whole_after_us
 
     def needed_ms(self) -> int:
         next_hop = (self.last.time_us // PERIOD_US + 1) // HOP
