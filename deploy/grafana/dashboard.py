@@ -400,11 +400,12 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Late readings, which are dropped, and gaps in devices' readings.",
+                "Late readings, which are dropped, and gaps in devices' readings, bridged or not.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
+                    Query(_rate("stepstream_bridged_gaps_total"), "bridged gaps"),
                 ],
             ),
         ],

@@ -233,6 +233,32 @@ def test_a_device_idle_in_stream_time_starts_a_new_window() -> None:
     assert feed.detector.counters.windows_opened == 2
 
 
+@pytest.mark.parametrize("upload_s", [12, 15, 20])
+def test_a_device_that_uploads_batches_is_waited_for_as_long_as_one_lasts(upload_s: int) -> None:
+    readings, truth = walk(120)
+    begin_us, length_us = readings[0].time_us, upload_s * 1_000_000
+    number = np.array([(r.time_us - begin_us) // length_us for r in readings])
+    spans_ms = Rules.spans_ms(number, np.array([r.time_us for r in readings]))
+    uploads = [
+        replace(r, offset=n, stream_ms=(begin_us + (n + 1) * length_us) // 1000, span_ms=span_ms)
+        for r, n, span_ms in zip(readings, number.tolist(), spans_ms.tolist(), strict=True)
+    ]
+    feed = Feed()
+    assert [step[2] for step in feed.feed(uploads)] == [end for _, end in truth]
+    assert feed.detector.counters == Counters(windows_opened=1)
+
+    impatient = Feed()
+    impatient.feed([replace(r, span_ms=0) for r in uploads])
+    assert impatient.detector.counters.windows_opened == number[-1] + 1
+
+
+def test_a_message_spans_a_minute_at_most() -> None:
+    message = np.array([0, 0, 1, 2, 2, 2])
+    time_us = np.array([5_000_000, 7_500_000, 0, 0, 90_000_000, 1])
+    assert Rules.spans_ms(message, time_us).tolist() == [2_500, 2_500, 0, 60_000, 60_000, 60_000]
+    assert Rules.spans_ms(np.arange(3), np.arange(3)).tolist() == [0, 0, 0]
+
+
 def test_a_slot_that_was_given_back_is_used_again_from_scratch() -> None:
     readings, truth = walk(5)
     feed = Feed()
