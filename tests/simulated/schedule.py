@@ -243,9 +243,12 @@ class Schedule:
 
     def _require_schemas(self, consumer: Consumer) -> None:
         """Let the messages of one topic need schemas of a registry that is often away."""
-        formats = consumer.processor._formats
+        processor = consumer.processor
         topic = self._random.choice(list(PARTITIONS))
-        formats[topic] = FormatWithSchemas(formats[topic], self.world)
+        # The format of a topic that is found by a pattern is made when it is needed.
+        processor._formats[topic] = FormatWithSchemas(
+            processor._format(topic), self.world, lambda: self.broker.trouble
+        )
         self.injected["schemas"] += 1
 
     def _disturb(self) -> None:
