@@ -211,7 +211,11 @@ class Admission:
                 or time_us < last_us - rules.max_lateness_us
                 or time_us > last_us + rules.max_gap_us
                 or rules.is_idle(last_ms + last_span_ms, stream_ms)
-                or rules.is_too_old(base_ms[needed_hop] + last_span_ms, stream_ms)
+                or (
+                    # Within a message, the window gets no older.
+                    stream_ms > last_ms
+                    and rules.is_too_old(base_ms[needed_hop] + last_span_ms, stream_ms)
+                )
             )
             bridges = not new and time_us > last_us + rules.interpolated_us
             if bridges:

@@ -186,7 +186,11 @@ class History:
         pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms + span_ms
 
     def replay_point(
-        self, slots: NDArray[np.intp], hop: Numbers, spans_ms: Numbers, stream_ms: int
+        self,
+        slots: NDArray[np.intp],
+        hop: Numbers,
+        last: tuple[Numbers, Numbers],
+        stream_ms: int,
     ) -> tuple[int, int] | None:
         """Oldest input offset that any of these devices needs, and stream time there.
 
@@ -196,8 +200,8 @@ class History:
             Devices with a window.
         hop : (n,) int64
             The oldest hop that each window needs.
-        spans_ms : (n,) int64
-            Span of the last message of each device.
+        last : (n,) int64, (n,) int64
+            Stream time at the last reading of each device, and the span of its message.
         stream_ms
             Stream time now. A window that is too old by then needs nothing.
 
@@ -207,7 +211,8 @@ class History:
             None if no device needs anything.
         """
         offset, needed_ms = self.base(slots, hop)
-        lives = ~self._rules.is_too_old(needed_ms + spans_ms, stream_ms)
+        last_ms, span_ms = last
+        lives = ~self._rules.is_too_old(needed_ms + span_ms, stream_ms) | (last_ms >= stream_ms)
         if not lives.any():
             return None
         return oldest(*self.from_pins(slots[lives], offset[lives], needed_ms[lives]))

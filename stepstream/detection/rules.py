@@ -130,6 +130,8 @@ class Rules:
     ) -> bool | NDArray[np.bool_]:
         """Whether the next reading opens a new window because the device sends too slowly.
 
+        This is asked only where stream time went on since the device's last reading.
+
         Parameters
         ----------
         needed_ms : int or (n,) int64

@@ -146,8 +146,8 @@ class Windows:
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """See `Detector.replay_point`."""
         slots = slots[~self.is_idle(slots, stream_ms)]
-        spans_ms = self._devices.last_span_ms[slots]
-        return self._history.replay_point(slots, self.needed_hop(slots), spans_ms, stream_ms)
+        last = self._devices.last_stream_ms[slots], self._devices.last_span_ms[slots]
+        return self._history.replay_point(slots, self.needed_hop(slots), last, stream_ms)
 
     def newest(self, slots: NDArray[np.intp]) -> Newest:
         """The last reading of each device."""

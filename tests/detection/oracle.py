@@ -109,7 +109,10 @@ def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bo
     silence_ms = rules.idle_timeout_ms + last.span_ms
     return (
         reading.stream_ms - last.stream_ms > silence_ms
-        or reading.stream_ms - window.needed_ms() > silence_ms + 10_000
+        or (
+            reading.stream_ms > last.stream_ms
+            and reading.stream_ms - window.needed_ms() > silence_ms + 10_000
+        )
         or reading.time_us < last.time_us - rules.max_lateness_us
         or pause_us > rules.max_gap_us
         or (pause_us > LONGEST_INTERPOLATED_US and not window.can_bridge())

@@ -50,7 +50,10 @@ class _Sensor:
         longest_us = min(rules.max_gap_us, oracle.LONGEST_INTERPOLATED_US)
         age_ms = reading.stream_ms - self.history[max(0, place)][1]
         return (
-            age_ms > rules.idle_timeout_ms + last.span_ms + 10_000
+            (
+                reading.stream_ms > last.stream_ms
+                and age_ms > rules.idle_timeout_ms + last.span_ms + 10_000
+            )
             or reading.time_us < last.time_us - rules.max_lateness_us
             or reading.time_us > last.time_us + longest_us
         )

@@ -88,7 +88,7 @@ class Stream:
                 queue = waiting[int(random.integers(len(waiting)))]
             size = int(random.integers(1, 10))
             if self.uploads and queue is devices[0]:
-                size *= 100
+                size *= int(random.choice([1, 10, 100]))
             message, queue[:] = queue[:size], queue[size:]
             stream_ms = max(stream_ms, message[0].stream_ms)
             span_ms = message_span_ms(message)

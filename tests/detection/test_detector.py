@@ -19,7 +19,7 @@ from tests.detection.builders import (
     columns,
     walk,
 )
-from tests.detection.streams import Stream, streams
+from tests.detection.streams import Stream, message_span_ms, streams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -250,6 +250,23 @@ def test_a_device_that_uploads_batches_is_waited_for_as_long_as_one_lasts(upload
     impatient = Feed()
     impatient.feed([replace(r, span_ms=0) for r in uploads])
     assert impatient.detector.counters.windows_opened == number[-1] + 1
+
+
+def test_a_short_message_after_a_long_one_continues_its_window() -> None:
+    readings, truth = walk(100)
+    begin_us, uploads = readings[0].time_us, []
+    for offset, (first_s, last_s, arrival_s) in enumerate(
+        [(0, 26, 26), (26, 30, 56), (30, 60, 66)]
+    ):
+        message = [
+            replace(r, offset=offset, stream_ms=begin_us // 1000 + arrival_s * 1000)
+            for r in readings
+            if first_s * 1_000_000 <= r.time_us - begin_us < last_s * 1_000_000
+        ]
+        uploads += [replace(r, span_ms=message_span_ms(message)) for r in message]
+    feed = Feed()
+    assert [step[2] for step in feed.feed(uploads)] == [end for _, end in truth]
+    assert feed.detector.counters == Counters(windows_opened=1)
 
 
 def test_a_message_spans_a_minute_at_most() -> None:
