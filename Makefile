@@ -19,11 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model bench-gaps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is passed on to demo, test, unit, coverage, faults, fuzz, recovery, availability, test-autoscaling, tools and train; PYTHON names the interpreter.'
+	@echo 'ARGS="..." is passed on to demo, test, unit, coverage, faults, fuzz, recovery, availability, test-autoscaling, tools, bench-gaps and train; PYTHON names the interpreter.'
 
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
@@ -122,6 +122,9 @@ bench-quick: $(ALL) ## single readings compared with a bare loop, a minute; fail
 
 bench-model: $(ALL) ## measure what a window costs: Keras, LiteRT, float32, int8
 	$(BIN)/python -m benchmarks.model $(ARGS)
+
+bench-gaps: $(ALL) ## cut gaps into labelled recordings, and measure the steps around them
+	$(BIN)/python -m benchmarks.gaps $(ARGS)
 
 clean: ## remove all that these targets made
 	rm -rf .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -437,12 +437,13 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Late readings, which are dropped, gaps in devices' readings, and devices that are "
-                "in two partitions of a topic.",
+                "Late readings, which are dropped, gaps in devices' readings, bridged or not, and devices "
+                "that are in two partitions of a topic.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
+                    Query(_rate("stepstream_bridged_gaps_total"), "bridged gaps"),
                     Query(_rate("stepstream_devices_in_two_partitions_total"), "in two partitions"),
                 ],
             ),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stepstream.training.data import LabelledRecording
     from stepstream.training.evaluation import Detect, Moments, Result
 
-__all__ = ["Evaluate", "detector", "score_table"]
+__all__ = ["Evaluate", "detector", "model_of", "score_table"]
 
 
 class Evaluate(CommandSettings):
@@ -71,6 +71,19 @@ class Evaluate(CommandSettings):
 def detector(model_file: Path) -> Detect:
     """Detection by a model, or of each person by the model of a folder not trained on them.
 
+    See `model_of` for what is raised.
+    """
+    choose = model_of(model_file)
+
+    def detect(recording: LabelledRecording) -> Moments:
+        return detect_with(choose(recording))(recording)
+
+    return detect
+
+
+def model_of(model_file: Path) -> Callable[[LabelledRecording], Model]:
+    """The model of a file, or for each recording the model of a folder not trained on its person.
+
     Raises
     ------
     ModelError
@@ -79,21 +92,22 @@ def detector(model_file: Path) -> Detect:
         When it is used: all models of the folder were trained on that person.
     """
     if not model_file.is_dir():
-        return detect_with(Model(model_file))
-    by_person: dict[str, Detect] = {}
+        model = Model(model_file)
+        return lambda _: model
+    by_person: dict[str, Model] = {}
     for path in sorted(model_file.glob("*.tflite")):
         model = Model(path)
         for person in model.metadata.training.get("left out", "").split(", "):
-            by_person[person] = detect_with(model)
+            by_person[person] = model
 
-    def detect(recording: LabelledRecording) -> Moments:
+    def choose(recording: LabelledRecording) -> Model:
         if recording.person not in by_person:
             raise SettingsError(
                 f"{model_file}: no model in it was trained without {recording.person}"
             )
-        return by_person[recording.person](recording)
+        return by_person[recording.person]
 
-    return detect
+    return choose
 
 
 def _print(console: Console, prefix: str, results: Sequence[Result]) -> None:

@@ -77,12 +77,16 @@ class Readings(Columns):
         Input offset of the message that carried the reading; never decreases for a device.
     stream_ms : (n,) int64
         Stream time at that message, milliseconds since the epoch; never decreases for a device.
+    span_ms : (n,) int64
+        Time from the first reading of that message to its last one, milliseconds, as far as the
+        rules consider it, see `Rules.spans_ms`.
     """
 
     time_us: NDArray[np.int64]
     axes: NDArray[np.float32]
     offset: NDArray[np.int64]
     stream_ms: NDArray[np.int64]
+    span_ms: NDArray[np.int64]
 
     @staticmethod
     def none() -> Readings:
@@ -91,6 +95,7 @@ class Readings(Columns):
             np.empty(0, np.intp),
             np.empty(0, np.int64),
             np.empty((0, 6), np.float32),
+            np.empty(0, np.int64),
             np.empty(0, np.int64),
             np.empty(0, np.int64),
         )

@@ -17,8 +17,11 @@ class Counters:
         Windows opened.
     gaps
         Those of them that followed another window of the device.
+    bridged_gaps
+        Gaps that were bridged: no window was opened after them.
     """
 
     late_readings: int = 0
     windows_opened: int = 0
     gaps: int = 0
+    bridged_gaps: int = 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from stepstream.detection.admission import Grid
+from stepstream.detection.bridging import bridge_gaps, bridge_samples, find_gaps
 from stepstream.detection.columns import Columns, first_rows, rows_by_number
 from stepstream.detection.counters import Counters
 from stepstream.detection.joining import Joiner
@@ -98,11 +100,16 @@ class Detector(Generic[C]):
         history_hops = finder.lookback_hops + metadata.window // metadata.hop
         self.horizon_us = (history_hops + 1) * metadata.hop * metadata.period_us
         """Age of the oldest reading that can still matter, beyond one pause between readings."""
-        parameters = (rules, self.counters, metadata.period_us, metadata.hop, history_hops)
-        self._windows = Windows(*parameters)
-        self._make_joiner = partial(Joiner, *parameters)
+        bridged = bridge_samples(metadata.period_us)
+        grid = Grid(metadata.period_us, metadata.hop, bridged)
+        self._windows = Windows(rules, self.counters, grid, history_hops)
+        self._make_joiner = partial(
+            Joiner, rules, self.counters, metadata.period_us, metadata.hop, history_hops
+        )
         self._joiner: Joiner | None = None
-        self._samples = SampleRings(finder.hops_ahead, metadata.hop)
+        # What is repeated in a gap seldom begins and ends with a hop.
+        kept = max(finder.hops_ahead, -(-bridged // metadata.hop) + 1)
+        self._samples = SampleRings(kept, metadata.hop)
         self._memory = Memory(model, predict or model.predict)
         self._capacity = 0
         self._free: list[int] = []
@@ -247,7 +254,12 @@ class Detector(Generic[C]):
             self.model.metadata.period_us,
         )
         return Completed(
-            samples, accepted.slot, admitted.window, admitted.first_sample, accepted.offset
+            samples,
+            accepted.slot,
+            admitted.window,
+            admitted.first_sample,
+            accepted.offset,
+            find_gaps(samples, admitted, self.model.metadata.period_us),
         )
 
     def _join(self, readings: SplitReadings) -> Completed:
@@ -261,6 +273,7 @@ class Detector(Generic[C]):
         """What is found in samples."""
         samples, metadata = completed.samples, self.model.metadata
         channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
+        bridge_gaps(channels, samples.place, completed.gaps, self._samples, metadata.period_us)
         slot = completed.slot[samples.row]
         hop = samples.place // self._hop_samples
         within = samples.place - hop * self._hop_samples

@@ -96,6 +96,40 @@ class History:
         self._bases.offset[place] = offset[rows]
         self._bases.stream_ms[place] = stream_ms[rows]
 
+    def find_bases(
+        self,
+        hop: Numbers,
+        rows: NDArray[np.intp],
+        begin: NDArray[np.intp],
+        slot: NDArray[np.intp],
+        spans: tuple[Numbers, Numbers],
+        bases: tuple[Numbers, Numbers],
+    ) -> tuple[Numbers, Numbers]:
+        """Offset and stream time of the base of an earlier hop, for some of the readings to note.
+
+        Parameters
+        ----------
+        hop : (k,) int64
+            The hop, which begins before the previous reading.
+        rows, begin : (k,) intp
+            Row of the reading, and of the first reading of its window.
+        slot : (n,) intp
+            Devices of all readings.
+        spans : (n,) int64, (n,) int64
+            The first and the last hop that begin between each reading and the one before.
+        bases : (n,) int64, (n,) int64
+            Offset and stream time of the base of these hops.
+        """
+        first_hop, last_hop = spans
+        bases_of = self.base(slot[rows], hop)
+        for place, (row, head) in enumerate(zip(rows.tolist(), begin.tolist(), strict=True)):
+            at = head + int(np.searchsorted(last_hop[head:row], hop[place]))
+            # Otherwise the hop began in an earlier call.
+            if at < row and first_hop[at] <= hop[place]:
+                for values, base in zip(bases_of, bases, strict=True):
+                    values[place] = base[at]
+        return bases_of
+
     def base(self, slots: NDArray[np.intp], hop: Numbers) -> tuple[Numbers, Numbers]:
         """Offset and stream time of the base of one hop of each device."""
         place = (slots, hop % self._kept)
@@ -106,7 +140,9 @@ class History:
         ring = self._bases.stream_ms[slot]
         return {hop: int(ring[hop % self._kept]) for hop in hops}
 
-    def pin(self, slot: int, last: tuple[int, int], stream_ms: int, needed_ms: int) -> None:
+    def pin(
+        self, slot: int, last: tuple[int, int], stream_ms: int, needed_ms: int, span_ms: int
+    ) -> None:
         """Keep the last reading before a new window, because late readings followed it.
 
         Late readings are late only for a detector that has seen the reading before them. The new
@@ -118,6 +154,7 @@ class History:
             stream time --+----------+-------+-----------+-------------------+--------->
                                                      stream_ms           until_ms
                                                          '- idle_timeout_ms -'
+                                                            and span_ms
 
             replay from 40:   R is accepted, L and L are late, N opens a window. As before.
             replay from 41:   L is accepted. N is in the window of L, or late. Other steps.
@@ -136,18 +173,24 @@ class History:
             Stream time at N.
         needed_ms
             Stream time at the oldest reading that the window of R needs.
+        span_ms
+            Longest span of the messages with the late readings.
         """
         pins = self._pins
         holds = needed_ms <= pins.until_ms[slot]
         # Without this limit, a device that continues like this would keep its first pin forever.
-        is_young = not self._rules.is_too_old(int(pins.since_ms[slot]), stream_ms)
+        is_young = not self._rules.is_too_old(int(pins.since_ms[slot]) + span_ms, stream_ms)
         if not (holds and is_young):
             pins.offset[slot], pins.stream_ms[slot] = last
             pins.since_ms[slot] = stream_ms
-        pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms
+        pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms + span_ms
 
     def replay_point(
-        self, slots: NDArray[np.intp], hop: Numbers, stream_ms: int
+        self,
+        slots: NDArray[np.intp],
+        hop: Numbers,
+        last: tuple[Numbers, Numbers],
+        stream_ms: int,
     ) -> tuple[int, int] | None:
         """Oldest input offset that any of these devices needs, and stream time there.
 
@@ -157,6 +200,8 @@ class History:
             Devices with a window.
         hop : (n,) int64
             The oldest hop that each window needs.
+        last : (n,) int64, (n,) int64
+            Stream time at the last reading of each device, and the span of its message.
         stream_ms
             Stream time now. A window that is too old by then needs nothing.
 
@@ -166,7 +211,8 @@ class History:
             None if no device needs anything.
         """
         offset, needed_ms = self.base(slots, hop)
-        lives = ~self._rules.is_too_old(needed_ms, stream_ms)
+        last_ms, span_ms = last
+        lives = ~self._rules.is_too_old(needed_ms + span_ms, stream_ms) | (last_ms >= stream_ms)
         if not lives.any():
             return None
         return oldest(*self.from_pins(slots[lives], offset[lives], needed_ms[lives]))

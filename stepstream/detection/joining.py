@@ -219,9 +219,8 @@ class Joiner:
 
     def _is_idle(self, heard: Heard, messages: Messages) -> Flags:
         """Whether a sensor is idle or has no window, after each message."""
-        stream_ms = heard.stream_ms[heard.after]
         has_none: Flags = heard.place[heard.after] == NO_PLACE
-        return has_none | self._rules.is_idle(stream_ms, messages.stream_ms)
+        return has_none | self._rules.is_idle(heard.last_ms[heard.after], messages.stream_ms)
 
     def _needed(self, messages: Messages) -> tuple[Numbers, Numbers]:
         """Offset and stream time of the oldest reading that is needed from this call on.

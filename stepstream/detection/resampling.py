@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from stepstream.detection.bridging import Gap
 
 __all__ = ["Completed", "Samples", "expand_spans", "resample", "scale_channels"]
 
@@ -41,6 +45,8 @@ class Completed(NamedTuple):
         Index of the first sample of that window.
     offset : (n,) int64
         Input offset of the message that completed the samples.
+    gaps
+        Gaps to be bridged.
     """
 
     samples: Samples
@@ -48,9 +54,10 @@ class Completed(NamedTuple):
     window: NDArray[np.intp]
     first_sample: NDArray[np.int64]
     offset: NDArray[np.int64]
+    gaps: Sequence[Gap] = ()
 
     def with_others(self, others: Completed) -> Completed:
-        """These and those of other devices."""
+        """These and those of other devices, which have no gaps to be bridged."""
         more = others.samples
         return Completed(
             Samples(
@@ -62,6 +69,7 @@ class Completed(NamedTuple):
             np.concatenate([self.window, others.window + self.window.max(initial=-1) + 1]),
             np.concatenate([self.first_sample, others.first_sample]),
             np.concatenate([self.offset, others.offset]),
+            self.gaps,
         )
 
 

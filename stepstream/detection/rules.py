@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
 
+import numpy as np
+
+from stepstream.detection.columns import first_rows
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Times: TypeAlias = NDArray[np.int64]
 
 __all__ = ["Rules"]
 
+LONGEST_SPAN_MS = 60_000
+"""Longest time of a message for which the next message of its device is waited for."""
+LONGEST_INTERPOLATED_US = 250_000
+"""A longer pause between two readings is a gap, and they aren't joined by a line."""
 AGE_MARGIN_MS = 10_000
 """How much older than the idle timeout the oldest reading that a window needs may be."""
 
@@ -37,19 +44,21 @@ class Rules:
     Attributes
     ----------
     max_gap_us
-        A longer pause between two readings of a device opens a new window, microseconds.
+        A longer pause between two readings of a device opens a new window, microseconds. A gap up
+        to this length is bridged if enough readings without a gap precede it, see
+        `stepstream.detection.bridging`. It is never bridged if the sensors send apart.
     max_lateness_us
         A reading that is not after the last one of its device is late and dropped. One that is
         further back than this means that the clock was set back: it opens a new window.
     idle_timeout_ms
-        A device is idle if no reading of it was accepted for longer than this, in stream time. Its
-        next reading opens a new window.
+        A device is idle if no reading of it was accepted for longer than this, in stream time,
+        and the span of its last message. Its next reading opens a new window.
     sensor_wait_us
         How far the accelerometer of a split device may be ahead of its gyroscope and still waits
         for it, microseconds.
     """
 
-    max_gap_us: int = 250_000
+    max_gap_us: int = 1_200_000
     max_lateness_us: int = 600_000_000
     idle_timeout_ms: int = 10_000
     sensor_wait_us: int = 200_000
@@ -64,6 +73,38 @@ class Rules:
             sensor_wait_us=settings.sensor_wait_ms * 1000,
         )
 
+    @property
+    def interpolated_us(self) -> int:
+        """Longest pause that is no gap."""
+        return min(self.max_gap_us, LONGEST_INTERPOLATED_US)
+
+    @staticmethod
+    def spans_ms(message: NDArray[np.intp], time_us: Times) -> Times:
+        """Span of the message of each reading.
+
+        A device that has gathered the readings of some time into a message will be silent for as
+        long again.
+
+        Parameters
+        ----------
+        message : (n,) intp
+            Number of the message that carried each reading, ascending.
+        time_us : (n,) int64
+            Times of the readings.
+
+        Returns
+        -------
+        (n,) int64
+            Time from the first reading of the message to its last one, at most a minute,
+            milliseconds.
+        """
+        heads = first_rows(message)
+        if len(heads) == len(message):
+            return np.zeros(len(message), np.int64)
+        last_us, first_us = np.maximum.reduceat(time_us, heads), np.minimum.reduceat(time_us, heads)
+        spans = np.minimum((last_us - first_us) // 1000, LONGEST_SPAN_MS)
+        return np.repeat(spans, np.diff(heads, append=len(message)))
+
     @overload
     def is_idle(self, last_ms: int, stream_ms: int) -> bool: ...
     @overload
@@ -74,7 +115,7 @@ class Rules:
         Parameters
         ----------
         last_ms : int or (n,) int64
-            Stream time at its last reading.
+            Stream time at its last reading, and the span of the message added.
         stream_ms : int or (n,) int64
             Stream time now.
         """
@@ -89,10 +130,13 @@ class Rules:
     ) -> bool | NDArray[np.bool_]:
         """Whether the next reading opens a new window because the device sends too slowly.
 
+        This is asked only where stream time went on since the device's last reading.
+
         Parameters
         ----------
         needed_ms : int or (n,) int64
-            Stream time at the oldest reading that the window needs.
+            Stream time at the oldest reading that the window needs, and the span of the device's
+            last message added.
         stream_ms : int or (n,) int64
             Stream time now.
         """

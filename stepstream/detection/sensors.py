@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from stepstream.detection.admission import Grid
 from stepstream.detection.columns import Readings, SplitReadings, first_rows
 from stepstream.detection.counters import Counters
 from stepstream.detection.resampling import Samples, resample
@@ -97,8 +98,8 @@ class Heard(NamedTuple):
         Index of the last sample up to the reading.
     first_sample : (e,) int64
         Index of the first sample of its window.
-    stream_ms : (e,) int64
-        Stream time at the reading.
+    last_ms : (e,) int64
+        Stream time at the reading, and the span of its message added, see `Rules.is_idle`.
     message : (e,) intp
         Its message, or `BEFORE`.
     opens : (e,) bool
@@ -119,7 +120,7 @@ class Heard(NamedTuple):
 
     place: Numbers
     first_sample: Numbers
-    stream_ms: Numbers
+    last_ms: Numbers
     message: Rows
     opens: NDArray[np.bool_]
     window: Rows
@@ -153,9 +154,8 @@ class Sensor:
         self, rules: Rules, period_us: int, hop_samples: int, history_hops: int, kept: int
     ) -> None:
         self.counters = Counters()
-        self.windows = Windows(
-            rules, self.counters, period_us, hop_samples, history_hops, SENSOR_AXES
-        )
+        grid = Grid(period_us, hop_samples)
+        self.windows = Windows(rules, self.counters, grid, history_hops, SENSOR_AXES)
         self._period_us = period_us
         self._samples = np.empty((0, kept, SENSOR_AXES), np.float32)
 
@@ -194,6 +194,7 @@ class Sensor:
                 readings.axes[rows, axes],
                 readings.offset[rows],
                 readings.stream_ms[rows],
+                readings.span_ms[rows],
                 messages.of_reading[rows],
             )
         )
@@ -224,7 +225,7 @@ class Sensor:
         return Heard(
             entries(known.place, accepted.time_us // self._period_us),
             entries(known.first_sample, admitted.first_sample),
-            entries(known.stream_ms, accepted.stream_ms),
+            entries(known.stream_ms + known.span_ms, accepted.stream_ms + accepted.span_ms),
             entries(np.full(len(devices), BEFORE), message),
             opens,
             np.cumsum(begins),

@@ -84,6 +84,7 @@ def detect_series(  # noqa: PLR0913 - what a recording consists of, and two obse
             axes[rows],
             offset,
             np.zeros(len(offset), np.int64),
+            np.zeros(len(offset), np.int64),
         )
         if sensors is None:
             parts.append(detector.feed(Readings(*columns)))

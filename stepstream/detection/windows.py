@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from stepstream.detection.admission import NO_SPAN, Admission, LastReadings, shift
 from stepstream.detection.columns import first_rows
 from stepstream.detection.history import NO_TIME, History
 from stepstream.detection.model import AXES
-from stepstream.detection.slots import SlotTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stepstream.detection.admission import Grid
     from stepstream.detection.columns import Readings
     from stepstream.detection.counters import Counters
     from stepstream.detection.rules import Rules
@@ -26,7 +26,6 @@ __all__ = ["Admitted", "Newest", "Windows"]
 NO_PLACE = -1
 """Stands for the index of a sample that there is not."""
 
-N = TypeVar("N", int, "NDArray[np.int64]")
 R = TypeVar("R", bound="Readings")
 
 
@@ -50,6 +49,8 @@ class Admitted(NamedTuple, Generic[R]):
         Its values.
     opens : (n,) bool
         Whether the reading opens its window.
+    bridged : (k,) intp
+        Rows of the readings that follow a gap which is bridged.
     """
 
     readings: R
@@ -58,6 +59,7 @@ class Admitted(NamedTuple, Generic[R]):
     previous_us: NDArray[np.int64]
     previous_axes: NDArray[np.float32]
     opens: Flags
+    bridged: NDArray[np.intp]
 
 
 class Newest(NamedTuple):
@@ -69,30 +71,15 @@ class Newest(NamedTuple):
         Index of the last sample up to it; `NO_PLACE` where a device has no window.
     first_sample : (n,) int64
         Index of the first sample of the window.
-    offset, stream_ms : (n,) int64
-        Input offset of the reading, and stream time there.
+    offset, stream_ms, span_ms : (n,) int64
+        See `Readings`.
     """
 
     place: NDArray[np.int64]
     first_sample: NDArray[np.int64]
     offset: NDArray[np.int64]
     stream_ms: NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class _Devices(SlotTable):
-    """The last reading of each device, and its window.
-
-    ``last_us`` is `NO_TIME` where a device has no window. ``has_dropped`` says that late readings
-    followed the last one.
-    """
-
-    last_us: NDArray[np.int64]
-    last_axes: NDArray[np.float32]
-    last_offset: NDArray[np.int64]
-    last_stream_ms: NDArray[np.int64]
-    first_sample: NDArray[np.int64]
-    has_dropped: Flags
+    span_ms: NDArray[np.int64]
 
 
 class Windows:
@@ -104,10 +91,8 @@ class Windows:
         When readings belong together.
     counters
         Where windows, gaps and late readings are counted.
-    period_us
-        Time between two samples.
-    hop_samples
-        Samples of a hop.
+    grid
+        The model's time grid.
     history_hops
         How many hops before the next one the steps of that one can depend on.
     axes
@@ -118,25 +103,16 @@ class Windows:
         self,
         rules: Rules,
         counters: Counters,
-        period_us: int,
-        hop_samples: int,
+        grid: Grid,
         history_hops: int,
         axes: int = AXES,
     ) -> None:
         self._rules = rules
         self._counters = counters
-        self._period_us = period_us
-        self._hop_samples = hop_samples
-        self._hop_us = period_us * hop_samples
+        self._grid = grid
         self._history = History(rules, history_hops)
-        self._devices = _Devices(
-            last_us=np.empty(0, np.int64),
-            last_axes=np.empty((0, axes), np.float32),
-            last_offset=np.empty(0, np.int64),
-            last_stream_ms=np.empty(0, np.int64),
-            first_sample=np.empty(0, np.int64),
-            has_dropped=np.empty(0, np.bool_),
-        )
+        self._devices = LastReadings.of(axes)
+        self._admission = Admission(rules, grid, self._devices, self._history)
 
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots."""
@@ -146,7 +122,8 @@ class Windows:
     def clear(self, slots: NDArray[np.intp]) -> None:
         """Drop the windows in ``slots``."""
         self._devices.last_us[slots] = NO_TIME
-        self._devices.has_dropped[slots] = False
+        self._devices.last_span_ms[slots] = 0
+        self._devices.dropped_span_ms[slots] = NO_SPAN
         self._history.clear(slots)
 
     def bounds(self, slot: int) -> tuple[int, int] | None:
@@ -160,24 +137,28 @@ class Windows:
 
     def is_idle(self, slots: NDArray[np.intp], stream_ms: int | NDArray[np.int64]) -> Flags:
         """Whether each device is idle or has no window, at one stream time or one for each."""
-        idle = self._rules.is_idle(self._devices.last_stream_ms[slots], stream_ms)
-        idle[self._devices.last_us[slots] == NO_TIME] = True
+        devices = self._devices
+        last_ms = devices.last_stream_ms[slots] + devices.last_span_ms[slots]
+        idle = self._rules.is_idle(last_ms, stream_ms)
+        idle[devices.last_us[slots] == NO_TIME] = True
         return idle
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """See `Detector.replay_point`."""
         slots = slots[~self.is_idle(slots, stream_ms)]
-        return self._history.replay_point(slots, self.needed_hop(slots), stream_ms)
+        last = self._devices.last_stream_ms[slots], self._devices.last_span_ms[slots]
+        return self._history.replay_point(slots, self.needed_hop(slots), last, stream_ms)
 
     def newest(self, slots: NDArray[np.intp]) -> Newest:
         """The last reading of each device."""
         devices = self._devices
         last_us = devices.last_us[slots]
         return Newest(
-            np.where(last_us == NO_TIME, NO_PLACE, last_us // self._period_us),
+            np.where(last_us == NO_TIME, NO_PLACE, last_us // self._grid.period_us),
             devices.first_sample[slots],
             devices.last_offset[slots],
             devices.last_stream_ms[slots],
+            devices.last_span_ms[slots],
         )
 
     def base(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -191,98 +172,30 @@ class Windows:
         return self._history.from_pins(slots, offset, needed_ms)
 
     def admit(self, readings: R) -> Admitted[R]:
-        """Evaluate the rules for readings, sorted by slot; remember the last one of each device.
-
-        The rules are defined reading by reading, in the order of arrival. Nearly all devices
-        deliver in order: for these, all readings are evaluated at once. The other devices are
-        walked through, one reading after the other.
-        """
+        """Evaluate the rules for readings, sorted by slot; remember the last one of each device."""
         heads = first_rows(readings.slot)
-        opens, accepted = self._evaluate(readings, heads)
+        opens, bridged, accepted = self._admission.evaluate(readings, heads)
         if accepted is not None:
             self._counters.late_readings += len(accepted) - int(np.count_nonzero(accepted))
-            readings, opens = readings.take(accepted), opens[accepted]
+            readings = readings.take(accepted)
+            opens, bridged = opens[accepted], bridged[accepted]
             heads = first_rows(readings.slot)
-        return self._remember(readings, opens, heads)
+        return self._remember(readings, opens, bridged, heads)
 
-    def _evaluate(self, readings: Readings, heads: NDArray[np.intp]) -> tuple[Flags, Flags | None]:
-        """Which readings open a window, and which are accepted (None: all)."""
-        rules, devices = self._rules, self._devices
-        slot, time_us, stream_ms = readings.slot, readings.time_us, readings.stream_ms
-        slots = slot[heads]
-        previous_us = _shift(time_us, heads, devices.last_us[slots])
-        previous_ms = _shift(stream_ms, heads, devices.last_stream_ms[slots])
-        fresh = previous_us == NO_TIME
-        opens = (
-            fresh
-            | (time_us - np.where(fresh, 0, previous_us) > rules.max_gap_us)
-            | rules.is_idle(previous_ms, stream_ms)
-        )
-        disorder = np.logical_or.reduceat(time_us <= previous_us, heads)
-        ends = np.append(heads, len(slot))[1:]
-        _, base_ms = self.base(slots)
-        needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
-        aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
-        walk = np.flatnonzero(disorder | aged | devices.has_dropped[slots])
-        if not len(walk):
-            return opens, None
-        accepted = np.ones(len(slot), np.bool_)
-        for device in walk:
-            rows = slice(heads[device], ends[device])
-            opens[rows], accepted[rows] = self._walk(readings.take(rows))
-        return opens, accepted
-
-    def _walk(self, readings: Readings) -> tuple[list[bool], list[bool]]:
-        """Evaluate the rules for readings of one device, one after the other."""
-        rules, devices, history = self._rules, self._devices, self._history
-        period_us, hop_us = self._period_us, self._hop_us
-        slot = int(readings.slot[0])
-        last_us, last_ms = int(devices.last_us[slot]), int(devices.last_stream_ms[slot])
-        last_offset, has_dropped = int(devices.last_offset[slot]), bool(devices.has_dropped[slot])
-        opening_hop = int(devices.first_sample[slot]) // self._hop_samples
-        needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
-        newest_hop = max(opening_hop, last_us // hop_us)
-        base_ms = history.bases_ms(slot, range(needed_hop, newest_hop + 1))
-        opens, accepted = [], []
-        columns = (readings.time_us, readings.stream_ms, readings.offset)
-        for time_us, stream_ms, offset in zip(*(c.tolist() for c in columns), strict=True):
-            new = (
-                last_us == NO_TIME
-                or time_us < last_us - rules.max_lateness_us
-                or time_us > last_us + rules.max_gap_us
-                or rules.is_idle(last_ms, stream_ms)
-                or rules.is_too_old(base_ms[needed_hop], stream_ms)
-            )
-            late = not new and time_us <= last_us
-            opens.append(new)
-            accepted.append(not late)
-            if late:
-                has_dropped = True
-                continue
-            if new:
-                if has_dropped and last_us != NO_TIME:
-                    history.pin(slot, (last_offset, last_ms), stream_ms, base_ms[needed_hop])
-                opening_hop = _sample_from(time_us, period_us) // self._hop_samples
-                base_ms = {opening_hop: stream_ms}
-            else:
-                for hop in range(last_us // hop_us + 1, time_us // hop_us + 1):
-                    base_ms[hop] = last_ms
-                    base_ms.pop(hop - history.hops - 1, None)
-            last_us, last_ms, last_offset, has_dropped = time_us, stream_ms, offset, False
-            needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
-        devices.has_dropped[slot] = has_dropped
-        return opens, accepted
-
-    def _remember(self, readings: R, opens: Flags, heads: NDArray[np.intp]) -> Admitted[R]:
+    def _remember(
+        self, readings: R, opens: Flags, bridged: Flags, heads: NDArray[np.intp]
+    ) -> Admitted[R]:
         """Link each reading with the one before it, and keep the last one of each device."""
-        devices, time_us = self._devices, readings.time_us
+        devices, grid, time_us = self._devices, self._grid, readings.time_us
         slots = readings.slot[heads]
         first = np.flatnonzero(opens)
+        gaps = np.flatnonzero(bridged)
         self._count(len(first), slots)
+        self._counters.bridged_gaps += len(gaps)
         tails = np.append(heads, len(readings))[1:] - 1
 
         def link(values: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
-            previous = _shift(values, heads, last[slots])
+            previous = shift(values, heads, last[slots])
             previous[first] = values[first]
             last[slots] = values[tails]
             return previous
@@ -291,6 +204,7 @@ class Windows:
         previous_offset = link(readings.offset, devices.last_offset)
         previous_ms = link(readings.stream_ms, devices.last_stream_ms)
         previous_us = link(time_us, devices.last_us)
+        devices.last_span_ms[slots] = readings.span_ms[tails]
         previous_us[first] -= 1
 
         begins = opens.copy()
@@ -299,17 +213,30 @@ class Windows:
         begin = np.flatnonzero(begins)
         first_sample = np.where(
             opens[begin],
-            _sample_from(time_us[begin], self._period_us),
+            grid.sample_from(time_us[begin]),
             devices.first_sample[readings.slot[begin]],
         )
         devices.first_sample[readings.slot[begin]] = first_sample
 
-        first_hop, last_hop = previous_us // self._hop_us + 1, time_us // self._hop_us
-        opening_hop = _sample_from(time_us[first], self._period_us) // self._hop_samples
+        first_hop, last_hop = previous_us // grid.hop_us + 1, time_us // grid.hop_us
+        opening_hop = grid.sample_from(time_us[first]) // grid.hop_samples
         first_hop[first] = last_hop[first] = opening_hop
+        breaks = np.flatnonzero(opens | bridged) if len(gaps) else first
+        devices.whole_after_us[readings.slot[breaks]] = time_us[breaks]
         bases = (previous_offset, previous_ms)
+        if len(gaps):
+            # The hops from what is repeated on rest on the base of its first hop.
+            hop = grid.first_repeated_hop(previous_us[gaps])
+            of_hop = self._history.find_bases(
+                hop, gaps, begin[window[gaps]], readings.slot, (first_hop, last_hop), bases
+            )
+            first_hop[gaps] = hop
+            for values, base in zip(bases, of_hop, strict=True):
+                values[gaps] = base
         self._history.note(readings.slot, first_hop, last_hop, bases)
-        return Admitted(readings, window, first_sample[window], previous_us, previous_axes, opens)
+        return Admitted(
+            readings, window, first_sample[window], previous_us, previous_axes, opens, gaps
+        )
 
     def _count(self, opened: int, slots: NDArray[np.intp]) -> None:
         """Count windows that these devices open; for one without a window it is no gap."""
@@ -320,19 +247,4 @@ class Windows:
 
     def needed_hop(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """The oldest hop that the next steps of each device can depend on."""
-        next_hop = (self._devices.last_us[slots] // self._period_us + 1) // self._hop_samples
-        opening_hop = self._devices.first_sample[slots] // self._hop_samples
-        return np.maximum(opening_hop, next_hop - self._history.hops)
-
-
-def _shift(values: NDArray[Any], heads: NDArray[np.intp], before: NDArray[Any]) -> NDArray[Any]:
-    """The value before each one; ``before`` has that of the first of each device."""
-    previous = np.empty_like(values)
-    previous[1:] = values[:-1]
-    previous[heads] = before
-    return previous
-
-
-def _sample_from(time_us: N, period_us: int) -> N:
-    """Index of the first sample at that time or later."""
-    return -(-time_us // period_us)
+        return self._admission.needed_hop(slots)

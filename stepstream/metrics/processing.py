@@ -31,9 +31,15 @@ PROCESSING = (
     Metric(
         "stepstream_gaps_total",
         "counter",
-        "Pauses in a device's readings that are longer than `processing.max_gap_ms`, and clocks "
-        "that were set back; a new window starts after each.",
+        "Pauses in a device's readings that were not bridged, and clocks that were set back; a new "
+        "window starts after each.",
         lambda consumer: consumer.processor.counters.gaps,
+    ),
+    Metric(
+        "stepstream_bridged_gaps_total",
+        "counter",
+        "Pauses of over 250 ms in a device's readings, in which the movement before them went on.",
+        lambda consumer: consumer.processor.counters.bridged_gaps,
     ),
     Metric(
         "stepstream_devices_in_two_partitions_total",

@@ -255,7 +255,8 @@ class Processor:
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
         slot = np.fromiter(identified.slots, np.intp, count)[message]
-        columns = (slot, time_us, axes, offsets[message], stream_ms[message])
+        spans_ms = Rules.spans_ms(message, time_us)
+        columns = (slot, time_us, axes, offsets[message], stream_ms[message], spans_ms)
         return Readings(*columns) if sensors is None else SplitReadings(*columns, sensors)
 
     def _reject(

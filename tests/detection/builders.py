@@ -87,6 +87,7 @@ class Reading:
     axes: tuple[float, ...] = (0.0,) * 6
     offset: int = 0
     stream_ms: int = 0
+    span_ms: int = 0
     sensors: int = 0
 
 
@@ -97,6 +98,7 @@ def columns(readings: Sequence[Reading], slots: dict[int, int]) -> Readings:
         np.array([r.axes for r in readings], np.float32).reshape(-1, 6),
         np.array([r.offset for r in readings], np.int64),
         np.array([r.stream_ms for r in readings], np.int64),
+        np.array([r.span_ms for r in readings], np.int64),
     )
 
 
@@ -108,6 +110,7 @@ def split_columns(readings: Sequence[Reading], slots: dict[int, int]) -> SplitRe
         joined.axes,
         joined.offset,
         joined.stream_ms,
+        joined.span_ms,
         np.array([r.sensors for r in readings], np.uint8),
     )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
 HISTORY_HOPS = 31
+LONGEST_INTERPOLATED_US = 250_000
+SHORTEST_LAG, LONGEST_LAG, COMPARED = 32, 96, 24
 
 
 class _Window:
@@ -32,6 +34,8 @@ class _Window:
         self.samples: dict[int, np.ndarray] = {}
         self.starts: dict[int, float] = defaultdict(float)
         self.ends: dict[int, float] = defaultdict(float)
+        self.whole_after_us = reading.time_us
+        self.bridges: list[tuple[range, int]] = []
         if reading.time_us % PERIOD_US == 0:
             self.samples[self.first] = np.array(reading.axes, np.float32)
 
@@ -47,12 +51,41 @@ class _Window:
                 reading.time_us - before.time_us
             )
             self.samples[k] = a + (b - a) * share
+        if reading.time_us - before.time_us > LONGEST_INTERPOLATED_US:
+            self._bridge([k for k in added if k * PERIOD_US < reading.time_us])
+            hops = range(_repeated_hop(before), reading.time_us // (HOP * PERIOD_US) + 1)
+            self.bridges.append((hops, self._base_ms(hops[0])))
+            self.whole_after_us = reading.time_us
         return list(added)
+
+    def _bridge(self, places: list[int]) -> None:
+        def acceleration(begin: int) -> np.ndarray:
+            compared = np.array([self.samples[begin + i] for i in range(COMPARED)])
+            return scale_channels(compared, 10.0, 2.0)[:, 6]
+
+        last = acceleration(places[0] - COMPARED)
+        lags = range(LONGEST_LAG, SHORTEST_LAG - 1, -1)
+        best = min(
+            lags,
+            key=lambda lag: np.square(acceleration(places[0] - COMPARED - lag) - last).sum(),
+        )
+        for k in places:
+            self.samples[k] = self.samples[k - best]
+
+    def can_bridge(self) -> bool:
+        return _repeated_hop(self.last) * HOP * PERIOD_US > self.whole_after_us
 
     def needed_ms(self) -> int:
         next_hop = (self.last.time_us // PERIOD_US + 1) // HOP
-        sample = max(self.first, (next_hop - HISTORY_HOPS) * HOP)
-        return self.stream_ms[max(0, bisect_left(self.times_us, sample * PERIOD_US) - 1)]
+        hop = max(self.first // HOP, next_hop - HISTORY_HOPS)
+        return next((base for hops, base in self.bridges if hop in hops), self._base_ms(hop))
+
+    def _base_ms(self, hop: int) -> int:
+        return self.stream_ms[max(0, bisect_left(self.times_us, hop * HOP * PERIOD_US) - 1)]
+
+
+def _repeated_hop(last: Reading) -> int:
+    return (last.time_us // PERIOD_US + 1 - LONGEST_LAG - COMPARED) // HOP
 
 
 def detect(readings: Sequence[Reading], model: TransparentModel, rules: Rules) -> list[Found]:
@@ -72,11 +105,17 @@ def detect(readings: Sequence[Reading], model: TransparentModel, rules: Rules) -
 
 
 def _opens(window: _Window, last: Reading, reading: Reading, rules: Rules) -> bool:
+    pause_us = reading.time_us - last.time_us
+    silence_ms = rules.idle_timeout_ms + last.span_ms
     return (
-        reading.stream_ms - last.stream_ms > rules.idle_timeout_ms
-        or reading.stream_ms - window.needed_ms() > rules.idle_timeout_ms + 10_000
+        reading.stream_ms - last.stream_ms > silence_ms
+        or (
+            reading.stream_ms > last.stream_ms
+            and reading.stream_ms - window.needed_ms() > silence_ms + 10_000
+        )
         or reading.time_us < last.time_us - rules.max_lateness_us
-        or reading.time_us > last.time_us + rules.max_gap_us
+        or pause_us > rules.max_gap_us
+        or (pause_us > LONGEST_INTERPOLATED_US and not window.can_bridge())
     )
 
 

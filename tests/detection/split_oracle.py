@@ -36,7 +36,9 @@ class _Sensor:
         return self.last.time_us // PERIOD_US if self.last else -1
 
     def is_idle(self, stream_ms: int) -> bool:
-        return self.last is None or stream_ms - self.last.stream_ms > self.rules.idle_timeout_ms
+        if self.last is None:
+            return True
+        return stream_ms - self.last.stream_ms > self.rules.idle_timeout_ms + self.last.span_ms
 
     def is_new(self, reading: Reading) -> bool:
         last, rules = self.last, self.rules
@@ -44,10 +46,16 @@ class _Sensor:
             return True
         hop = max(self.first // self.hop, (self.place + 1) // self.hop - self.hops)
         place = bisect_left(self.history, (hop * self.hop * PERIOD_US, 0)) - 1
+        # A gap of one sensor is never bridged.
+        longest_us = min(rules.max_gap_us, oracle.LONGEST_INTERPOLATED_US)
+        age_ms = reading.stream_ms - self.history[max(0, place)][1]
         return (
-            reading.stream_ms - self.history[max(0, place)][1] > rules.idle_timeout_ms + 10_000
+            (
+                reading.stream_ms > last.stream_ms
+                and age_ms > rules.idle_timeout_ms + last.span_ms + 10_000
+            )
             or reading.time_us < last.time_us - rules.max_lateness_us
-            or reading.time_us > last.time_us + rules.max_gap_us
+            or reading.time_us > last.time_us + longest_us
         )
 
     def add(self, reading: Reading, axes: slice) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stepstream.detection import ACCELEROMETER, GYROSCOPE
 from tests.detection.builders import EPOCH_US, Reading
+from tests.detection.streams import message_span_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ class _Sensor:
                 float(random.normal(0, 1)),
             )
             axes = (*signal, 0.0, 0.0, 0.0) if self.bit == ACCELEROMETER else (0.0,) * 3 + signal
-            readings.append(Reading(device, round(self.next_us), axes, 0, 0, self.bit))
+            readings.append(Reading(device, round(self.next_us), axes, sensors=self.bit))
             self.next_us += max(1.0, 1e6 / self.rate_hz * random.normal(1.0, 0.1))
         while readings:
             count = int(random.integers(1, size + 1))
@@ -128,7 +129,10 @@ class SplitStream:
                 queue = waiting[int(random.integers(len(waiting)))]
             at_ms, message = queue.pop(0)
             stream_ms = max(stream_ms, at_ms)
-            merged.append([replace(r, offset=offset, stream_ms=stream_ms) for r in message])
+            span_ms = message_span_ms(message)
+            merged.append(
+                [replace(r, offset=offset, stream_ms=stream_ms, span_ms=span_ms) for r in message]
+            )
             offset += int(random.integers(1, 4))
         return merged
 

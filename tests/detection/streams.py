@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import strategies as st
 
+from stepstream.detection.rules import LONGEST_SPAN_MS
 from tests.detection.builders import EPOCH_US, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def message_span_ms(message: Sequence[Reading]) -> int:
+    times_us = [r.time_us for r in message]
+    return min((max(times_us) - min(times_us)) // 1000, LONGEST_SPAN_MS)
 
 
 def _device(seed: int, device: int, pieces: list[tuple[str, int]]) -> list[Reading]:
@@ -51,14 +61,17 @@ def _device(seed: int, device: int, pieces: list[tuple[str, int]]) -> list[Readi
 class Stream:
     """What a random stream is made from; `readings` has them, interleaved, in order of arrival.
 
-    Offsets count messages of 1 to 9 readings, with holes; stream time is the running maximum
-    over all devices, as in a partition. Devices deliver in step, up to 2 s apart, or at random, in
-    which case some are so slow in stream time that their windows grow too old.
+    Offsets count messages of 1 to 9 readings, or of hundreds of a device that uploads, with holes;
+    stream time is the running maximum over all devices, as in a partition. Devices deliver in
+    step, up to 2 s apart, or at random, in which case some are so slow in stream time that their
+    windows grow too old.
     """
 
     seed: int
     devices: list[list[tuple[str, int]]]
     in_step: bool
+    uploads: bool = False
+    """Whether the first device uploads messages of some seconds."""
 
     @cached_property
     def readings(self) -> list[Reading]:
@@ -74,9 +87,14 @@ class Stream:
             else:
                 queue = waiting[int(random.integers(len(waiting)))]
             size = int(random.integers(1, 10))
+            if self.uploads and queue is devices[0]:
+                size *= int(random.choice([1, 10, 100]))
             message, queue[:] = queue[:size], queue[size:]
             stream_ms = max(stream_ms, message[0].stream_ms)
-            merged += [replace(r, offset=offset, stream_ms=stream_ms) for r in message]
+            span_ms = message_span_ms(message)
+            merged += [
+                replace(r, offset=offset, stream_ms=stream_ms, span_ms=span_ms) for r in message
+            ]
             offset += int(random.integers(1, 4))
         return merged
 
@@ -85,11 +103,22 @@ KINDS = st.sampled_from(["walk", "walk", "walk", "gap", "late", "back", "quiet"]
 PIECES = st.lists(st.tuples(KINDS, st.integers(1, 130)), min_size=1, max_size=6)
 
 
+LONG_WALK = st.tuples(st.just("walk"), st.integers(60, 130))
+SHORT_GAP = st.tuples(st.just("gap"), st.integers(25, 125))
+GAPPY = st.lists(
+    st.one_of(st.tuples(LONG_WALK, SHORT_GAP), st.tuples(st.tuples(KINDS, st.integers(1, 60)))),
+    min_size=2,
+    max_size=5,
+).map(lambda pieces: [one for piece in pieces for one in piece])
+"""Mostly walks that are long enough for the gap after them to be bridged."""
+
+
 def streams(*, in_step: bool) -> st.SearchStrategy[Stream]:
     """Streams of up to three devices."""
     return st.builds(
         Stream,
         st.integers(0, 2**32 - 1),
-        st.lists(PIECES, min_size=1, max_size=3),
+        st.lists(PIECES | GAPPY, min_size=1, max_size=3),
         st.just(in_step),
+        st.booleans(),
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from stepstream.detection import Columns, Detector, Rules, make_step_detector
+from stepstream.detection import Columns, Counters, Detector, Rules, make_step_detector
 from tests.detection import oracle
 from tests.detection.builders import (
     EPOCH_US,
@@ -19,7 +19,7 @@ from tests.detection.builders import (
     columns,
     walk,
 )
-from tests.detection.streams import Stream, streams
+from tests.detection.streams import Stream, message_span_ms, streams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,12 +83,14 @@ def test_any_cut_of_any_interleaving_gives_what_each_device_alone_gives(
 ) -> None:
     readings = stream.readings
     rules = Rules()
-    found = by_device(Feed(rules, hops_ahead).feed_in_pieces(readings, cuts))
+    feed = Feed(rules, hops_ahead)
+    found = by_device(feed.feed_in_pieces(readings, cuts))
     for device in {reading.device for reading in readings}:
         alone = [reading for reading in readings if reading.device == device]
         expected = oracle.detect(alone, TransparentModel(), rules)
         event(f"{min(len(expected), 3)} steps or more")
         assert found.get(device, []) == expected
+    event(f"{min(feed.detector.counters.bridged_gaps, 2)} bridged gaps or more")
 
 
 @given(stream=streams(in_step=True), share=st.floats(0, 1), earlier=st.integers(0, 60), cuts=CUTS)
@@ -106,6 +108,7 @@ def test_a_suffix_from_the_replay_offset_or_before_gives_the_same_later_steps(
     suffix = [reading for reading in readings if reading.offset >= replay - earlier]
     replayed = Feed().feed_in_pieces(suffix, cuts)
     event(f"{min(len(later), 3)} later steps or more")
+    event(f"{min(whole.detector.counters.bridged_gaps, 2)} bridged gaps or more")
     assert by_device(step for step in replayed if step[5] > committed) == by_device(later)
 
 
@@ -135,16 +138,53 @@ def test_any_rate_from_20_to_500_hz_gives_the_same_steps(rate_hz: float) -> None
         assert abs(end - true_end) <= 25_000
 
 
-def test_nothing_is_invented_across_a_gap() -> None:
+def without(readings: list[Reading], *holes: tuple[int, int]) -> list[Reading]:
+    """The readings that lie in none of the holes."""
+    return [r for r in readings if not any(begin < r.time_us < end for begin, end in holes)]
+
+
+def test_nothing_is_invented_in_a_gap_that_is_too_long() -> None:
     readings, truth = walk(10)
     hole = (truth[4][1] - 200_000, truth[4][1] + 200_000)
-    kept = [r for r in readings if not hole[0] < r.time_us < hole[1]]
-    feed = Feed()
-    ends = [step[2] for step in feed.feed(kept)]
+    feed = Feed(Rules(max_gap_us=399_999))
+    ends = [step[2] for step in feed.feed(without(readings, hole))]
     # Ends less than 0.5 s before the hole aren't settled; after it a hop begins at once.
     assert ends == [end for start, end in truth if end < hole[0] - 500_000 or start >= hole[1]]
-    assert feed.detector.counters.windows_opened == 2
-    assert feed.detector.counters.gaps == 1
+    assert feed.detector.counters == Counters(windows_opened=2, gaps=1)
+
+
+@pytest.mark.parametrize("length_us", [275_000, 550_000, 1_200_000])
+def test_a_walk_goes_on_in_a_short_gap(length_us: int) -> None:
+    readings, truth = walk(10)
+    hole = (truth[5][1] - 100_000, truth[5][1] - 100_000 + length_us)
+    feed = Feed()
+    ends = [step[2] for step in feed.feed(without(readings, hole))]
+    assert ends == [end for _, end in truth]
+    assert feed.detector.counters == Counters(windows_opened=1, bridged_gaps=1)
+
+
+def test_a_device_that_stands_still_before_a_gap_stands_still_in_it() -> None:
+    readings, truth = walk(4)
+    hole = (truth[3][1] + 1_000_000, truth[3][1] + 2_000_000)
+    later = [replace(r, time_us=r.time_us + 500_000) for r in readings if r.time_us > hole[0]]
+    still = [r for r in readings if r.time_us <= hole[0]] + later
+    feed = Feed()
+    assert len(feed.feed(still)) == len(truth)
+    assert feed.detector.counters.bridged_gaps == 1
+
+
+def test_what_was_repeated_in_a_gap_is_not_repeated_in_the_next_one() -> None:
+    readings, truth = walk(12)
+    begin = truth[5][1] - 100_000
+
+    def counters(whole_us: int) -> Counters:
+        holes = [(begin, begin + 400_000), (begin + 400_000 + whole_us, begin + 800_000 + whole_us)]
+        feed = Feed()
+        feed.feed(without(readings, *holes))
+        return feed.detector.counters
+
+    assert counters(1_400_000) == Counters(windows_opened=2, gaps=1, bridged_gaps=1)
+    assert counters(1_700_000) == Counters(windows_opened=1, bridged_gaps=2)
 
 
 def test_a_gap_within_the_limit_is_interpolated() -> None:
@@ -191,6 +231,49 @@ def test_a_device_idle_in_stream_time_starts_a_new_window() -> None:
     feed = Feed()
     assert len(feed.feed(readings[:cut] + late)) < len(truth)
     assert feed.detector.counters.windows_opened == 2
+
+
+@pytest.mark.parametrize("upload_s", [12, 15, 20])
+def test_a_device_that_uploads_batches_is_waited_for_as_long_as_one_lasts(upload_s: int) -> None:
+    readings, truth = walk(120)
+    begin_us, length_us = readings[0].time_us, upload_s * 1_000_000
+    number = np.array([(r.time_us - begin_us) // length_us for r in readings])
+    spans_ms = Rules.spans_ms(number, np.array([r.time_us for r in readings]))
+    uploads = [
+        replace(r, offset=n, stream_ms=(begin_us + (n + 1) * length_us) // 1000, span_ms=span_ms)
+        for r, n, span_ms in zip(readings, number.tolist(), spans_ms.tolist(), strict=True)
+    ]
+    feed = Feed()
+    assert [step[2] for step in feed.feed(uploads)] == [end for _, end in truth]
+    assert feed.detector.counters == Counters(windows_opened=1)
+
+    impatient = Feed()
+    impatient.feed([replace(r, span_ms=0) for r in uploads])
+    assert impatient.detector.counters.windows_opened == number[-1] + 1
+
+
+def test_a_short_message_after_a_long_one_continues_its_window() -> None:
+    readings, truth = walk(100)
+    begin_us, uploads = readings[0].time_us, []
+    for offset, (first_s, last_s, arrival_s) in enumerate(
+        [(0, 26, 26), (26, 30, 56), (30, 60, 66)]
+    ):
+        message = [
+            replace(r, offset=offset, stream_ms=begin_us // 1000 + arrival_s * 1000)
+            for r in readings
+            if first_s * 1_000_000 <= r.time_us - begin_us < last_s * 1_000_000
+        ]
+        uploads += [replace(r, span_ms=message_span_ms(message)) for r in message]
+    feed = Feed()
+    assert [step[2] for step in feed.feed(uploads)] == [end for _, end in truth]
+    assert feed.detector.counters == Counters(windows_opened=1)
+
+
+def test_a_message_spans_a_minute_at_most() -> None:
+    message = np.array([0, 0, 1, 2, 2, 2])
+    time_us = np.array([5_000_000, 7_500_000, 0, 0, 90_000_000, 1])
+    assert Rules.spans_ms(message, time_us).tolist() == [2_500, 2_500, 0, 60_000, 60_000, 60_000]
+    assert Rules.spans_ms(np.arange(3), np.arange(3)).tolist() == [0, 0, 0]
 
 
 def test_a_slot_that_was_given_back_is_used_again_from_scratch() -> None:
@@ -247,7 +330,7 @@ def test_magnitudes_are_those_of_the_samples_after_the_one_that_is_known() -> No
     first = EPOCH_US // 12_500
     readings = [
         Reading(0, EPOCH_US + i * 12_500, (3.0, 4.0 + i, 0.0, 0.0, 0.0, -i / 10))
-        for i in range(100)
+        for i in range(200)
     ]
 
     def expected(begin: int, end: int) -> object:
@@ -260,11 +343,11 @@ def test_magnitudes_are_those_of_the_samples_after_the_one_that_is_known() -> No
     feed.feed(readings[10:12])
     assert feed.detector.magnitudes(slot, first + 9) == (first + 10, expected(10, 12))
     feed.feed(readings[12:])
-    # The ring has four hops of 8 samples; the newest hop isn't complete.
+    # The ring has 16 hops of 8 samples; the newest hop isn't complete.
     known, magnitudes = feed.detector.magnitudes(slot, first + 11) or (0, None)
     assert known % 8 == 0
-    assert 24 < first + 100 - known <= 32
-    assert magnitudes == expected(known - first, 100)
+    assert 120 < first + 200 - known <= 128
+    assert magnitudes == expected(known - first, 200)
 
 
 def test_the_network_is_run_by_the_function_that_is_given() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMAS = 4
 AWAY = 0.5
-"""Probability that a request fails."""
+"""Probability that a request fails while there is trouble."""
 LONGEST_ANSWER_S = 2.0
 LONGEST_USE_S = 20.0
 """After which a schema may have to be asked for again."""
@@ -30,14 +30,15 @@ class FormatWithSchemas:
         The other format.
     world
         Its random numbers decide how the registry answers, and when.
-    is_away
-        Whether it may fail now.
+    is_troubled
+        Whether the registry may be away now. If it always were, schemas that are soon forgotten
+        would seldom be known together.
     """
 
-    def __init__(self, inner: InputFormat, world: World, is_away: Callable[[], bool]) -> None:
+    def __init__(self, inner: InputFormat, world: World, is_troubled: Callable[[], object]) -> None:
         self._inner = inner
         self._world = world
-        self._is_away = is_away
+        self._is_troubled = is_troubled
         self._known_until_s: dict[int, float] = {}
         self.requests = 0
         self.schemas = self
@@ -56,7 +57,7 @@ class FormatWithSchemas:
     def fetch(self, schema_id: int) -> object:
         self.requests += 1
         self._world.wait(self._world.random.uniform(0, LONGEST_ANSWER_S))
-        if self._is_away() and self._world.random.random() < AWAY:
+        if self._is_troubled() and self._world.random.random() < AWAY:
             raise RegistryAwayError("it is away")
         return schema_id
 

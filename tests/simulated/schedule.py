@@ -245,8 +245,9 @@ class Schedule:
         """Let the messages of one topic need schemas of a registry that is often away."""
         processor = consumer.processor
         topic = self._random.choice(list(PARTITIONS))
+        # The format of a topic that is found by a pattern is made when it is needed.
         processor._formats[topic] = FormatWithSchemas(
-            processor._format(topic), self.world, lambda: self.broker.trouble > 0
+            processor._format(topic), self.world, lambda: self.broker.trouble
         )
         self.injected["schemas"] += 1
 

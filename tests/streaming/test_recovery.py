@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stepstream.settings import InputSettings, ProcessingSettings, Settings
@@ -204,6 +204,7 @@ def test_crashes_lose_and_repeat_nothing_of_sensors_that_send_apart(
     stream: SplitStream, seed: int, idle_timeout_s: float
 ) -> None:
     log = split_messages(stream)
+    assume(log)
     processing = ProcessingSettings(idle_timeout_s=idle_timeout_s)
     expected = run(Kafka(log, (), processing, SPLIT), seed, crashes=False)
     crashed = run(Kafka(log, (), processing, SPLIT), seed, crashes=True)
