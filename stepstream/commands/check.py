@@ -58,7 +58,10 @@ class Check(Settings):
         found = inspector.understand(settings)
         lines = describe(sample, settings, found)
         advice = inspector.advise_finer_ids(found) if found.is_right else inspector.advise(found)
-        lines += ["  all is right"] if advice is None else self._advice(sample, settings, advice)
+        if advice is None:
+            lines.append(f"  {_praise(found)}")
+        else:
+            lines += self._advice(sample, settings, advice)
         sys.stdout.write("\n".join(lines) + "\n")
         return advice is None
 
@@ -81,4 +84,10 @@ def _summary(found: Understanding) -> str:
         f"{valid:,} of {found.total:,} messages give {found.readings:,} readings of "
         f"{len(found.device_ids):,} device{'s' if len(found.device_ids) != 1 else ''}"
     )
-    return f"{text}, and all is right" if found.is_right else text
+    return f"{text}, and {_praise(found)}" if found.is_right else text
+
+
+def _praise(found: Understanding) -> str:
+    if not found.verdict.pieces:
+        return "nothing is wrong, as far as so few readings show"
+    return "all is right"

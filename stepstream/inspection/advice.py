@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from stepstream.detection.sanity import FAST_SHARE, TOO_FAST
+from stepstream.inputs.columns import FIELDS
 from stepstream.inspection.documents import read_documents
 from stepstream.inspection.encodings import Encoding, encoding_of, schema_id
 from stepstream.inspection.names import is_id
@@ -39,6 +40,7 @@ SMALLEST, LARGEST = 0.6, 2.5
 DEGREE = math.pi / 180
 MAX_DEGREES = 2_000.0
 """No sensor measures more degrees a second."""
+ORDER = ("start", "period", "rate", *FIELDS)
 MANY = 20
 NEUTRAL = "stepstream-check"
 
@@ -219,7 +221,8 @@ class Inspector:
             )
             return
         advice.remarks += shape.lacks
-        given = {name: str(path) for name, path in shape.fields.items() if str(path) != name}
+        fields = sorted(shape.fields.items(), key=lambda field: ORDER.index(field[0]))
+        given = {name: str(path) for name, path in fields if str(path) != name}
         settings = {**shape.settings, "format": kind, "fields": given}
         in_value = settings.pop("device_id", None)
         for name in ("schema", "message_type"):

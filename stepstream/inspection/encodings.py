@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from stepstream.inputs.framing import HEADER_BYTES
-from stepstream.inputs.parsers import CborParser
+from stepstream.inputs.parsers import CborParser, JsonParser
+from stepstream.inputs.senml import SenmlParser
 from stepstream.inputs.varints import read_varint
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ __all__ = ["Encoding", "encoding_of", "parse", "schema_id"]
 LOOKED_AT = 200
 """Messages by which the encoding is judged."""
 MAX_FIELDS = 10_000
+BASE = {"bn", "bt", "bu", "n"}
+"""What the first record of a SenML pack may have."""
 
 
 class Encoding(Enum):
@@ -29,6 +31,7 @@ class Encoding(Enum):
 
     JSON = "JSON"
     JSON_SCHEMA = "JSON behind the id of a schema"
+    SENML = "SenML"
     AVRO = "Avro behind the id of a schema"
     FRAMED_PROTOBUF = "Protobuf behind the id of a schema"
     PROTOBUF = "Protobuf"
@@ -55,6 +58,7 @@ class Encoding(Enum):
 _FORMATS = {
     Encoding.JSON: "json",
     Encoding.JSON_SCHEMA: "json-schema",
+    Encoding.SENML: "senml",
     Encoding.AVRO: "avro",
     Encoding.FRAMED_PROTOBUF: "protobuf",
     Encoding.PROTOBUF: "protobuf",
@@ -86,6 +90,8 @@ def parse(encoding: Encoding, value: bytes | None) -> Any:
     try:
         if encoding in {Encoding.JSON, Encoding.JSON_SCHEMA}:
             return orjson.loads(value[HEADER_BYTES:] if value[:1] == b"\0" else value)
+        if encoding is Encoding.SENML:
+            return SenmlParser(JsonParser()).parse(value)
         if encoding is Encoding.MSGPACK:
             return msgspec.msgpack.decode(value)
         if encoding is Encoding.CBOR:
@@ -99,28 +105,40 @@ def _encoding(value: bytes | None) -> Encoding:
     if not value:
         return Encoding.NOTHING
     if value[0] == 0 and len(value) > HEADER_BYTES:
-        if _is_document(parse(Encoding.JSON, value[HEADER_BYTES:])):
-            return Encoding.JSON_SCHEMA
-        # The place of the message's type comes first; 0 is the first type of the schema.
-        if value[HEADER_BYTES] == 0 and _is_protobuf(value[HEADER_BYTES + 1 :]):
-            return Encoding.FRAMED_PROTOBUF
-        return Encoding.AVRO
+        return _framed_encoding(value)
     for beginning, encoding in _BEGINNINGS.items():
         if value.startswith(beginning):
             return encoding
-    if _is_document(parse(Encoding.JSON, value)):
-        return Encoding.JSON
-    if _is_document(parse(Encoding.MSGPACK, value)):
-        return Encoding.MSGPACK
-    if find_spec("cbor2") and _is_document(parse(Encoding.CBOR, value)):
-        return Encoding.CBOR
-    # Small JSON is never Protobuf: its first byte would be a field of the obsolete type of groups.
+    if _is_pack(parse(Encoding.JSON, value)):
+        return Encoding.SENML
+    for encoding in (Encoding.JSON, Encoding.MSGPACK, Encoding.CBOR):
+        if _is_document(parse(encoding, value)):
+            return encoding
     if _is_protobuf(value):
         return Encoding.PROTOBUF
     try:
         return Encoding.TEXT if value.decode().isprintable() else Encoding.UNKNOWN
     except UnicodeDecodeError:
         return Encoding.UNKNOWN
+
+
+def _is_pack(parsed: Any) -> bool:
+    """Whether it is a list of records with names and values."""
+    if not isinstance(parsed, list) or not parsed or not isinstance(parsed[0], dict):
+        return False
+    first, last = parsed[0], parsed[-1]
+    return (
+        isinstance(last, dict) and {"n", "v"} <= last.keys() and not first.keys().isdisjoint(BASE)
+    )
+
+
+def _framed_encoding(value: bytes) -> Encoding:
+    if _is_document(parse(Encoding.JSON, value[HEADER_BYTES:])):
+        return Encoding.JSON_SCHEMA
+    # The place of the message's type comes first; 0 is the first type of the schema.
+    if value[HEADER_BYTES] == 0 and _is_protobuf(value[HEADER_BYTES + 1 :]):
+        return Encoding.FRAMED_PROTOBUF
+    return Encoding.AVRO
 
 
 def _is_document(parsed: Any) -> bool:

@@ -20,6 +20,7 @@ PERIODS = {"period", "dt", "interval", "sampleperiod", "samplinginterval", "delt
 IDS = {
     "deviceid", "device", "deviceuuid", "devid", "deveui", "imei", "serial", "serialnumber",
     "mac", "macaddress", "sensorid", "thingid", "clientid", "endpoint", "devicename", "nodeid",
+    "bn",
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Sample:
         return len(self.messages)
 
     def with_header(self, name: str) -> Sample:
-        """The same messages, with a header that names their partition: an id that is never wrong."""
+        """The same messages, with a header that names their partition and is never wrong."""
         changed = [
             replace(message, headers=((name, f"partition-{message.partition}".encode()),))
             for message in self.messages
@@ -138,13 +138,13 @@ def _read_lines(lines: list[tuple[int, bytes]]) -> list[SampledMessage] | None:
         if tab and not _is_json(line):
             message = SampledMessage(value, None if key == b"null" else key, place=place)
         else:
-            message = _from_envelope(line, place) or SampledMessage(line, place=place)
+            message = _from_envelope(line) or SampledMessage(line, place=place)
         found = found or (message.value is not None and _is_json(message.value))
         messages.append(message)
     return messages if found else None
 
 
-def _from_envelope(line: bytes, place: str) -> SampledMessage | None:
+def _from_envelope(line: bytes) -> SampledMessage | None:
     """The message in a line of ``kcat -J``, or None if it isn't one."""
     try:
         envelope = json.loads(line)

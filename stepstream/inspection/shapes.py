@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -139,7 +140,8 @@ def _of_names(
     if not items:
         return None
     leaves = [_leaves(item) for item in items]
-    fields, settings = _axes(leaves), {}
+    fields = _axes(leaves)
+    settings: dict[str, Any] = {}
     if "accel_x" not in fields:
         split = _split(leaves)
         if split is None:
@@ -155,7 +157,7 @@ def _of_names(
     shape = Shape({name: Path(parts) for name, parts in fields.items()}, settings)
     beside = _leaves(documents[0]) if where is not None else []
     _add_times(shape, first, beside, is_batch=is_column or where is not None)
-    _add_id(shape, documents, lists if where is not None else [])
+    _add_id(shape, documents, lists)
     return shape
 
 
@@ -216,12 +218,12 @@ def _split(leaves: list[list[Leaf]]) -> tuple[dict[str, Parts], dict[str, Any]] 
         # Without one, its name is a guess, and its axes are where those of the other are.
         named = chosen.get("gyro", chosen["accel"])
         fields: dict[str, Parts] = {}
-        for sensor, value in (("accel", chosen["accel"]), ("gyro", named)):
+        for name, value in (("accel", chosen["accel"]), ("gyro", named)):
             own = next(own for own in leaves if Leaf(path, value) in own)
             vector = {axis: parts for _, axis, parts in _vectors(own)}
             if len(vector) < 3:
                 break
-            fields |= {f"{sensor}_{axis}": vector[axis] for axis in "xyz"}
+            fields |= {f"{name}_{axis}": vector[axis] for axis in "xyz"}
         else:
             sensor_setting = {
                 "path": str(Path(path)),
@@ -235,9 +237,7 @@ def _split(leaves: list[list[Leaf]]) -> tuple[dict[str, Parts], dict[str, Any]] 
 def _add_times(shape: Shape, own: list[Leaf], beside: list[Leaf], *, is_batch: bool) -> None:
     """Find the time of each reading, or the first and a distance."""
     for leaves, is_shared in ((own, False), (beside, True)):
-        for parts, value in sorted(
-            _times(leaves), key=lambda leaf: names.time_rank(leaf.parts[-1])
-        ):
+        for parts, value in _times(leaves):
             numbers = _numbers(value)
             unit = _unit(numbers[0] if numbers and not isinstance(value, str) else value)
             if unit is None:
@@ -268,7 +268,10 @@ def _is_column(shape: Shape, own: list[Leaf]) -> bool:
 
 
 def _times(leaves: list[Leaf]) -> list[Leaf]:
-    return [leaf for leaf in leaves if names.time_rank(leaf.parts[-1]) is not None]
+    """What may be a time, the likeliest first."""
+    ranked = [(names.time_rank(leaf.parts[-1]), leaf) for leaf in leaves]
+    known = [(rank, leaf) for rank, leaf in ranked if rank is not None]
+    return [leaf for _, leaf in sorted(known, key=itemgetter(0))]
 
 
 def _unit(value: Any) -> str | None:

@@ -20,6 +20,8 @@ from stepstream.inputs import (
     make_format,
 )
 
+from stepstream.inputs.framing import FramedParser
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -172,7 +174,11 @@ def understand(
         settings = settings.with_changes({"key": "text"})
     made = make_format(settings, registry)
     values = [message.value for message in messages]
-    fetch_lacking(made.schemas, values)
+    try:
+        fetch_lacking(made.schemas, values)
+    finally:
+        if isinstance(made.schemas, FramedParser):
+            made.schemas.close()
     opened = made.open(
         [message.key for message in messages], values, lambda row: messages[row].headers
     )

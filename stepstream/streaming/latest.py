@@ -122,8 +122,8 @@ def _sampled(message: Message) -> SampledMessage:
     kind, at_ms = message.timestamp()
     partition = message.partition()
     return SampledMessage(
-        message.value(),  # type: ignore[arg-type]
-        message.key(),  # type: ignore[arg-type]
+        message.value(),
+        message.key(),
         tuple(message.headers() or ()),  # type: ignore[arg-type]
         at_ms if kind else None,
         partition,

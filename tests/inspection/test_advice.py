@@ -1,0 +1,172 @@
+"""Settings are found for the forms in which devices and gateways write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stepstream.inspection import Inspector, Sample, SampledMessage
+from stepstream.settings import InputSettings, RegistrySettings
+from tests.builders import load_walk
+from tests.inputs.forms import FORMS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepstream.inspection import Advice, Understanding
+    from tests.inputs.forms import Form, Row
+
+EPOCH_US = 1_700_000_000_000_000
+NOW_US = EPOCH_US + 3_600_000_000
+AHEAD_US = 60_000_000
+BY_DESIGN = {
+    "CBOR with numbers as names": "numbers say nothing",
+    "the id in the value, an integer": "a key that is always the same is that of one device",
+    "the record's time": "it is right without any setting",
+}
+"""Forms for which nothing is advised."""
+
+
+@pytest.fixture(scope="module")
+def walk(recordings: Path) -> tuple[np.ndarray, np.ndarray]:
+    time_s, axes = load_walk(recordings)
+    rows = slice(15 * 80, 40 * 80)
+    return EPOCH_US + np.rint(time_s[rows] * 1e6).astype(np.int64), axes[rows].astype(np.float64)
+
+
+def sample_of(form: Form, rows: list[Row]) -> Sample:
+    return Sample(
+        "sent",
+        [
+            SampledMessage(
+                one.value(),
+                one.key(),
+                tuple(one.headers() or ()),
+                one.timestamp()[1],
+                0,
+                f"offset {one.offset()}",
+            )
+            for one in form.records(rows)
+        ],
+    )
+
+
+def inspector(sample: Sample, settings: InputSettings | None = None) -> Inspector:
+    return Inspector(settings or InputSettings(), RegistrySettings(), sample, NOW_US, AHEAD_US)
+
+
+def advise(made: Inspector, settings: InputSettings | None = None) -> Advice:
+    return made.advise(made.understand(settings or InputSettings()))
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name not in BY_DESIGN])
+def test_the_settings_of_a_form_are_found_by_its_messages(
+    name: str, walk: tuple[np.ndarray, np.ndarray]
+) -> None:
+    form = FORMS[name]
+    made = inspector(sample_of(form, form.rows(*walk)))
+    advice = advise(made)
+    assert advice.settings is not None
+    found, expected = advice.understood, made.understand(InputSettings(**form.settings))
+    assert found is not None
+    assert found.is_right
+    assert not found.invalid
+    assert found.device_ids == expected.device_ids == {form.device_id: found.total}
+    assert (found.time_us == expected.time_us).all()
+    assert np.allclose(found.pieces[:, :2], expected.pieces[:, :2], rtol=1e-5)
+
+
+def test_messages_that_are_read_well_get_no_advice(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["nested objects"]
+    settings = InputSettings(**form.settings)
+    made = inspector(sample_of(form, form.rows(*walk)), settings)
+    understood = made.understand(settings)
+    assert understood.is_right
+    assert made.advise_finer_ids(understood) is None
+
+
+def changed(sample: Sample, key: object) -> Sample:
+    messages = [
+        SampledMessage(one.value, key(row) if callable(key) else key, one.headers, one.record_ms)  # type: ignore[arg-type]
+        for row, one in enumerate(sample.messages)
+    ]
+    return Sample("sent", messages)
+
+
+def test_keys_that_name_messages_are_not_devices(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["the id in the value"]
+    sample = changed(sample_of(form, form.rows(*walk)), lambda row: f"message-{row}".encode())
+    settings = InputSettings(**{**form.settings, "device_id": "key"})
+    made = inspector(sample, settings)
+    understood = made.understand(settings)
+    assert understood.is_scattered
+    advice = made.advise(understood)
+    assert advice.lines(settings) == ["STEPSTREAM_INPUT__DEVICE_ID=device.id"]
+
+
+def test_a_key_that_names_a_gateway_is_no_device(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["the id in the value"]
+    sample = sample_of(form, form.rows(*walk))
+    messages = [
+        SampledMessage((one.value or b"").replace(b'"17"', b'"%d"' % (row // 1000)), b"gateway")
+        for row, one in enumerate(sample.messages)
+    ]
+    settings = InputSettings(**{**form.settings, "device_id": "key"})
+    made = inspector(Sample("sent", messages), settings)
+    understood: Understanding = made.understand(settings)
+    assert list(understood.device_ids) == ["gateway"]
+    advice = made.advise_finer_ids(understood)
+    assert advice is not None
+    assert advice.lines(settings) == ["STEPSTREAM_INPUT__DEVICE_ID=device.id"]
+    assert "2 values" in advice.remarks[0]
+
+
+def test_one_topic_of_several_gets_settings_of_its_own(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["integer milliseconds"]
+    settings = InputSettings(fields=form.settings["fields"])
+    advice = advise(inspector(sample_of(form, form.rows(*walk)), settings), settings)
+    assert advice.lines(settings, "phones") == [
+        'STEPSTREAM_INPUTS=\'{"phones": {"time_unit": "ms"}}\''
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "remark"),
+    [
+        (b"\x1f\x8b\x08\0\0", "compressed with gzip"),
+        (b"Obj\x01abc", "a whole Avro file"),
+        (b"phone,1,2,3", "text that is not JSON"),
+        (None, "without a value"),
+        (b"\xff\xfe\x00\x01", "unknown encoding"),
+        (b'{"temperature": 17}', "nothing in them has the name of an acceleration"),
+        (b"\x0a\x03abc\x15\0\0\x80\x3f", "only a compiled schema"),
+        (b'{"t": 1700000000, "x": [1, 2], "y": [1, 2], "z": [1, 2]}', "acceleration"),
+        (
+            b'{"t": 1700000000, "acc": {"x": [1, 2], "y": [1, 2], "z": [1, 2]}}',
+            "nothing says how far they are apart",
+        ),
+    ],
+)
+def test_what_settings_do_not_change_is_said(value: bytes | None, remark: str) -> None:
+    advice = advise(inspector(Sample("sent", [SampledMessage(value, b"phone")] * 3)))
+    assert any(remark in text for text in advice.remarks), advice.remarks
+
+
+def test_a_schema_needs_its_registry() -> None:
+    framed = [SampledMessage(b"\0\0\0\0\x07\x02\x04abc", b"phone")] * 3
+    advice = advise(inspector(Sample("sent", framed)))
+    assert "Avro behind the id of a schema (7)" in advice.remarks[0]
+    assert advice.lines(InputSettings()) == [
+        "STEPSTREAM_INPUT__FORMAT=avro",
+        "STEPSTREAM_REGISTRY__URL=<address of the schema registry>",
+    ]
