@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from stepstream.errors import StreamError
 from stepstream.inputs import RegistryAwayError
-from stepstream.inspection import Advice, Inspector, Sample, describe, read_file
+from stepstream.inspection import Advice, Excerpt, Inspector, describe, read_file
 from stepstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,43 +33,43 @@ class Check(Settings):
     def execute(self) -> int:
         """Look at each topic or file; 1 if something is wrong."""
         if self.files:
-            samples = [read_file(path, self.messages) for path in self.files]
+            excerpts = [read_file(path, self.messages) for path in self.files]
         else:
             from stepstream.streaming.latest import read_latest  # noqa: PLC0415 - a Kafka client
 
-            samples = read_latest(self.kafka, self.topics, self.messages)
+            excerpts = read_latest(self.kafka, self.topics, self.messages)
         try:
-            return max([int(not self._check(sample)) for sample in samples])
+            return max([int(not self._check(excerpt)) for excerpt in excerpts])
         except RegistryAwayError as error:
             raise StreamError(
                 f"the schema registry can't be asked: {error}; is registry.url right?"
             ) from None
 
-    def _check(self, sample: Sample) -> bool:
+    def _check(self, excerpt: Excerpt) -> bool:
         """Show one topic or file; whether all is right."""
-        settings = self.input if self.files else self.input_of(sample.name)
-        sys.stdout.write(f"{sample.name}\n")
-        if not sample.messages:
+        settings = self.input if self.files else self.input_of(excerpt.name)
+        sys.stdout.write(f"{excerpt.name}\n")
+        if not excerpt.messages:
             sys.stdout.write("  no message yet: nothing can be checked\n")
             return False
         ahead_us = round(self.processing.max_ahead_s * 1e6)
         now_us = time.time_ns() // 1000
-        inspector = Inspector(settings, self.registry, sample, now_us, ahead_us)
+        inspector = Inspector(settings, self.registry, excerpt, now_us, ahead_us)
         found = inspector.understand(settings)
-        lines = describe(sample, settings, found)
+        lines = describe(excerpt, settings, found)
         advice = inspector.advise_finer_ids(found) if found.is_right else inspector.advise(found)
         if advice is None:
             lines.append(f"  {_praise(found)}")
         else:
-            lines += self._advice(sample, settings, advice)
+            lines += self._advice(excerpt, settings, advice)
         sys.stdout.write("\n".join(lines) + "\n")
         return advice is None
 
-    def _advice(self, sample: Sample, settings: InputSettings, advice: Advice) -> list[str]:
+    def _advice(self, excerpt: Excerpt, settings: InputSettings, advice: Advice) -> list[str]:
         lines = [f"  {remark}" for remark in advice.remarks]
         # What one topic needs may be wrong for the others.
         is_shared = bool(self.files) or (len(self.topics.readings) == 1 and not self.inputs)
-        wanted = advice.lines(settings, None if is_shared else sample.name)
+        wanted = advice.lines(settings, None if is_shared else excerpt.name)
         if not wanted:
             return [*lines, "  no better settings were found"]
         lines += ["", "The settings should probably be:", "", *wanted, ""]

@@ -23,7 +23,7 @@ from stepstream.settings import ENV_PREFIX, InputSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepstream.inspection.samples import Sample
+    from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import RegistrySettings
 
 __all__ = ["Advice", "Inspector"]
@@ -104,7 +104,7 @@ class Inspector:
     ----------
     settings, registry
         The present ones.
-    sample
+    excerpt
         The messages.
     now_us, ahead_us
         See `understand`.
@@ -114,18 +114,18 @@ class Inspector:
         self,
         settings: InputSettings,
         registry: RegistrySettings,
-        sample: Sample,
+        excerpt: Excerpt,
         now_us: int,
         ahead_us: int,
     ) -> None:
         self._present = settings
         self._registry = registry
-        self._sample = sample
+        self._excerpt = excerpt
         self._now_us, self._ahead_us = now_us, ahead_us
 
     def understand(self, settings: InputSettings) -> Understanding:
         """See `understand`."""
-        return understand(settings, self._registry, self._sample, self._now_us, self._ahead_us)
+        return understand(settings, self._registry, self._excerpt, self._now_us, self._ahead_us)
 
     def advise(self, understood: Understanding) -> Advice:
         """Look for better settings.
@@ -141,7 +141,7 @@ class Inspector:
             The schema registry can't be asked.
         """
         advice = Advice()
-        values = [message.value for message in self._sample.messages]
+        values = [message.value for message in self._excerpt.messages]
         encoding = encoding_of(values)
         if encoding.format is None and self._present.schema_ is None:
             advice.remarks.append(f"the messages are {encoding.value}; that can't be read")
@@ -158,7 +158,7 @@ class Inspector:
 
     def advise_finer_ids(self, understood: Understanding) -> Advice | None:
         """Better settings if messages that are read well name more devices than their keys."""
-        if self._present.device_id != "key" or not self._sample.has_keys:
+        if self._present.device_id != "key" or not self._excerpt.has_keys:
             return None
         path = self._id_in_values()
         if path is None:
@@ -172,7 +172,7 @@ class Inspector:
 
     def _id_in_values(self) -> str | None:
         """Path of what looks like a device's id."""
-        values = [message.value for message in self._sample.messages]
+        values = [message.value for message in self._excerpt.messages]
         encoding = encoding_of(values)
         _, documents = read_documents(encoding, values, self._present, self._registry)
         shape = find_shape(documents) if documents else None
@@ -196,7 +196,7 @@ class Inspector:
                 f"{ENV_PREFIX}INPUT__MESSAGE_TYPE=<package.Message>",
             ]
             return
-        first = next(m.value for m in self._sample.messages if m.value and m.value[0] == 0)
+        first = next(m.value for m in self._excerpt.messages if m.value and m.value[0] == 0)
         advice.remarks.append(
             f"the messages are {encoding.value} ({schema_id(first)}), as serializers for a schema "
             "registry write them"
@@ -247,8 +247,8 @@ class Inspector:
             # With the smallest unit, no time is out of range.
             changes["time_unit"] = "ns"
         changed = settings.with_changes(changes)
-        sample = self._sample.with_header(NEUTRAL)
-        return understand(changed, self._registry, sample, NEVER_US, 0)
+        excerpt = self._excerpt.with_header(NEUTRAL)
+        return understand(changed, self._registry, excerpt, NEVER_US, 0)
 
     def _reads(self, settings: InputSettings) -> bool:
         """Whether the paths lead to numbers."""
@@ -274,13 +274,13 @@ class Inspector:
 
     def _identities(self, settings: InputSettings, in_value: str | None) -> list[dict[str, Any]]:
         """Where the ids may be; the likeliest place first."""
-        messages = self._sample.messages
+        messages = self._excerpt.messages
         if settings.device_id != "key":
             return [{}]
         places: list[dict[str, Any]] = []
         if in_value is not None:
             places.append({"device_id": in_value, "key": "text"})
-        if not self._sample.has_keys:
+        if not self._excerpt.has_keys:
             return places or [{}]
         keys = [message.key for message in messages if message.key is not None]
         if len(keys) < MOSTLY * len(messages):

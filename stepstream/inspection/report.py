@@ -15,7 +15,7 @@ from stepstream.inspection.understanding import BOTH, Understanding, typical
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepstream.inspection.samples import Sample, SampledMessage
+    from stepstream.inspection.excerpts import Excerpt, FoundMessage
     from stepstream.settings import InputSettings
 
 __all__ = ["describe"]
@@ -35,12 +35,12 @@ DOUBTS = {
 }
 
 
-def describe(sample: Sample, settings: InputSettings, found: Understanding) -> list[str]:
+def describe(excerpt: Excerpt, settings: InputSettings, found: Understanding) -> list[str]:
     """Lines that say how messages are understood, and what is wrong with them.
 
     Parameters
     ----------
-    sample
+    excerpt
         The messages.
     settings
         How they were read.
@@ -49,12 +49,12 @@ def describe(sample: Sample, settings: InputSettings, found: Understanding) -> l
     """
     rows = [
         ("messages", _messages(settings, found)),
-        ("device ids", _devices(sample, settings, found)),
+        ("device ids", _devices(excerpt, settings, found)),
     ]
     if found.readings:
         rows += [("times", text) for text in _times(settings, found)]
         rows += [("rate", _rate(found)), *_axes(found)]
-    rows += [("invalid", text) for text in _invalid(sample, found)]
+    rows += [("invalid", text) for text in _invalid(excerpt, found)]
     lines, last = [], ""
     for name, text in rows:
         lines.append(f"  {'' if name == last else name:14}{text}")
@@ -72,10 +72,10 @@ def _messages(settings: InputSettings, found: Understanding) -> str:
     return text
 
 
-def _devices(sample: Sample, settings: InputSettings, found: Understanding) -> str:
+def _devices(excerpt: Excerpt, settings: InputSettings, found: Understanding) -> str:
     source = settings.device_id
     place = {"key": f"in the key, {settings.key}"}.get(source, f"at {source}")
-    if source == "key" and not sample.has_keys:
+    if source == "key" and not excerpt.has_keys:
         place = "the keys are not in the file"
     if source.startswith("header:"):
         place = f"in the {source.replace(':', ' ')}"
@@ -146,7 +146,7 @@ def _axes(found: Understanding) -> Iterator[tuple[str, str]]:
     yield "gyroscope", gyro
 
 
-def _invalid(sample: Sample, found: Understanding) -> Iterator[str]:
+def _invalid(excerpt: Excerpt, found: Understanding) -> Iterator[str]:
     if not found.invalid:
         return
     by_code: defaultdict[str, list[int]] = defaultdict(list)
@@ -156,10 +156,10 @@ def _invalid(sample: Sample, found: Understanding) -> Iterator[str]:
     for code, rows in Counter({c: len(r) for c, r in by_code.items()}).most_common(CODES_SHOWN):
         first = by_code[code][0]
         yield f"{rows:,} {code}: {found.invalid[first].detail}"
-        yield f"  {sample.messages[first].place}: {_value(sample.messages[first])}"
+        yield f"  {excerpt.messages[first].place}: {_value(excerpt.messages[first])}"
 
 
-def _value(message: SampledMessage) -> str:
+def _value(message: FoundMessage) -> str:
     if message.value is None:
         return "no value"
     try:

@@ -94,8 +94,15 @@ def _lists(node: Any, parts: Parts) -> Iterator[tuple[Parts, list[Any]]]:
     if isinstance(node, list) and node and isinstance(node[0], dict | list):
         yield parts, node
     elif isinstance(node, dict) and len(parts) < MAX_DEPTH:
-        for name, inner in node.items():
+        for name, inner in _named(node):
             yield from _lists(inner, (*parts, name))
+
+
+def _named(node: dict[Any, Any]) -> list[tuple[str | int, Any]]:
+    """What is in an object under names that a path can have."""
+    return [
+        (name, inner) for name, inner in node.items() if isinstance(name, str | int) and name != ""
+    ]
 
 
 def _leaves(node: Any) -> list[Leaf]:
@@ -105,7 +112,7 @@ def _leaves(node: Any) -> list[Leaf]:
         if len(found) >= MAX_LEAVES:
             return
         if isinstance(node, dict) and len(parts) < MAX_DEPTH:
-            for name, inner in node.items():
+            for name, inner in _named(node):
                 walk(inner, (*parts, name))
         elif parts and node is not None:
             found.append(Leaf(parts, node))
@@ -129,7 +136,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -150,9 +157,9 @@ def _of_names(
     if where is not None:
         settings["readings"] = str(Path(where))
     first = next(own for own in leaves if _at(own, fields["accel_x"]) is not None)
-    sample = _at(first, fields["accel_x"])
-    is_column = _numbers(sample) is not None
-    if isinstance(sample[0] if is_column else sample, str):
+    value = _at(first, fields["accel_x"])
+    is_column = _numbers(value) is not None
+    if isinstance(value[0] if is_column else value, str):
         settings["numeric_strings"] = True
     shape = Shape({name: Path(parts) for name, parts in fields.items()}, settings)
     beside = _leaves(documents[0]) if where is not None else []

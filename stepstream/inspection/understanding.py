@@ -19,7 +19,6 @@ from stepstream.inputs import (
     fetch_lacking,
     make_format,
 )
-
 from stepstream.inputs.framing import FramedParser
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stepstream.inspection.samples import Sample
+    from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import InputSettings, RegistrySettings
 
 __all__ = ["Timing", "Understanding", "typical", "understand"]
@@ -147,7 +146,11 @@ class Understanding:
 
 
 def understand(
-    settings: InputSettings, registry: RegistrySettings, sample: Sample, now_us: int, ahead_us: int
+    settings: InputSettings,
+    registry: RegistrySettings,
+    excerpt: Excerpt,
+    now_us: int,
+    ahead_us: int,
 ) -> Understanding:
     """Read messages with some settings.
 
@@ -155,7 +158,7 @@ def understand(
     ----------
     settings, registry
         How they are written.
-    sample
+    excerpt
         The messages.
     now_us
         The clock, microseconds since the epoch; also the time of records whose time isn't known.
@@ -169,8 +172,8 @@ def understand(
     RegistryAwayError
         The schema registry can't be asked.
     """
-    messages = sample.messages
-    if not sample.has_keys and settings.device_id == "key":
+    messages = excerpt.messages
+    if not excerpt.has_keys and settings.device_id == "key":
         settings = settings.with_changes({"key": "text"})
     made = make_format(settings, registry)
     values = [message.value for message in messages]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from stepstream.errors import TopicError
-from stepstream.inspection import Sample, SampledMessage
+from stepstream.inspection import Excerpt, FoundMessage
 from stepstream.streaming.clients import (
     PRODUCER_ONLY,
     check_connection,
@@ -31,7 +31,7 @@ MAX_TOPICS = 20
 AT_ONCE = 1_000
 
 
-def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[Sample]:
+def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[Excerpt]:
     """Read the last committed messages of each readings topic.
 
     Parameters
@@ -43,7 +43,7 @@ def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[
 
     Returns
     -------
-    list of Sample
+    list of Excerpt
         One for each topic that is named or matches a pattern, 20 at most; empty ones too.
 
     Raises
@@ -69,7 +69,7 @@ def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[
         )
         try:
             return [
-                Sample(name, _read(consumer, name, count, most))
+                Excerpt(name, _read(consumer, name, count, most))
                 for name, count in _partition_counts(consumer, topics).items()
             ]
         finally:
@@ -87,7 +87,7 @@ def _partition_counts(consumer: Consumer, topics: TopicSettings) -> dict[str, in
     return {name: len(found[name].partitions) for name in names[:MAX_TOPICS]}
 
 
-def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[SampledMessage]:
+def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[FoundMessage]:
     """The last messages of each partition, at most so many of all."""
     ends: dict[int | None, int] = {}
     begins = []
@@ -98,7 +98,7 @@ def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[Sampled
         if end > first:
             ends[number] = end
             begins.append(TopicPartition(topic, number, max(first, end - share)))
-    messages: list[SampledMessage] = []
+    messages: list[FoundMessage] = []
     size = 0
     consumer.assign(begins)
     deadline_s = time.monotonic() + TIMEOUT_S
@@ -110,7 +110,7 @@ def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[Sampled
                     raise KafkaException(error)
                 ends.pop(message.partition(), None)
             elif (message.offset() or 0) < ends.get(message.partition(), 0):
-                messages.append(_sampled(message))
+                messages.append(_found(message))
                 size += len(message.value() or b"")
             else:
                 ends.pop(message.partition(), None)
@@ -118,10 +118,10 @@ def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[Sampled
     return messages[:most]
 
 
-def _sampled(message: Message) -> SampledMessage:
+def _found(message: Message) -> FoundMessage:
     kind, at_ms = message.timestamp()
     partition = message.partition()
-    return SampledMessage(
+    return FoundMessage(
         message.value(),
         message.key(),
         tuple(message.headers() or ()),  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stepstream.inspection import Inspector, Sample, SampledMessage
+from stepstream.inspection import Excerpt, FoundMessage, Inspector
 from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import load_walk
 from tests.inputs.forms import FORMS
@@ -36,11 +36,11 @@ def walk(recordings: Path) -> tuple[np.ndarray, np.ndarray]:
     return EPOCH_US + np.rint(time_s[rows] * 1e6).astype(np.int64), axes[rows].astype(np.float64)
 
 
-def sample_of(form: Form, rows: list[Row]) -> Sample:
-    return Sample(
+def excerpt_of(form: Form, rows: list[Row]) -> Excerpt:
+    return Excerpt(
         "sent",
         [
-            SampledMessage(
+            FoundMessage(
                 one.value(),
                 one.key(),
                 tuple(one.headers() or ()),
@@ -53,8 +53,8 @@ def sample_of(form: Form, rows: list[Row]) -> Sample:
     )
 
 
-def inspector(sample: Sample, settings: InputSettings | None = None) -> Inspector:
-    return Inspector(settings or InputSettings(), RegistrySettings(), sample, NOW_US, AHEAD_US)
+def inspector(excerpt: Excerpt, settings: InputSettings | None = None) -> Inspector:
+    return Inspector(settings or InputSettings(), RegistrySettings(), excerpt, NOW_US, AHEAD_US)
 
 
 def advise(made: Inspector, settings: InputSettings | None = None) -> Advice:
@@ -66,7 +66,7 @@ def test_the_settings_of_a_form_are_found_by_its_messages(
     name: str, walk: tuple[np.ndarray, np.ndarray]
 ) -> None:
     form = FORMS[name]
-    made = inspector(sample_of(form, form.rows(*walk)))
+    made = inspector(excerpt_of(form, form.rows(*walk)))
     advice = advise(made)
     assert advice.settings is not None
     found, expected = advice.understood, made.understand(InputSettings(**form.settings))
@@ -83,27 +83,27 @@ def test_messages_that_are_read_well_get_no_advice(
 ) -> None:
     form = FORMS["nested objects"]
     settings = InputSettings(**form.settings)
-    made = inspector(sample_of(form, form.rows(*walk)), settings)
+    made = inspector(excerpt_of(form, form.rows(*walk)), settings)
     understood = made.understand(settings)
     assert understood.is_right
     assert made.advise_finer_ids(understood) is None
 
 
-def changed(sample: Sample, key: object) -> Sample:
+def changed(excerpt: Excerpt, key: object) -> Excerpt:
     messages = [
-        SampledMessage(one.value, key(row) if callable(key) else key, one.headers, one.record_ms)  # type: ignore[arg-type]
-        for row, one in enumerate(sample.messages)
+        FoundMessage(one.value, key(row) if callable(key) else key, one.headers, one.record_ms)  # type: ignore[arg-type]
+        for row, one in enumerate(excerpt.messages)
     ]
-    return Sample("sent", messages)
+    return Excerpt("sent", messages)
 
 
 def test_keys_that_name_messages_are_not_devices(
     walk: tuple[np.ndarray, np.ndarray],
 ) -> None:
     form = FORMS["the id in the value"]
-    sample = changed(sample_of(form, form.rows(*walk)), lambda row: f"message-{row}".encode())
+    excerpt = changed(excerpt_of(form, form.rows(*walk)), lambda row: f"message-{row}".encode())
     settings = InputSettings(**{**form.settings, "device_id": "key"})
-    made = inspector(sample, settings)
+    made = inspector(excerpt, settings)
     understood = made.understand(settings)
     assert understood.is_scattered
     advice = made.advise(understood)
@@ -114,13 +114,13 @@ def test_a_key_that_names_a_gateway_is_no_device(
     walk: tuple[np.ndarray, np.ndarray],
 ) -> None:
     form = FORMS["the id in the value"]
-    sample = sample_of(form, form.rows(*walk))
+    excerpt = excerpt_of(form, form.rows(*walk))
     messages = [
-        SampledMessage((one.value or b"").replace(b'"17"', b'"%d"' % (row // 1000)), b"gateway")
-        for row, one in enumerate(sample.messages)
+        FoundMessage((one.value or b"").replace(b'"17"', b'"%d"' % (row // 1000)), b"gateway")
+        for row, one in enumerate(excerpt.messages)
     ]
     settings = InputSettings(**{**form.settings, "device_id": "key"})
-    made = inspector(Sample("sent", messages), settings)
+    made = inspector(Excerpt("sent", messages), settings)
     understood: Understanding = made.understand(settings)
     assert list(understood.device_ids) == ["gateway"]
     advice = made.advise_finer_ids(understood)
@@ -134,7 +134,7 @@ def test_one_topic_of_several_gets_settings_of_its_own(
 ) -> None:
     form = FORMS["integer milliseconds"]
     settings = InputSettings(fields=form.settings["fields"])
-    advice = advise(inspector(sample_of(form, form.rows(*walk)), settings), settings)
+    advice = advise(inspector(excerpt_of(form, form.rows(*walk)), settings), settings)
     assert advice.lines(settings, "phones") == [
         'STEPSTREAM_INPUTS=\'{"phones": {"time_unit": "ms"}}\''
     ]
@@ -158,13 +158,13 @@ def test_one_topic_of_several_gets_settings_of_its_own(
     ],
 )
 def test_what_settings_do_not_change_is_said(value: bytes | None, remark: str) -> None:
-    advice = advise(inspector(Sample("sent", [SampledMessage(value, b"phone")] * 3)))
+    advice = advise(inspector(Excerpt("sent", [FoundMessage(value, b"phone")] * 3)))
     assert any(remark in text for text in advice.remarks), advice.remarks
 
 
 def test_a_schema_needs_its_registry() -> None:
-    framed = [SampledMessage(b"\0\0\0\0\x07\x02\x04abc", b"phone")] * 3
-    advice = advise(inspector(Sample("sent", framed)))
+    framed = [FoundMessage(b"\0\0\0\0\x07\x02\x04abc", b"phone")] * 3
+    advice = advise(inspector(Excerpt("sent", framed)))
     assert "Avro behind the id of a schema (7)" in advice.remarks[0]
     assert advice.lines(InputSettings()) == [
         "STEPSTREAM_INPUT__FORMAT=avro",

@@ -14,7 +14,7 @@ from stepstream.errors import RecordingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MAX_FILE_BYTES", "Sample", "SampledMessage", "read_file"]
+__all__ = ["MAX_FILE_BYTES", "Excerpt", "FoundMessage", "read_file"]
 
 MAX_FILE_BYTES = 64 << 20
 ENVELOPE = {"topic", "partition", "offset", "payload"}
@@ -22,7 +22,7 @@ ENVELOPE = {"topic", "partition", "offset", "payload"}
 
 
 @dataclass(frozen=True, slots=True)
-class SampledMessage:
+class FoundMessage:
     """A message, and where it is.
 
     Attributes
@@ -44,7 +44,7 @@ class SampledMessage:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Excerpt:
     """Some messages that have the same settings.
 
     Attributes
@@ -57,13 +57,13 @@ class Sample:
     """
 
     name: str
-    messages: list[SampledMessage] = field(default_factory=list)
+    messages: list[FoundMessage] = field(default_factory=list)
     has_keys: bool = True
 
     def __len__(self) -> int:
         return len(self.messages)
 
-    def with_header(self, name: str) -> Sample:
+    def with_header(self, name: str) -> Excerpt:
         """The same messages, with a header that names their partition and is never wrong."""
         changed = [
             replace(message, headers=((name, f"partition-{message.partition}".encode()),))
@@ -72,7 +72,7 @@ class Sample:
         return replace(self, messages=changed)
 
 
-def read_file(path: Path, most: int) -> Sample:
+def read_file(path: Path, most: int) -> Excerpt:
     """Read a file of messages.
 
     It has a message in each line: JSON, alone or behind its key and a tab as Kafka's console
@@ -100,15 +100,15 @@ def read_file(path: Path, most: int) -> Sample:
     if len(lines) > 1 or b"\t" in content or _is_json(lines[0][1]):
         messages = _read_lines(lines[-most:])
     if messages is None:
-        messages = [SampledMessage(content, place="the file")]
+        messages = [FoundMessage(content, place="the file")]
     has_keys = any(message.key is not None for message in messages)
     if not has_keys and not any(message.record_ms is not None for message in messages):
         messages = [
-            SampledMessage(one.value, _named_device(one.value) or name.encode(), place=one.place)
+            FoundMessage(one.value, _named_device(one.value) or name.encode(), place=one.place)
             for one in messages
         ]
-        return Sample(str(path), messages, has_keys=False)
-    return Sample(str(path), messages)
+        return Excerpt(str(path), messages, has_keys=False)
+    return Excerpt(str(path), messages)
 
 
 def _read(path: Path) -> bytes:
@@ -128,7 +128,7 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _read_lines(lines: list[tuple[int, bytes]]) -> list[SampledMessage] | None:
+def _read_lines(lines: list[tuple[int, bytes]]) -> list[FoundMessage] | None:
     """A message of each line; None if not one line is JSON."""
     messages = []
     found = False
@@ -136,15 +136,15 @@ def _read_lines(lines: list[tuple[int, bytes]]) -> list[SampledMessage] | None:
         place = f"line {number}"
         key, tab, value = line.partition(b"\t")
         if tab and not _is_json(line):
-            message = SampledMessage(value, None if key == b"null" else key, place=place)
+            message = FoundMessage(value, None if key == b"null" else key, place=place)
         else:
-            message = _from_envelope(line) or SampledMessage(line, place=place)
+            message = _from_envelope(line) or FoundMessage(line, place=place)
         found = found or (message.value is not None and _is_json(message.value))
         messages.append(message)
     return messages if found else None
 
 
-def _from_envelope(line: bytes) -> SampledMessage | None:
+def _from_envelope(line: bytes) -> FoundMessage | None:
     """The message in a line of ``kcat -J``, or None if it isn't one."""
     try:
         envelope = json.loads(line)
@@ -157,7 +157,7 @@ def _from_envelope(line: bytes) -> SampledMessage | None:
         (str(name), _bytes(value)) for name, value in zip(names[::2], names[1::2], strict=False)
     )
     at, partition = envelope.get("ts"), envelope["partition"]
-    return SampledMessage(
+    return FoundMessage(
         _bytes(envelope["payload"]),
         _bytes(envelope.get("key")),
         headers,

@@ -8,33 +8,33 @@ import pytest
 
 from stepstream.errors import RecordingError
 from stepstream.inspection import read_file
-from stepstream.inspection.samples import SampledMessage
+from stepstream.inspection.excerpts import FoundMessage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepstream.inspection import Sample
+    from stepstream.inspection import Excerpt
 
 
-def read(folder: Path, content: bytes, name: str = "phone-17.jsonl") -> Sample:
+def read(folder: Path, content: bytes, name: str = "phone-17.jsonl") -> Excerpt:
     path = folder / name
     path.write_bytes(content)
     return read_file(path, 100)
 
 
 def test_lines_without_keys_are_of_the_device_that_they_or_the_file_name(tmp_path: Path) -> None:
-    sample = read(tmp_path, b'{"a": 1}\n\n{"device_id": "x", "a": 2}\n')
-    assert not sample.has_keys
-    assert [(one.key, one.value, one.place) for one in sample.messages] == [
+    excerpt = read(tmp_path, b'{"a": 1}\n\n{"device_id": "x", "a": 2}\n')
+    assert not excerpt.has_keys
+    assert [(one.key, one.value, one.place) for one in excerpt.messages] == [
         (b"phone-17", b'{"a": 1}', "line 1"),
         (b"x", b'{"device_id": "x", "a": 2}', "line 3"),
     ]
 
 
 def test_keys_stand_before_a_tab(tmp_path: Path) -> None:
-    sample = read(tmp_path, b'phone-1\t{"a": "\\t"}\nnull\t[[1]]\n{"a":\t1}\n')
-    assert sample.has_keys
-    assert [(one.key, one.value) for one in sample.messages] == [
+    excerpt = read(tmp_path, b'phone-1\t{"a": "\\t"}\nnull\t[[1]]\n{"a":\t1}\n')
+    assert excerpt.has_keys
+    assert [(one.key, one.value) for one in excerpt.messages] == [
         (b"phone-1", b'{"a": "\\t"}'),
         (None, b"[[1]]"),
         (None, b'{"a":\t1}'),
@@ -49,7 +49,7 @@ def test_lines_of_kcat_have_everything(tmp_path: Path) -> None:
     empty = {**line, "key": None, "payload": None, "headers": []}
     content = f"{json.dumps(line)}\n{json.dumps(empty)}\n".encode()
     first, second = read(tmp_path, content).messages
-    assert first == SampledMessage(
+    assert first == FoundMessage(
         b'{"a": 1}', b"k", (("device", b"x"),), 1_700, 2, "partition 2, offset 17"
     )
     assert (second.key, second.value, second.headers) == (None, None, ())
@@ -67,8 +67,8 @@ def test_any_other_file_is_one_message(tmp_path: Path, content: bytes) -> None:
 
 
 def test_the_last_messages_are_taken(tmp_path: Path) -> None:
-    sample = read(tmp_path, b"".join(b"[[%d]]\n" % number for number in range(150)))
-    assert [one.value for one in sample.messages] == [b"[[%d]]" % n for n in range(50, 150)]
+    excerpt = read(tmp_path, b"".join(b"[[%d]]\n" % number for number in range(150)))
+    assert [one.value for one in excerpt.messages] == [b"[[%d]]" % n for n in range(50, 150)]
 
 
 @pytest.mark.parametrize(
