@@ -232,11 +232,12 @@ def _timings(
 ) -> dict[int, Timing]:
     found = {}
     for bits in np.unique(sensors).tolist():
+        chosen = np.flatnonzero(sensors == bits)
         rates_hz, repeats = [], 0
-        for one in np.unique(device[sensors == bits]).tolist():
-            between = np.diff(time_us[(sensors == bits) & (device == one)])
-            repeats += int((between <= 0).sum())
+        for rows in _by_device(device[chosen]):
+            between = np.diff(time_us[chosen[rows]])
             ahead = between[between > 0]
+            repeats += len(between) - len(ahead)
             if len(ahead):
                 rates_hz.append(1e6 / float(np.median(ahead)))
         found[bits] = Timing(np.array(rates_hz), repeats)
@@ -251,12 +252,13 @@ def _pieces(
 ) -> NDArray[np.float64]:
     """Pieces of all devices; those of sensors apart are put beside each other by their number."""
     parts = []
-    for one in np.unique(device).tolist():
-        mine = device == one
+    for rows in _by_device(device):
+        by_time = rows[np.argsort(time_us[rows], kind="stable")]
         accel, gyro = (
-            measure_readings(*_ascending(time_us[chosen], axes[chosen]))
-            for chosen in (
-                mine & (sensors & bit != 0) for bit in (ACCELEROMETER_BIT, GYROSCOPE_BIT)
+            measure_readings(time_us[own], axes[own])
+            for own in (
+                by_time[(sensors[by_time] & bit).astype(np.bool_)]
+                for bit in (ACCELEROMETER_BIT, GYROSCOPE_BIT)
             )
         )
         if len(accel):
@@ -265,11 +267,11 @@ def _pieces(
     return np.concatenate(parts) if parts else np.empty((0, 3))
 
 
-def _ascending(
-    time_us: NDArray[np.int64], axes: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    order = np.argsort(time_us, kind="stable")
-    return time_us[order], axes[order]
+def _by_device(device: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Rows of each device, in their order."""
+    order = np.argsort(device, kind="stable")
+    cuts = np.flatnonzero(np.diff(device[order])) + 1
+    return np.split(order, cuts) if len(order) else []
 
 
 def typical(numbers: NDArray[np.floating]) -> float:

@@ -248,7 +248,7 @@ def _object(
     }
     if all(isinstance(part, int) for part in children):
         return _array(children, needed)
-    names = [part for part in optional if len(optional) > 1]
+    names = [part for part in children if part in optional and len(optional) > 1]
     found: dict[str, Any] = {
         "type": "object",
         "properties": {str(part): schema for part, schema in children.items()},

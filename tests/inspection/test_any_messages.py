@@ -15,9 +15,9 @@ from stepstream.settings import InputSettings, RegistrySettings
 
 NOW_US = 1_800_000_000_000_000
 NAMES = (
-    "acc", "accelerometer", "gyro", "x", "y", "z", "ax", "ay", "az", "accel_x", "accel_y",
-    "accel_z", "ts", "time", "timestamp", "t0", "rate", "dt", "deviceId", "id", "name", "data", "values",
-    "n", "v", "bn", "a.b", "",
+    "acc", "accelerometer", "gyro", "x", "y", "z", "ax", "ay", "az",
+    "accel_x", "accel_y", "accel_z", "ts", "time", "timestamp", "t0", "rate", "dt",
+    "deviceId", "id", "name", "data", "values", "n", "v", "bn", "a.b", "",
 )  # fmt: skip
 scalars = st.one_of(
     st.none(),
