@@ -69,7 +69,7 @@ class Check(Settings):
         lines = [f"  {remark}" for remark in advice.remarks]
         # What one topic needs may be wrong for the others.
         is_shared = bool(self.files) or (len(self.topics.readings) == 1 and not self.inputs)
-        wanted = advice.lines(settings, None if is_shared else excerpt.name)
+        wanted = advice.lines(settings, None if is_shared else excerpt.name, self.inputs)
         if not wanted:
             return [*lines, "  no better settings were found"]
         lines += ["", "The settings should probably be:", "", *wanted, ""]

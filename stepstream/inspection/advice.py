@@ -21,7 +21,7 @@ from stepstream.inspection.understanding import Understanding, typical, understa
 from stepstream.settings import ENV_PREFIX, InputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import RegistrySettings
@@ -38,6 +38,9 @@ ACCELERATIONS = {"m/s2": 1.0, "g": GRAVITY, "mg": GRAVITY / 1000}
 SMALLEST, LARGEST = 0.6, 2.5
 """Typical lengths of an acceleration with gravity, in g."""
 DEGREE = math.pi / 180
+COUNT = "g/"
+USUAL_GYRO_COUNT = "deg/s/131"
+"""Of sensors with a range of 250 degrees a second."""
 MAX_DEGREES = 2_000.0
 """No sensor measures more degrees a second."""
 ORDER = ("start", "period", "rate", *FIELDS)
@@ -64,7 +67,12 @@ class Advice:
     remarks: list[str] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
 
-    def lines(self, present: InputSettings, topic: str | None = None) -> list[str]:
+    def lines(
+        self,
+        present: InputSettings,
+        topic: str | None = None,
+        inputs: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
         """What to set, as in a ``.env`` file.
 
         Parameters
@@ -73,6 +81,8 @@ class Advice:
             The settings to change.
         topic
             If given, the lines change the settings of this topic only.
+        inputs
+            What is different in some topics so far.
         """
         if self.settings is None:
             return self.variables
@@ -82,7 +92,9 @@ class Advice:
         unset = InputSettings().model_dump(mode="json", by_alias=True)
         changed = {name: value for name, value in after.items() if value != before[name]}
         if topic is not None and changed:
-            return [f"{ENV_PREFIX}INPUTS={_quoted({topic: changed})}", *self.variables]
+            different = {**(inputs or {})}
+            different[topic] = {**different.get(topic, {}), **changed}
+            return [f"{ENV_PREFIX}INPUTS={_quoted(different)}", *self.variables]
         found = []
         for name, value in changed.items():
             variable = f"{ENV_PREFIX}INPUT__{name.upper()}"
@@ -154,6 +166,11 @@ class Inspector:
             found = self.understand(candidate)
             if found.faults < best:
                 best, advice.settings, advice.understood = found.faults, candidate, found
+        if advice.settings is not None and advice.settings.accel_unit.startswith(COUNT):
+            advice.remarks.append(
+                "the numbers look like counts of the sensor: its data sheet says what a 1 is, for "
+                "both sensors; what follows is a guess"
+            )
         return advice
 
     def advise_finer_ids(self, understood: Understanding) -> Advice | None:
@@ -235,15 +252,15 @@ class Inspector:
             return
         yield from self._refined(made, in_value)
 
-    def _neutral(self, settings: InputSettings) -> Understanding:
-        """What messages are if identity and units don't matter."""
+    def _neutral(self, settings: InputSettings, *, any_time: bool = True) -> Understanding:
+        """What messages are if identity and units, also that of times, don't matter."""
         changes = {
             "device_id": f"header:{NEUTRAL}",
             "key": "text",
             "accel_unit": f"{TINY} m/s2",
             "gyro_unit": f"{TINY} rad/s",
         }
-        if settings.time_unit not in {"iso8601", "record"}:
+        if any_time and settings.time_unit not in {"iso8601", "record"}:
             # With the smallest unit, no time is out of range.
             changes["time_unit"] = "ns"
         changed = settings.with_changes(changes)
@@ -303,7 +320,7 @@ class Inspector:
         present = self.understand(settings)
         if present.readings and not present.invalid and not present.verdict.doubts:
             return {}
-        pieces = self._neutral(settings).pieces / TINY
+        pieces = self._neutral(settings, any_time=False).pieces / TINY
         if not len(pieces):
             return {}
         accel = typical(pieces[:, 0])
@@ -312,8 +329,10 @@ class Inspector:
         unit = _accel_unit(accel)
         if unit is not None:
             found["accel_unit"] = unit
-        if turning > TOO_FAST:
-            found["gyro_unit"] = "deg/s" if turning < MAX_DEGREES else "mdps"
+        if turning > MAX_DEGREES:
+            found["gyro_unit"] = USUAL_GYRO_COUNT if unit and unit.startswith(COUNT) else "mdps"
+        elif turning > TOO_FAST:
+            found["gyro_unit"] = "deg/s"
         return found
 
 
@@ -323,7 +342,7 @@ def _accel_unit(length: float) -> str | None:
             return unit
     if length > LARGEST * GRAVITY:
         # Raw counts: sensors have a power of two for 1 g.
-        return f"g/{2 ** round(math.log2(length))}"
+        return f"{COUNT}{2 ** round(math.log2(length))}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,6 +139,20 @@ def test_one_topic_of_several_gets_settings_of_its_own(
     assert advice.lines(settings, "phones") == [
         'STEPSTREAM_INPUTS=\'{"phones": {"time_unit": "ms"}}\''
     ]
+    different = {"phones": {"accel_unit": "g"}, "watches": {"format": "cbor"}}
+    (line,) = advice.lines(settings, "phones", different)
+    assert json.loads(line.split("=", 1)[1].strip("'")) == {
+        "phones": {"accel_unit": "g", "time_unit": "ms"},
+        "watches": {"format": "cbor"},
+    }
+
+
+def test_counts_of_a_sensor_are_said_to_be_a_guess(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    form = FORMS["raw counts"]
+    advice = advise(inspector(excerpt_of(form, form.rows(*walk))))
+    assert advice.settings is not None
+    assert (advice.settings.accel_unit, advice.settings.gyro_unit) == ("g/8192", "deg/s/131")
+    assert "data sheet" in advice.remarks[0]
 
 
 @pytest.mark.parametrize(
