@@ -45,6 +45,7 @@ MAX_DEGREES = 2_000.0
 """No sensor measures more degrees a second."""
 ORDER = ("start", "period", "rate", *FIELDS)
 MANY = 20
+MAX_KNOWN = 4
 NEUTRAL = "stepstream-check"
 
 
@@ -134,10 +135,18 @@ class Inspector:
         self._registry = registry
         self._excerpt = excerpt
         self._now_us, self._ahead_us = now_us, ahead_us
+        self._known: dict[str, Understanding] = {}
 
     def understand(self, settings: InputSettings) -> Understanding:
-        """See `understand`."""
-        return understand(settings, self._registry, self._excerpt, self._now_us, self._ahead_us)
+        """See `understand`; what was asked for just before is known."""
+        text = settings.model_dump_json(by_alias=True)
+        if text not in self._known:
+            self._known[text] = understand(
+                settings, self._registry, self._excerpt, self._now_us, self._ahead_us
+            )
+            if len(self._known) > MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+        return self._known[text]
 
     def advise(self, understood: Understanding) -> Advice:
         """Look for better settings.

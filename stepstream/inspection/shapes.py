@@ -91,7 +91,7 @@ def _places(documents: Sequence[Any]) -> Iterator[tuple[Parts | None, list[list[
 
 def _lists(node: Any, parts: Parts) -> Iterator[tuple[Parts, list[Any]]]:
     """All lists of objects or of lists in a document."""
-    if isinstance(node, list) and node and isinstance(node[0], dict | list):
+    if _is_list(node):
         yield parts, node
     elif isinstance(node, dict) and len(parts) < MAX_DEPTH:
         for name, inner in _named(node):
@@ -150,7 +150,7 @@ def _of_names(
     fields = _axes(leaves)
     settings: dict[str, Any] = {}
     if "accel_x" not in fields:
-        split = _split(leaves)
+        split = _split(leaves) or _split(_with_outer_names(where, lists, documents))
         if split is None:
             return None
         fields, settings = split
@@ -166,6 +166,27 @@ def _of_names(
     _add_times(shape, first, beside, is_batch=is_column or where is not None)
     _add_id(shape, documents, lists)
     return shape
+
+
+def _with_outer_names(
+    where: Parts | None, lists: list[list[Any]], documents: Sequence[Any]
+) -> list[list[Leaf]]:
+    """The leaves of items, and the text that stands beside their list in the message."""
+    if where is None:
+        return []
+    path = Path(where)
+    owners = [document for document in documents if _is_list(path.find(document))]
+    return [
+        _leaves(item) + [leaf for leaf in _leaves(owner) if isinstance(leaf.value, str)]
+        for items, owner in zip(lists, owners, strict=True)
+        for item in items
+        if isinstance(item, dict)
+    ]
+
+
+def _is_list(node: Any) -> bool:
+    """Whether it may be a list of readings."""
+    return isinstance(node, list) and bool(node) and isinstance(node[0], dict | list)
 
 
 def _at(leaves: list[Leaf], parts: Parts) -> Any:
@@ -328,7 +349,7 @@ def _of_places(
     where: Parts | None, lists: list[list[Any]], documents: Sequence[Any]
 ) -> Shape | None:
     rows = [numbers for items in lists for item in items if (numbers := _numbers(item)) is not None]
-    if not rows or len({len(row) for row in rows}) > 1:
+    if not rows or len({len(row) for row in rows}) > 1 or _name_gyroscope(documents):
         return None
     table = np.array(rows)
     times = [
@@ -350,3 +371,12 @@ def _of_places(
         _add_times(shape, [], beside, is_batch=True)
     _add_id(shape, documents, [])
     return shape
+
+
+def _name_gyroscope(documents: Sequence[Any]) -> bool:
+    """Whether some messages say that they are of a gyroscope: places are then not all of both."""
+    return any(
+        isinstance(leaf.value, str) and names.sensor_of(leaf.value) == ("gyro", 0)
+        for document in documents
+        for leaf in _leaves(document)
+    )

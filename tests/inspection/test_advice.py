@@ -11,13 +11,13 @@ import pytest
 from stepstream.inspection import Excerpt, FoundMessage, Inspector
 from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import load_walk
-from tests.inputs.forms import FORMS
+from tests.inputs.forms import BATCH, FORMS, Form
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stepstream.inspection import Advice, Understanding
-    from tests.inputs.forms import Form, Row
+    from tests.inputs.forms import Row
 
 EPOCH_US = 1_700_000_000_000_000
 NOW_US = EPOCH_US + 3_600_000_000
@@ -145,6 +145,32 @@ def test_one_topic_of_several_gets_settings_of_its_own(
         "phones": {"accel_unit": "g", "time_unit": "ms"},
         "watches": {"format": "cbor"},
     }
+
+
+@pytest.mark.parametrize("item", ["object", "list"])
+def test_a_list_of_one_sensor_a_message(item: str, walk: tuple[np.ndarray, np.ndarray]) -> None:
+    rows = Form(list, {}).rows(*walk)
+    messages = []
+    for begin in range(0, len(rows), BATCH):
+        for name, column in (("acc", 1), ("gyro", 2)):
+            these = [(row.time_us, *row[column]) for row in rows[begin : begin + BATCH]]
+            samples = (
+                these if item == "list" else [dict(zip("txyz", one, strict=True)) for one in these]
+            )
+            value = json.dumps({"sensor": name, "samples": samples}).encode()
+            messages.append(FoundMessage(value, b"phone"))
+    advice = advise(inspector(Excerpt("sent", messages)))
+    if item == "list":
+        # Nothing says which place is what; taking turns for accelerations would be worse.
+        assert advice.settings is None
+        assert "name the paths" in advice.remarks[0]
+        return
+    assert advice.settings is not None
+    assert advice.settings.sensor is not None
+    assert advice.settings.sensor.path == "sensor"
+    assert advice.understood is not None
+    assert advice.understood.is_right
+    assert advice.understood.readings == 2 * len(rows)
 
 
 def test_counts_of_a_sensor_are_said_to_be_a_guess(walk: tuple[np.ndarray, np.ndarray]) -> None:
