@@ -61,17 +61,19 @@ class Check(Settings):
         if advice is None:
             lines.append(f"  {_praise(found)}")
         else:
-            lines += self._advice(excerpt, settings, advice)
+            lines += self._advice(excerpt, settings, found, advice)
         sys.stdout.write("\n".join(lines) + "\n")
         return advice is None
 
-    def _advice(self, excerpt: Excerpt, settings: InputSettings, advice: Advice) -> list[str]:
+    def _advice(
+        self, excerpt: Excerpt, settings: InputSettings, found: Understanding, advice: Advice
+    ) -> list[str]:
         lines = [f"  {remark}" for remark in advice.remarks]
         # What one topic needs may be wrong for the others.
         is_shared = bool(self.files) or (len(self.topics.readings) == 1 and not self.inputs)
         wanted = advice.lines(settings, None if is_shared else excerpt.name, self.inputs)
         if not wanted:
-            return [*lines, "  no better settings were found"]
+            return [*lines, f"  no better settings were found{_fit(found)}"]
         lines += ["", "The settings should probably be:", "", *wanted, ""]
         if advice.understood is not None:
             lines.append(f"With them: {_summary(advice.understood)}")
@@ -85,6 +87,12 @@ def _summary(found: Understanding) -> str:
         f"{len(found.device_ids):,} device{'s' if len(found.device_ids) != 1 else ''}"
     )
     return f"{text}, and {_praise(found)}" if found.is_right else text
+
+
+def _fit(found: Understanding) -> str:
+    """That only messages are wrong, if most are not."""
+    is_well = found.readings and not found.faults[1]
+    return ": they fit the other messages" if is_well else ""
 
 
 def _praise(found: Understanding) -> str:

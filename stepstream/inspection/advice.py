@@ -44,6 +44,7 @@ USUAL_GYRO_COUNT = "deg/s/131"
 MAX_DEGREES = 2_000.0
 """No sensor measures more degrees a second."""
 ORDER = ("start", "period", "rate", *FIELDS)
+TIMES = {"timestamp", "start"}
 MANY = 20
 MAX_KNOWN = 4
 NEUTRAL = "stepstream-check"
@@ -136,6 +137,7 @@ class Inspector:
         self._excerpt = excerpt
         self._now_us, self._ahead_us = now_us, ahead_us
         self._known: dict[str, Understanding] = {}
+        self._remarks: list[str] = []
 
     def understand(self, settings: InputSettings) -> Understanding:
         """See `understand`; what was asked for just before is known."""
@@ -175,6 +177,7 @@ class Inspector:
             found = self.understand(candidate)
             if found.faults < best:
                 best, advice.settings, advice.understood = found.faults, candidate, found
+        advice.remarks += dict.fromkeys(self._remarks)
         if advice.settings is not None and advice.settings.accel_unit.startswith(COUNT):
             advice.remarks.append(
                 "the numbers look like counts of the sensor: its data sheet says what a 1 is, for "
@@ -274,7 +277,7 @@ class Inspector:
             changes["time_unit"] = "ns"
         changed = settings.with_changes(changes)
         excerpt = self._excerpt.with_header(NEUTRAL)
-        return understand(changed, self._registry, excerpt, NEVER_US, 0)
+        return understand(changed, self._registry, excerpt, self._now_us, NEVER_US)
 
     def _reads(self, settings: InputSettings) -> bool:
         """Whether the paths lead to numbers."""
@@ -296,7 +299,11 @@ class Inspector:
         if not found.readings:
             return {}
         unit = epoch_unit(typical(found.time_us.astype(np.float64)) * 1000)
-        return {"time_unit": unit} if unit else {}
+        if unit is not None:
+            return {"time_unit": unit}
+        # They count from a device's start.
+        paths = {name: path for name, path in settings.fields.items() if name not in TIMES}
+        return {"time_unit": "record", "fields": paths}
 
     def _identities(self, settings: InputSettings, in_value: str | None) -> list[dict[str, Any]]:
         """Where the ids may be; the likeliest place first."""
@@ -314,6 +321,8 @@ class Inspector:
             places += [
                 {"device_id": f"header:{name}", "key": "text"} for name, _ in names.most_common(1)
             ]
+            if not places:
+                self._remarks.append("nothing names the device: no key, no header, no field")
             return places or [{}]
         by_key = {"key": Counter(map(_key_kind, keys)).most_common(1)[0][0]}
         if not places:

@@ -101,8 +101,8 @@ def read_file(path: Path, most: int) -> Excerpt:
         messages = _read_lines(lines[-most:])
     if messages is None:
         messages = [FoundMessage(content, place="the file")]
-    has_keys = any(message.key is not None for message in messages)
-    if not has_keys and not any(message.record_ms is not None for message in messages):
+    is_bare = all(message.value in {content, *(line for _, line in lines)} for message in messages)
+    if is_bare:
         messages = [
             FoundMessage(one.value, _named_device(one.value) or name.encode(), place=one.place)
             for one in messages

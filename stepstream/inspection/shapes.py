@@ -296,10 +296,17 @@ def _is_column(shape: Shape, own: list[Leaf]) -> bool:
 
 
 def _times(leaves: list[Leaf]) -> list[Leaf]:
-    """What may be a time, the likeliest first."""
+    """What may be a time, the likeliest first: by its name, or else by its size."""
     ranked = [(names.time_rank(leaf.parts[-1]), leaf) for leaf in leaves]
     known = [(rank, leaf) for rank, leaf in ranked if rank is not None]
-    return [leaf for _, leaf in sorted(known, key=itemgetter(0))]
+    others = [
+        leaf
+        for rank, leaf in ranked
+        if rank is None
+        and not (names.is_id(leaf.parts) or isinstance(leaf.value, list | str))
+        and _unit(leaf.value)
+    ]
+    return [leaf for _, leaf in sorted(known, key=itemgetter(0))] + others
 
 
 def _unit(value: Any) -> str | None:

@@ -121,7 +121,7 @@ def test_what_is_invalid_is_shown_with_a_sample(
     assert "2 missing-field: accel_y is missing" in output
     assert 'line 2: {"accel_x": 1}' in output
     assert "1 invalid-json: " in output
-    assert "no better settings were found" in output
+    assert "no better settings were found: they fit the other messages" in output
 
 
 def test_a_registry_that_is_away_is_said(

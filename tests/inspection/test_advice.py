@@ -152,8 +152,8 @@ def test_a_list_of_one_sensor_a_message(item: str, walk: tuple[np.ndarray, np.nd
     rows = Form(list, {}).rows(*walk)
     messages = []
     for begin in range(0, len(rows), BATCH):
-        for name, column in (("acc", 1), ("gyro", 2)):
-            these = [(row.time_us, *row[column]) for row in rows[begin : begin + BATCH]]
+        for name, column in (("acc", "accel"), ("gyro", "gyro")):
+            these = [(row.time_us, *getattr(row, column)) for row in rows[begin : begin + BATCH]]
             samples = (
                 these if item == "list" else [dict(zip("txyz", one, strict=True)) for one in these]
             )
@@ -171,6 +171,48 @@ def test_a_list_of_one_sensor_a_message(item: str, walk: tuple[np.ndarray, np.nd
     assert advice.understood is not None
     assert advice.understood.is_right
     assert advice.understood.readings == 2 * len(rows)
+
+
+def test_times_that_count_from_a_start_are_left_to_the_record(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["nested objects"]
+    messages = [
+        FoundMessage(
+            (one.value or b"").replace(b'"ts": 17000000', b'"ts": 1'),
+            one.key,
+            record_ms=one.record_ms,
+        )
+        for one in excerpt_of(form, form.rows(*walk)).messages
+    ]
+    settings = InputSettings(**form.settings)
+    made = inspector(Excerpt("sent", messages), settings)
+    understood = made.understand(settings)
+    assert understood.is_before_2001
+    lines = made.advise(understood).lines(settings)
+    assert "STEPSTREAM_INPUT__TIME_UNIT=record" in lines
+    assert "timestamp" not in lines[0]
+
+
+def test_a_time_is_known_by_its_size_if_its_name_says_nothing(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["integer milliseconds"]
+    messages = [
+        FoundMessage((one.value or b"").replace(b'"ts"', b'"when"'), one.key)
+        for one in excerpt_of(form, form.rows(*walk)).messages
+    ]
+    advice = advise(inspector(Excerpt("sent", messages)))
+    assert advice.settings is not None
+    assert advice.settings.fields["timestamp"] == "when"
+    assert advice.settings.time_unit == "ms"
+
+
+def test_messages_that_name_no_device_are_said() -> None:
+    value = b'{"timestamp": 1700000000, "accel_x": 0, "accel_y": 9.8, "accel_z": 0}'
+    advice = advise(inspector(Excerpt("sent", [FoundMessage(value)] * 3)))
+    assert advice.settings is None
+    assert advice.remarks == ["nothing names the device: no key, no header, no field"]
 
 
 def test_counts_of_a_sensor_are_said_to_be_a_guess(walk: tuple[np.ndarray, np.ndarray]) -> None:

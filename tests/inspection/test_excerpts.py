@@ -41,6 +41,12 @@ def test_keys_stand_before_a_tab(tmp_path: Path) -> None:
     ]
 
 
+def test_keys_that_are_all_null_are_known(tmp_path: Path) -> None:
+    excerpt = read(tmp_path, b'null\t{"a": 1}\nnull\t{"a": 2}\n')
+    assert excerpt.has_keys
+    assert [one.key for one in excerpt.messages] == [None, None]
+
+
 def test_lines_of_kcat_have_everything(tmp_path: Path) -> None:
     line = {
         "topic": "readings", "partition": 2, "offset": 17, "tstype": "create", "ts": 1_700,
