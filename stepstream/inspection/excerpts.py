@@ -101,8 +101,9 @@ def read_file(path: Path, most: int) -> Excerpt:
         messages = _read_lines(lines[-most:])
     if messages is None:
         messages = [FoundMessage(content, place="the file")]
-    is_bare = all(message.value in {content, *(line for _, line in lines)} for message in messages)
-    if is_bare:
+    # A message that is a whole line, or the file, came without a key.
+    whole = {content, *(line for _, line in lines)}
+    if all(message.value in whole for message in messages):
         messages = [
             FoundMessage(one.value, _named_device(one.value) or name.encode(), place=one.place)
             for one in messages
