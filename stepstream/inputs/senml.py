@@ -81,4 +81,7 @@ def _number(record: dict[str, Any], name: str, default: float) -> float:
     value = record.get(name, default)
     if isinstance(value, bool) or not isinstance(value, NUMBER):
         raise InvalidMessage(ErrorCode.WRONG_TYPE, f"{name}: expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidMessage(ErrorCode.OUT_OF_RANGE, f"{name}: over 64 bits") from None

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepstream.inputs.errors import InvalidMessage
@@ -74,6 +74,28 @@ def test_what_is_no_pack_is_invalid(records: Any, detail: str) -> None:
     with pytest.raises(InvalidMessage, match=detail) as caught:
         parse(records)
     assert caught.value.code == "wrong-type"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["bn", "bt", "bv", "n", "t", "v", "vs"]), inner, max_size=7
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.one_of(anything, st.lists(anything, max_size=4)))
+@example([{"n": "x", "v": float("nan")}, {"n": "x", "v": 10**400}])
+def test_any_json_is_a_list_of_objects_or_invalid(records: Any) -> None:
+    try:
+        found = parse(records)
+    except InvalidMessage:
+        return
+    assert all(isinstance(item, dict) for item in found)
 
 
 numbers = st.floats(-400, 400)
