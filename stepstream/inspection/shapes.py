@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stepstream.inputs.paths import Path
+from stepstream.inputs.paths import MISSING, Path
 from stepstream.inspection import names
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _with_outer_names(
     owners = [document for document in documents if _is_list(path.find(document))]
     return [
         _leaves(item) + [leaf for leaf in _leaves(owner) if isinstance(leaf.value, str)]
-        for items, owner in zip(lists, owners, strict=True)
+        for items, owner in zip(lists, owners, strict=False)
         for item in items
         if isinstance(item, dict)
     ]
@@ -195,7 +195,8 @@ def _at(leaves: list[Leaf], parts: Parts) -> Any:
         if leaf.parts == parts:
             return leaf.value
         if leaf.parts == parts[:-1] and isinstance(parts[-1], int):
-            return leaf.value[parts[-1]]
+            found = Path(parts[-1:]).find(leaf.value)
+            return None if found is MISSING else found
     return None
 
 

@@ -32,11 +32,19 @@ scalars = st.one_of(
     ),
     st.text(max_size=5),
 )
+vectors = st.sampled_from([[1, 2, 3], [0.1, 9.7, 0.3], [], [1], 5, "text", ["1", "2", "3"], None])
+readings = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.one_of(vectors, scalars, st.dictionaries(st.sampled_from("xyz"), vectors)),
+    max_size=5,
+)
 documents = st.recursive(
     scalars,
     lambda inner: st.one_of(
         st.lists(inner, max_size=7),
         st.lists(st.floats(-1e5, 1e5), min_size=3, max_size=7),
+        readings,
+        st.lists(readings, min_size=1, max_size=4),
         st.dictionaries(st.sampled_from(NAMES), inner, max_size=9),
     ),
     max_leaves=30,
