@@ -34,9 +34,10 @@ test: $(ALL) ## all tests, two files at a time
 unit: $(ALL) ## tests that need no broker, browser or other server: under a minute
 	$(BIN)/pytest -q -n 2 -m "not kafka and not wheel and not image and not slow" $(ARGS)
 
-docs: $(ALL) ## write the references of settings and metrics
+docs: $(ALL) ## write the references of settings and metrics, and the AsyncAPI document
 	$(BIN)/python -m stepstream.settings_reference > docs/settings.md
 	$(BIN)/python -m stepstream.metrics.reference > docs/metrics.md
+	$(BIN)/stepstream schema > docs/asyncapi.json
 
 coverage: $(ALL) ## all tests, and the lines that they don't reach; other processes are not measured
 	$(BIN)/pytest -q --cov $(ARGS)

@@ -30,6 +30,8 @@ COMMANDS = {
     "demo": ("Demo", "everything in one process, with simulated walkers and nothing to install"),
     "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
     "detect": ("Detect", "find the steps in CSV recordings"),
+    "check": ("Check", "show how messages are understood, and what the settings should be"),
+    "schema": ("Schema", "print AsyncAPI and JSON Schema of the topics"),
     "topics": ("Topics", "create the topics, and say what is wrong with existing ones"),
     "replay-dead-letters": (
         "ReplayDeadLetters",

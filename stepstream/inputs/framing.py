@@ -87,6 +87,10 @@ class FramedParser:
         found = reader.find_layout(value[HEADER_BYTES:])
         return None if found is None else found.behind(value[:HEADER_BYTES])
 
+    def close(self) -> None:
+        """Close the connections to the registry."""
+        self._registry.close()
+
     def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
         """See `Schemas.lacking`."""
         heads = {value[:HEADER_BYTES] for value in values if value is not None}

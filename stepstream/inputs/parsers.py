@@ -12,6 +12,7 @@ import orjson
 
 from stepstream.errors import SettingsError
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.senml import SenmlParser
 
 if TYPE_CHECKING:
     from stepstream.settings import InputSettings, RegistrySettings
@@ -48,6 +49,8 @@ def make_parser(settings: InputSettings, registry: RegistrySettings) -> Parser:
         return MsgpackParser()
     if settings.format == "cbor":
         return CborParser()
+    if settings.format == "senml":
+        return SenmlParser(JsonParser())
     # They need the parsers of this module.
     from stepstream.inputs.schema_parsers import (  # noqa: PLC0415
         JsonSchemaParser,

@@ -12,6 +12,7 @@ import numpy as np
 from stepstream.errors import SettingsError
 from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE
 from stepstream.inputs.layout import Layout
+from stepstream.inputs.senml import encode_pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -211,6 +212,8 @@ def _make_encoder(name: str) -> Callable[[Any], bytes]:
         from stepstream.inputs.parsers import CborParser  # noqa: PLC0415 - an extra
 
         return CborParser().encode
+    if name == "senml":
+        return encode_pack
     raise SettingsError(f"input.format: {name} can be read, but not written")
 
 

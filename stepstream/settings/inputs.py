@@ -98,7 +98,7 @@ class InputSettings(SettingsGroup):
     # pydantic-settings merges what is set with the dumped defaults, by name.
     model_config = ConfigDict(serialize_by_alias=True)
 
-    format: Literal["json", "avro", "protobuf", "json-schema", "msgpack", "cbor"] = "json"
+    format: Literal["json", "avro", "protobuf", "json-schema", "msgpack", "cbor", "senml"] = "json"
     """Encoding of the messages. `avro`, `protobuf` and `json-schema` need a schema registry or a schema file."""
     readings: PathText | None = None
     """Path of the list of readings in a message; if not set, a message is one reading, a list of readings, or has an array for each field."""

@@ -1,0 +1,175 @@
+"""An AsyncAPI document of the topics that are read and written, as the settings make them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from stepstream.inputs import MAX_DEVICE_ID_BYTES, ErrorCode
+from stepstream.inputs.layout import Layout
+from stepstream.schemas.events import event_schema
+from stepstream.schemas.readings import readings_schema
+
+if TYPE_CHECKING:
+    from stepstream.settings import InputSettings, Settings
+
+__all__ = ["describe_topics"]
+
+CONTENT_TYPES = {
+    "json": "application/json",
+    "json-schema": "application/json",
+    "avro": "application/avro",
+    "protobuf": "application/x-protobuf",
+    "msgpack": "application/msgpack",
+    "cbor": "application/cbor",
+    "senml": "application/senml+json",
+}
+KEYS: dict[str, dict[str, Any]] = {
+    "text": {
+        "type": "string",
+        "minLength": 1,
+        "description": (
+            "The device id as plain text (not a JSON string), UTF-8, 1 to "
+            f"{MAX_DEVICE_ID_BYTES} bytes."
+        ),
+    },
+    "json": {"type": ["string", "integer"], "description": "The device id as JSON."},
+    "int32": {"type": "integer", "format": "int32", "description": "The device id, big-endian."},
+    "int64": {"type": "integer", "format": "int64", "description": "The device id, big-endian."},
+    "uuid": {"type": "string", "format": "uuid", "description": "The device id, as 16 bytes."},
+}
+READINGS = (
+    "Readings. All messages of a device must be in one partition: keyed by device, all producers "
+    "of a topic use one partitioner."
+)
+EVENTS = (
+    "One event for every step, keyed by device with the partitioner murmur2_random, as Java's "
+    "default. Subscribers must read with isolation level read_committed, which is not the default "
+    "of Java's client, or they see events of aborted transactions; event_id is the key to "
+    "deduplicate by where at_least_once is set."
+)
+DEAD_LETTERS = "Invalid messages, with their original key, value and headers."
+TEXT = {"type": "string"}
+DEAD_LETTER_HEADERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "stepstream-error": {"type": "string", "enum": [str(code) for code in ErrorCode]},
+        "stepstream-error-detail": {**TEXT, "description": "What is wrong, as a sentence."},
+        "stepstream-topic": TEXT,
+        "stepstream-partition": TEXT,
+        "stepstream-offset": TEXT,
+        "stepstream-timestamp": {
+            **TEXT,
+            "description": "The record's time, milliseconds since the epoch.",
+        },
+        "stepstream-truncated": {
+            **TEXT,
+            "description": (
+                "Only if the message was too large to be produced again: its original size in "
+                "bytes. The value is then the first 64 KiB."
+            ),
+        },
+    },
+    "required": [
+        "stepstream-error",
+        "stepstream-error-detail",
+        "stepstream-topic",
+        "stepstream-partition",
+        "stepstream-offset",
+        "stepstream-timestamp",
+    ],
+}
+
+
+def describe_topics(settings: Settings) -> dict[str, Any]:
+    """The AsyncAPI document.
+
+    Parameters
+    ----------
+    settings
+        Names of topics, and how their messages are written.
+
+    Raises
+    ------
+    OSError
+        The file of an Avro schema can't be read.
+    """
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+
+    def add(
+        name: str, address: str | None, action: str, said: str, message: dict[str, Any]
+    ) -> None:
+        messages[name] = message
+        channels[name] = {
+            "address": address,
+            "description": said,
+            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        }
+        operations[f"{action}{name[:1].upper()}{name[1:]}"] = {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{name}"},
+        }
+
+    topics = settings.topics
+    for number, topic in enumerate(topics.readings):
+        name = f"readings{number + 1}" if len(topics.readings) > 1 else "readings"
+        is_pattern = topic in topics.patterns
+        said = f"{READINGS} Topics that match {topic}." if is_pattern else READINGS
+        message = _readings_message(settings.input_of(topic), settings)
+        add(name, None if is_pattern else topic, "receive", said, message)
+    step = {
+        "title": "A step",
+        "contentType": "application/json",
+        "bindings": {"kafka": {"key": KEYS["text"]}},
+        "payload": event_schema(),
+    }
+    add("events", topics.events, "send", EVENTS, step)
+    letter = {
+        "title": "A message that could not be read",
+        "contentType": "application/octet-stream",
+        "headers": DEAD_LETTER_HEADERS,
+    }
+    add("deadLetters", topics.dead_letters, "send", DEAD_LETTERS, letter)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "stepstream",
+            "version": "1",
+            "description": (
+                "The input is readings of accelerometers and gyroscopes, the output is footstep "
+                "events. Topic names and the form of readings are settings."
+            ),
+        },
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def _readings_message(written: InputSettings, settings: Settings) -> dict[str, Any]:
+    layout = Layout.of(written)
+    key = KEYS[written.key]
+    header = layout.device_id_header
+    if written.device_id != "key":
+        key = {"description": f"Any; the device id is at {written.device_id}."}
+    kafka: dict[str, Any] = {"key": key}
+    has_ids = written.format in {"avro", "protobuf"} and settings.registry.url
+    if has_ids or written.format == "json-schema":
+        kafka |= {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"}
+    message: dict[str, Any] = {
+        "title": "One reading, or several",
+        "contentType": CONTENT_TYPES[written.format],
+        "bindings": {"kafka": kafka},
+        "payload": readings_schema(written),
+    }
+    if written.format == "avro" and written.schema_ is not None:
+        message["payload"] = {
+            "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0",
+            "schema": json.loads(written.schema_.read_bytes()),
+        }
+    if header is not None:
+        properties = {header: {"type": "string", "description": "The device id."}}
+        message["headers"] = {"type": "object", "properties": properties, "required": [header]}
+    return message
