@@ -150,7 +150,6 @@ class Consumer:
         """Whether it takes part in its group: before, nobody waits for it."""
         self._is_behind = False
         """Whether the last poll was full: more messages wait, so the loop doesn't linger."""
-        self._has_warned_of_two_partitions = False
         self._fatal_error = ""
         self._callback_error: BaseException | None = None
         self._last_turn_s = self._system.monotonic()
@@ -362,19 +361,8 @@ class Consumer:
         self.preparation.end_replays(polled)
         self.commits.add(one for one in results if one.partition.phase is Phase.RUNNING)
         self.flow.hold(one.partition for one in results if one.dead_letters)
-        self._warn_of_devices_in_two_partitions()
         for watcher in self.watchers:
             watcher(results)
-
-    def _warn_of_devices_in_two_partitions(self) -> None:
-        """Warn once that a device's messages are in two partitions, which splits its steps too."""
-        if self.processor.found_in_two and not self._has_warned_of_two_partitions:
-            self._has_warned_of_two_partitions = True
-            logger.warning(
-                "a device is in two partitions of a topic, so its steps are not counted right; all "
-                "producers must choose partitions by the device id, in the same way",
-                extra={"device": self.processor.found_in_two},
-            )
 
     def _note_error(self, error: KafkaError) -> None:
         """Note errors after which the client can't continue; the client logs the others itself."""

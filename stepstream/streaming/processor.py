@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from itertools import groupby
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Message", "Processor"]
 
+logger = logging.getLogger(__name__)
+
 _SECOND = itemgetter(1)
 _SLOT_AND_OFFSET = itemgetter(0, 1)
 
@@ -77,8 +80,6 @@ class Processor:
             self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
-        self.found_in_two = ""
-        """The first device that was in two partitions of a topic, as text."""
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
         self.doubts = Doubts()
@@ -98,9 +99,14 @@ class Processor:
         self._outputs = make_outputs(settings.topics, model.metadata.label)
 
     def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
+        """Count a device whose messages are in two partitions; warn of the first."""
         self._totals.devices_in_two_partitions += 1
-        if not self.found_in_two:
-            self.found_in_two = f"{device_id} in {one!r} and {other!r}"
+        if self._totals.devices_in_two_partitions == 1:
+            logger.warning(
+                "a device is in two partitions of a topic, so its steps are not counted right; all "
+                "producers must choose partitions by the device id, in the same way",
+                extra={"device": f"{device_id} in {one!r} and {other!r}"},
+            )
 
     def _format(self, topic: str) -> InputFormat:
         """The format of a topic's messages."""
