@@ -94,7 +94,7 @@ class Membership:
 
     def has_been_replaced(self) -> bool:
         """Whether the client has another member id than that which partitions were assigned to."""
-        if not self._is_doubtful or not self._member_id:
+        if not self._is_doubtful:
             return False
         self._is_doubtful = False
         return self._kafka.memberid() not in {"", self._member_id}

@@ -22,6 +22,8 @@ class Kafka:
         self.asked: list[str] = []
         self.has_unsubscribed = False
         self.polls_left = leaves_after
+        self.name = "a"
+        self.name_after_group = ""
 
     def list_topics(self, topic: str, timeout: float) -> None:
         assert timeout > 0
@@ -32,7 +34,12 @@ class Kafka:
         self.has_unsubscribed = True
 
     def memberid(self) -> str:
-        return "" if self.has_unsubscribed and self.polls_left <= 0 else "a"
+        return "" if self.has_unsubscribed and self.polls_left <= 0 else self.name
+
+    def consumer_group_metadata(self) -> str:
+        group = f"group of {self.name}"
+        self.name = self.name_after_group or self.name
+        return group
 
 
 class Clock(System):
@@ -176,3 +183,37 @@ def test_it_has_just_joined_for_as_long_as_partitions_may_be_on_their_way() -> N
         member.membership.note_assigned()
         seen.append(member.membership.has_just_joined)
     assert seen == [False, True, False]
+
+
+def test_nothing_is_committed_under_another_id_than_partitions_were_assigned_to() -> None:
+    member = Member()
+    seen = [member.membership.group()]
+    member.membership.note_assigned()
+    seen.append(member.membership.group())
+    assert not member.membership.has_been_replaced()
+    member.kafka.name = "b"
+    seen.append(member.membership.group())
+    assert member.membership.has_been_replaced()
+    assert not member.membership.has_been_replaced()
+    member.membership.note_assigned()
+    seen.append(member.membership.group())
+    member.membership.note_lost()
+    member.membership.note_assigned()
+    seen.append(member.membership.group())
+    assert seen == [None, "group of a", None, None, "group of b"]
+
+
+def test_an_id_that_changes_while_the_group_is_asked_for_is_noticed() -> None:
+    member = Member()
+    member.membership.note_assigned()
+    member.kafka.name_after_group = "b"
+    assert member.membership.group() is None
+    assert member.membership.has_been_replaced()
+
+
+def test_a_member_without_an_id_is_not_replaced_but_dropped() -> None:
+    member = Member(leaves_after=0)
+    member.membership.note_assigned()
+    member.kafka.has_unsubscribed = True
+    assert member.membership.group() is None
+    assert not member.membership.has_been_replaced()
