@@ -214,8 +214,8 @@ def test_signals_reach_all_workers(run: WorkersRun) -> None:
     wait_until("another level", lambda: said("log level changed") == {None, 0, 1})
     run.send(signal.SIGHUP)
     wait_until("another model", lambda: said("model replaced") == {0, 1})
-    os.kill(run.workers()[0], signal.SIGKILL)
     changes = len([line for line in run.lines() if line["message"] == "log level changed"])
+    os.kill(run.workers()[0], signal.SIGKILL)
     wait_until(
         "the level in the new worker",
         lambda: sum(line["message"] == "log level changed" for line in run.lines()) > changes,
