@@ -208,7 +208,12 @@ def scaling(results: Results) -> str:
     consumers = results["consumers"]
     speed = consumers["2"]["per_s"]["median"] / consumers["1"]["per_s"]["median"]
     loss = consumers["2"]["per_cpu_s"]["median"] / consumers["1"]["per_cpu_s"]["median"]
-    workers = consumers["2 workers"]["per_s"]["median"] / consumers["2"]["per_s"]["median"]
+    compared = ""
+    if "2 workers" in consumers:
+        workers = consumers["2 workers"]["per_s"]["median"] / consumers["2"]["per_s"]["median"]
+        compared = (
+            f" `run --workers 2` processes {workers:.2f} times as many a second as two processes."
+        )
     more = [
         (count, figure(row["per_s"]), figure(row["per_cpu_s"])) for count, row in consumers.items()
     ]
@@ -223,8 +228,7 @@ def scaling(results: Results) -> str:
             table(("consumers", "readings/s", "readings per CPU-second, both together"), more),
             (
                 f"Two consumers process {speed:.2f} times as many readings a second as one, at "
-                f"{loss:.2f} times its readings per CPU-second. `run --workers 2` processes "
-                f"{workers:.2f} times as many a second as two processes."
+                f"{loss:.2f} times its readings per CPU-second.{compared}"
             ),
         ]
     )

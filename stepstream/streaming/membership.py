@@ -97,7 +97,8 @@ class Membership:
         if not self._is_doubtful:
             return False
         self._is_doubtful = False
-        return self._kafka.memberid() not in {"", self._member_id}
+        current = self._kafka.memberid()
+        return bool(current) and current != self._member_id
 
     def group(self) -> Any | None:
         """What a commit says of this member; None if its partitions may be another's."""
