@@ -148,7 +148,8 @@ class Subscription:
             try:
                 return self._use(done.result())
             except KafkaException as error:
-                if not self._has_looked:
+                # Topics that are named are read without a look.
+                if self._topics.patterns and not self._has_looked:
                     logger.warning("topics can't be listed yet: %s", error.args[0].str())
                     self.look_soon()
         return NO_CHANGES
