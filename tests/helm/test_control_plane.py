@@ -182,7 +182,10 @@ def test_a_release_is_installed_upgraded_rolled_back_scaled_and_removed(
         "full", "--set=nodeSelector.disk=tape", "--set=topicsJob.enabled=false", "--wait=false"
     )
     wait_until("a pod that no node accepts", lambda: release.ready() == release.names(2))
-    assert [pod["status"]["phase"] for pod in release.pods().values()].count("Pending") == 1
+    wait_until(
+        "one pod that waits",
+        lambda: [pod["status"]["phase"] for pod in release.pods().values()].count("Pending") == 1,
+    )
     release.helm("rollback", "3")
     assert release.ready() == release.names(3)
 

@@ -32,7 +32,7 @@ POINTS = {
     "reading the ledger": "before:LedgerReader.turn:1",
     "planning": "before:Partition.start_at:1",
     "replaying": "before:Processor.process:1",
-    "processing": "after:Processor.process:2",
+    "processing": "after:Processor.process:1",
     "committing": "before:Producer.send_offsets_to_transaction:1",
     "having committed": "after:Producer.commit_transaction:1",
 }
