@@ -37,7 +37,8 @@ unit: $(ALL) ## tests that need no broker, browser or other server: under a minu
 docs: $(ALL) ## write the references of settings and metrics, and the AsyncAPI document
 	$(BIN)/python -m stepstream.settings_reference > docs/settings.md
 	$(BIN)/python -m stepstream.metrics.reference > docs/metrics.md
-	$(BIN)/stepstream schema > docs/asyncapi.json
+	STEPSTREAM_TOPICS__MINUTES=step-minutes STEPSTREAM_TOPICS__WALKS=step-walks STEPSTREAM_TOPICS__COUNTS=step-counts \
+	  $(BIN)/stepstream schema > docs/asyncapi.json
 
 coverage: $(ALL) ## all tests, and the lines that they don't reach; other processes are not measured
 	$(BIN)/pytest -q --cov $(ARGS)

@@ -52,7 +52,7 @@ def _row(path: tuple[str, ...], field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, tuple):
         default = ",".join(default)
-    shown = "" if default is None or default == {} else f"`{default}`{unit}"
+    shown = "" if default in (None, "", {}) else f"`{default}`{unit}"
     meaning = (field.description or "").replace("|", "\\|")
     choices = _choices(field.annotation)
     if choices:

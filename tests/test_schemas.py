@@ -9,19 +9,21 @@ from jsonschema import Draft202012Validator
 
 from stepstream.cli import main
 from stepstream.inputs import ErrorCode
-from stepstream.schemas import event_schema, readings_schema
-from stepstream.settings import InputSettings
+from stepstream.outputs import Minute, OutputRecord, Outputs, Walk
+from stepstream.schemas import output_schema, readings_schema
+from stepstream.settings import InputSettings, OutputKind, OutputSettings, TopicSettings
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.builders import decode, encode, reading
 from tests.conftest import ROOT
 from tests.inputs.forms import BATCH, FORMS
+from tests.outputs.test_outputs import STEP
 from tests.streaming.test_processor import decoded, processor, take
 from tests.streaming.test_processor import walk as walk_records
 
 
 def validator(name: str) -> Draft202012Validator:
-    return of_schema(event_schema() if name == "event" else readings_schema(InputSettings()))
+    return of_schema(output_schema("step") if name == "event" else readings_schema(InputSettings()))
 
 
 def of_schema(schema: dict[str, Any]) -> Draft202012Validator:
@@ -126,11 +128,22 @@ def test_a_pack_of_senml_validates() -> None:
     assert of_schema(schema).is_valid(json.loads(sample.read_text()))
 
 
-def test_the_document_of_the_defaults_is_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_in_the_docs_has_all_topics(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("minutes", "walks", "counts"):
+        monkeypatch.setenv(f"STEPSTREAM_TOPICS__{kind.upper()}", f"step-{kind}")
     document = printed(capsys)
     assert document == json.loads((ROOT / "docs" / "asyncapi.json").read_text())
     addresses = [channel["address"] for channel in document["channels"].values()]
-    assert addresses == ["sensor-readings", "step-events", "sensor-readings.dlq"]
+    assert addresses == [
+        "sensor-readings",
+        "step-events",
+        "step-minutes",
+        "step-walks",
+        "step-counts",
+        "sensor-readings.dlq",
+    ]
     assert "read_committed" in document["channels"]["events"]["description"]
     messages = document["components"]["messages"]
     headers = messages["deadLetters"]["headers"]["properties"]
@@ -173,8 +186,28 @@ def test_the_document_follows_the_settings(
     assert watches["contentType"] == "application/avro"
     assert watches["payload"]["schema"]["name"] == "Readings"
     assert watches["headers"]["required"] == ["device"]
-    assert printed(capsys, "step-events") == event_schema()
+    assert printed(capsys, "step-events") == output_schema("step")
     assert printed(capsys, "more-readings") == readings_schema(InputSettings())
+
+
+def test_what_is_published_validates() -> None:
+    topics = TopicSettings(minutes="minutes", walks="walks", counts="counts")
+    made = Outputs(topics, OutputSettings(), "hand-1.0")
+    walked = Walk("phone", 1, 0, 1_000_000, 9_000_000, 12, 8_000_000)
+    minute, walk = made.final("readings", 0, [Minute("phone", 1, 110, 60_400_000), walked])
+    (count,) = made.counts([STEP])
+    (event,) = made.events([STEP])
+    kinds: dict[OutputKind, OutputRecord] = {
+        "step": event,
+        "minute": minute,
+        "walk": walk,
+        "count": count,
+    }
+    for kind, record in kinds.items():
+        schema = output_schema(kind)
+        value = json.loads(record.value or b"")
+        of_schema(schema).validate(value)
+        assert [*value] == [*schema["properties"]] == schema["required"]
 
 
 def test_a_topic_without_a_schema_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stepstream.detection import Model, Rules, Steps, default_model_path, detect_series
-from stepstream.outputs import encode_event
+from stepstream.outputs import encode_value
 from stepstream.recordings import Recording, read_messages, read_recording
 from stepstream.settings import CommandSettings, InputSettings, ModelSettings, ProcessingSettings
 from stepstream.streaming.counting import count_steps
@@ -57,7 +57,7 @@ class Detect(CommandSettings):
                     on_progress=lambda rows: progress.advance(task, rows),  # noqa: B023 - the same
                 )
                 steps, events = count_steps(recording.device_id, steps, model, self.processing)
-                sys.stdout.write("".join(f"{encode_event(event).decode()}\n" for event in events))
+                sys.stdout.write("".join(f"{encode_value(event).decode()}\n" for event in events))
                 sys.stdout.flush()
                 if self.plot:
                     self._draw(self.plot, recording, steps, given, model)

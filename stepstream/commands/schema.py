@@ -8,7 +8,7 @@ import sys
 from pydantic_settings import CliPositionalArg
 
 from stepstream.errors import SettingsError
-from stepstream.schemas import describe_topics, event_schema, readings_schema
+from stepstream.schemas import describe_topics, output_schema, readings_schema
 from stepstream.settings import Settings
 
 __all__ = ["Schema"]
@@ -18,7 +18,7 @@ class Schema(Settings):
     """Print an AsyncAPI document of all topics, or the JSON Schema of one, as the settings make them."""
 
     topic: CliPositionalArg[str] = ""
-    """The topic of readings or of events whose JSON Schema is printed; without one, the AsyncAPI document is."""
+    """The topic of readings, events, minutes, walks or counts whose JSON Schema is printed; without one, the AsyncAPI document is."""
 
     def execute(self) -> int:
         """Print it."""
@@ -36,7 +36,8 @@ class Schema(Settings):
             return describe_topics(self)
         if topics.reads(self.topic):
             return readings_schema(self.input_of(self.topic))
-        if self.topic == topics.events:
-            return event_schema()
-        known = ", ".join([*topics.readings, topics.events])
+        for kind, name in topics.outputs.items():
+            if self.topic == name:
+                return output_schema(kind)
+        known = ", ".join([*topics.readings, *topics.outputs.values()])
         raise SettingsError(f"{self.topic} has no JSON Schema; topics that have one: {known}")

@@ -61,6 +61,16 @@ PROCESSING = (
         lambda consumer: consumer.totals.events,
     ),
     Metric(
+        "stepstream_summaries_total",
+        "counter",
+        "Records of minutes and walks added to the outbox.",
+        lambda consumer: {
+            ("minute",): consumer.totals.minutes,
+            ("walk",): consumer.totals.walks,
+        },
+        {"kind": "`minute`, `walk`"},
+    ),
+    Metric(
         "stepstream_dead_letters_total",
         "counter",
         "Messages that became dead letters.",

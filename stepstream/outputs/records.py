@@ -20,6 +20,8 @@ class OutputRecord(NamedTuple):
         Name and content of each, in their order; a name may come more than once.
     partition
         The partition, or None where the key decides.
+    time_ms
+        The record's time, milliseconds since the epoch; None for that of its publication.
     """
 
     topic: str
@@ -27,6 +29,7 @@ class OutputRecord(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     partition: int | None = None
+    time_ms: int | None = None
 
     @property
     def size(self) -> int:

@@ -1,15 +1,10 @@
-"""What is known of a counted step, and what every kind of output makes of it."""
+"""What is known of a counted step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from stepstream.outputs.records import OutputRecord
-
-__all__ = ["CountedStep", "Output"]
+__all__ = ["CountedStep"]
 
 
 class CountedStep(NamedTuple):
@@ -44,14 +39,3 @@ class CountedStep(NamedTuple):
     end_us: int
     start_probability: float
     end_probability: float
-
-
-class Output(Protocol):
-    """A kind of records that are made from counted steps."""
-
-    @property
-    def topic(self) -> str:
-        """Where its records are published."""
-
-    def records(self, steps: Sequence[CountedStep]) -> Iterable[OutputRecord]:
-        """The records that steps give; those of a device are in the order in which they count."""

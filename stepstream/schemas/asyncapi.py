@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepstream.inputs import MAX_DEVICE_ID_BYTES, ErrorCode
 from stepstream.inputs.layout import Layout
-from stepstream.schemas.events import event_schema
+from stepstream.schemas.outputs import output_schema
 from stepstream.schemas.readings import readings_schema
 
 if TYPE_CHECKING:
-    from stepstream.settings import InputSettings, Settings
+    from stepstream.settings import InputSettings, OutputKind, Settings
 
 __all__ = ["describe_topics"]
 
@@ -42,12 +42,48 @@ READINGS = (
     "Readings. All messages of a device must be in one partition: keyed by device, all producers "
     "of a topic use one partitioner."
 )
-EVENTS = (
-    "One event for every step, keyed by device with the partitioner murmur2_random, as Java's "
-    "default. Subscribers must read with isolation level read_committed, which is not the default "
-    "of Java's client, or they see events of aborted transactions; event_id is the key to "
-    "deduplicate by where at_least_once is set."
+READ_COMMITTED = (
+    "Keyed by device with the partitioner murmur2_random, as Java's default. Subscribers must read "
+    "with isolation level read_committed, which is not the default of Java's client, or they see "
+    "records of aborted transactions."
 )
+OUTPUTS: dict[OutputKind, tuple[str, str, str]] = {
+    "step": (
+        "events",
+        "A step",
+        "One event for every step; its event_id is the key to deduplicate by.",
+    ),
+    "minute": (
+        "minutes",
+        "A minute of a device with a step in it",
+        "One record for each minute in which a device made a step; of two, the later one counts.",
+    ),
+    "walk": (
+        "walks",
+        "A walk of a device",
+        "One record for each time that a device walked; of two, the later one counts.",
+    ),
+    "count": (
+        "counts",
+        "The step count of a device",
+        "The latest step count of each device; the topic is compacted.",
+    ),
+}
+"""Name of the channel, title of its messages, and what they are."""
+HEADERS = {
+    "content-type": "Media type of the value.",
+    "stepstream-topic": (
+        "Topic of the readings; a device of two topics is two devices, each with its own steps."
+    ),
+}
+CLOUDEVENT_HEADERS = {
+    "ce_specversion": "Version of CloudEvents: 1.0.",
+    "ce_id": "Names the record among those of its source; the same if it comes twice.",
+    "ce_source": "The topic of the readings, as /stepstream/<topic>.",
+    "ce_type": "stepstream.step, stepstream.minute, stepstream.walk or stepstream.count.",
+    "ce_time": "When the step, minute or walk ended, RFC 3339.",
+    "ce_subject": "The device id.",
+}
 DEAD_LETTERS = "Invalid messages, with their original key, value and headers."
 TEXT = {"type": "string"}
 DEAD_LETTER_HEADERS: dict[str, Any] = {
@@ -119,13 +155,23 @@ def describe_topics(settings: Settings) -> dict[str, Any]:
         said = f"{READINGS} Topics that match {topic}." if is_pattern else READINGS
         message = _readings_message(settings.input_of(topic), settings)
         add(name, None if is_pattern else topic, "receive", said, message)
-    step = {
-        "title": "A step",
-        "contentType": "application/json",
-        "bindings": {"kafka": {"key": KEYS["text"]}},
-        "payload": event_schema(),
-    }
-    add("events", topics.events, "send", EVENTS, step)
+    headers = HEADERS | (CLOUDEVENT_HEADERS if settings.output.cloudevents else {})
+    for kind, topic in topics.outputs.items():
+        name, title, said = OUTPUTS[kind]
+        record = {
+            "title": title,
+            "contentType": "application/json",
+            "headers": {
+                "type": "object",
+                "properties": {
+                    name: {**TEXT, "description": meaning} for name, meaning in headers.items()
+                },
+                "required": [*headers],
+            },
+            "bindings": {"kafka": {"key": KEYS["text"]}},
+            "payload": output_schema(kind),
+        }
+        add(name, topic, "send", f"{said} {READ_COMMITTED}", record)
     letter = {
         "title": "A message that could not be read",
         "contentType": "application/octet-stream",

@@ -6,8 +6,9 @@ from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSe
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
+from stepstream.settings.outputs import OutputSettings
 from stepstream.settings.processing import AbnormalStart, ProcessingSettings
-from stepstream.settings.topics import TopicSettings
+from stepstream.settings.topics import OutputKind, TopicSettings
 from stepstream.settings.web import HttpSettings
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "KafkaSettings",
     "LoggingSettings",
     "ModelSettings",
+    "OutputKind",
+    "OutputSettings",
     "ProcessingSettings",
     "RegistrySettings",
     "SensorSettings",

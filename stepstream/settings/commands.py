@@ -13,6 +13,7 @@ from stepstream.settings.inputs import SCHEMA_FORMATS, InputSettings, RegistrySe
 from stepstream.settings.kafka import KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
+from stepstream.settings.outputs import OutputSettings
 from stepstream.settings.processing import ProcessingSettings
 from stepstream.settings.topics import TopicSettings, check_pattern, is_pattern
 from stepstream.settings.web import HttpSettings
@@ -77,6 +78,7 @@ class Settings(CommandSettings):
     input: InputSettings = InputSettings()
     registry: RegistrySettings = RegistrySettings()
     processing: ProcessingSettings = ProcessingSettings()
+    output: OutputSettings = OutputSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()

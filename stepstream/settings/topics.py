@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from stepstream.settings.groups import SettingsGroup, split_commas
 
-__all__ = ["TopicSettings", "check_pattern", "is_pattern"]
+OutputKind: TypeAlias = Literal["step", "minute", "walk", "count"]
+
+__all__ = ["OutputKind", "TopicSettings", "check_pattern", "is_pattern"]
 
 INTERNAL = "__"
 """How names of Kafka's internal topics begin."""
@@ -42,6 +44,12 @@ class TopicSettings(SettingsGroup):
     """Topics to read, several with commas. A name that begins with `^` is a pattern: a regular expression without a comma, for the beginning of names. Topics that match are read, also those that are created later."""
     events: str = "step-events"
     """Topic of the step events."""
+    minutes: str = ""
+    """Topic of the minutes: one record for each minute in which a device made a step; empty for none."""
+    walks: str = ""
+    """Topic of the walks: one record for each time that a device walked; empty for none."""
+    counts: str = ""
+    """Compacted topic of the counts: the latest step count of each device; empty for none."""
     state: str = "stepstream-state"
     """Compacted topic of the step counts."""
     dead_letters: str = "sensor-readings.dlq"
@@ -101,11 +109,22 @@ class TopicSettings(SettingsGroup):
         return name in self.named or self.matches(name)
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """The topics that subscribers read: one for each kind of output."""
-        return (self.events,)
+    def outputs(self) -> dict[OutputKind, str]:
+        """The topics that subscribers read, by kind of output; those that are named."""
+        topics: dict[OutputKind, str] = {
+            "step": self.events,
+            "minute": self.minutes,
+            "walk": self.walks,
+            "count": self.counts,
+        }
+        return {kind: name for kind, name in topics.items() if name}
+
+    @property
+    def compacted(self) -> tuple[str, ...]:
+        """The topics of which only the latest record of each key is needed."""
+        return tuple(filter(None, (self.counts, self.state)))
 
     @property
     def written(self) -> tuple[str, ...]:
         """All topics that the consumer writes to."""
-        return (*self.outputs, self.dead_letters, self.state)
+        return (*self.outputs.values(), self.dead_letters, self.state)

@@ -138,6 +138,8 @@ def produce(
             more["partition"] = record.partition
         if record.headers:
             more["headers"] = list(record.headers)
+        if record.time_ms is not None:
+            more["timestamp"] = record.time_ms
         while True:
             try:
                 producer.produce(

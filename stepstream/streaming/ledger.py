@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
 from stepstream.errors import StreamError
+from stepstream.outputs import Activities, ActivityRules, DeviceActivity, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,20 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Ledger", "LedgerRecord"]
 
 VERSION = 1
+NO_ACTIVITY = ActivityRules()
 FORGET_INTERVAL_MS = 1_000
 FORGET_AT_ONCE = 10_000
 """Entries whose age is checked in one interval."""
 
 
-class _Counted(msgspec.Struct, gc=False):
-    version: int
-    step_count: int
-    ended_us: int
-    offset: int
-    topic_id: str
-
-
-class LedgerRecord(_Counted, gc=False):
+class LedgerRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """An entry in the state topic: JSON; unknown fields are ignored.
 
     Attributes
@@ -43,10 +37,20 @@ class LedgerRecord(_Counted, gc=False):
     topic_id
         Identity of the input topic that ``offset`` belongs to; empty where the broker gives none.
     model
-        Name and version of the model that found the last step; not read back.
+        Name and version of the model that found the last step.
+    seen_ms, minute, walk
+        See `DeviceActivity`; left out where neither minutes nor walks are asked for.
     """
 
-    model: str
+    version: int
+    step_count: int
+    ended_us: int
+    offset: int
+    topic_id: str
+    model: str = ""
+    seen_ms: int = 0
+    minute: Group | None = None
+    walk: Group | None = None
 
 
 class _Version(msgspec.Struct):
@@ -74,10 +78,17 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     written_ms: int = 0
 
 
-_decode_counted = msgspec.json.Decoder(_Counted).decode
+_decode_record = msgspec.json.Decoder(LedgerRecord).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class Upkeep(NamedTuple):
+    """Devices whose entries are to be written again, and devices whose entries are deleted."""
+
+    kept: list[str]
+    deleted: list[str]
 
 
 class Ledger:
@@ -94,15 +105,25 @@ class Ledger:
     max_lateness_us
         A step that ends further before the last one was made after the device's clock was set
         back.
+    activity
+        How steps are grouped to minutes and walks.
     """
 
     def __init__(
-        self, group: str, topic: str, model: str, refractory_us: int, max_lateness_us: int
+        self,
+        group: str,
+        topic: str,
+        model: str,
+        refractory_us: int,
+        max_lateness_us: int,
+        activity: ActivityRules = NO_ACTIVITY,
     ) -> None:
         self.topic_id = ""
         """Identity of the input topic."""
         self.end_offset: int | None = None
         """End of the input partition at the start; an entry's offset must be below it."""
+        self.activities = Activities(activity)
+        """Minutes and walks of the devices."""
         self.is_of_this_topic = False
         """Whether a restored entry belongs to this topic, and not to one that had its name."""
         self._group = group
@@ -122,6 +143,7 @@ class Ledger:
         settings: ProcessingSettings,
         group: str = "",
         topic: str = "",
+        activity: ActivityRules = NO_ACTIVITY,
     ) -> Ledger:
         """An empty ledger for the steps that a model finds."""
         return cls(
@@ -130,6 +152,7 @@ class Ledger:
             metadata.label,
             refractory_us=metadata.refractory * metadata.period_us,
             max_lateness_us=round(settings.max_lateness_s * 1e6),
+            activity=activity,
         )
 
     def __len__(self) -> int:
@@ -183,7 +206,14 @@ class Ledger:
         record = LedgerRecord(
             VERSION, entry.step_count, entry.ended_us, entry.offset, self.topic_id, self.model
         )
-        return self._key(device_id), _encode(record)
+        activity = self.activities.get(device_id)
+        if activity is not None:
+            record.seen_ms, record.minute, record.walk = (
+                activity.seen_ms,
+                activity.minute,
+                activity.walk,
+            )
+        return self.key(device_id), _encode(record)
 
     def restore(self, key: bytes | None, value: bytes | None, written_ms: int) -> None:
         """Read a record of the state topic; records of other groups and topics are ignored.
@@ -200,10 +230,10 @@ class Ledger:
             return
         device_id = _decode_text(key[len(self._key_prefix) : -1])
         if value is None:
-            self._entries.pop(device_id, None)
+            self._forget(device_id)
             return
         try:
-            record = _decode_counted(value)
+            record = _decode_record(value)
         except msgspec.MsgspecError as error:
             self._refuse(device_id, value, str(error))
         if record.version > VERSION:
@@ -216,6 +246,12 @@ class Ledger:
         entry = self._entries.get(device_id)
         if entry is None or offset >= entry.offset:
             self._entries[device_id] = Entry(record.step_count, record.ended_us, offset, written_ms)
+            self.activities.restore(
+                device_id,
+                DeviceActivity(record.ended_us, record.seen_ms, record.minute, record.walk)
+                if record.minute or record.walk
+                else None,
+            )
 
     @staticmethod
     def _refuse(device_id: str, value: bytes, reason: str) -> NoReturn:
@@ -231,9 +267,7 @@ class Ledger:
             )
         raise StreamError(f"the step count of {device_id!r} can't be read: {reason}") from None
 
-    def maintain(
-        self, now_ms: int, ttl_ms: int, is_live: Callable[[str], bool]
-    ) -> list[tuple[bytes, bytes | None]]:
+    def maintain(self, now_ms: int, ttl_ms: int, is_live: Callable[[str], bool]) -> Upkeep:
         """Delete entries of devices that made no step for long; keep those of devices that send.
 
         Each call checks a part of the entries, at most once a second.
@@ -249,27 +283,32 @@ class Ledger:
 
         Returns
         -------
-        list of (bytes, bytes or None)
-            Records for the state topic: tombstones, and entries to be written again.
+        Upkeep
+            Devices whose entries are to be written again, and those whose entries are deleted.
         """
+        upkeep = Upkeep([], [])
         if now_ms < self._next_look_ms or not self._entries:
-            return []
+            return upkeep
         self._next_look_ms = now_ms + FORGET_INTERVAL_MS
         looked_at = list(itertools.islice(self._look, FORGET_AT_ONCE))
         if not looked_at:
             self._look = iter(list(self._entries))
             looked_at = list(itertools.islice(self._look, FORGET_AT_ONCE))
-        records: list[tuple[bytes, bytes | None]] = []
         for device_id in looked_at:
             entry = self._entries.get(device_id)
             age_ms = 0 if entry is None else now_ms - entry.written_ms
             if age_ms > ttl_ms // 2:
                 if is_live(device_id):
-                    records.append(self.record(device_id, now_ms))
+                    upkeep.kept.append(device_id)
                 elif age_ms > ttl_ms:
-                    del self._entries[device_id]
-                    records.append((self._key(device_id), None))
-        return records
+                    self._forget(device_id)
+                    upkeep.deleted.append(device_id)
+        return upkeep
 
-    def _key(self, device_id: str) -> bytes:
+    def _forget(self, device_id: str) -> None:
+        self._entries.pop(device_id, None)
+        self.activities.forget(device_id)
+
+    def key(self, device_id: str) -> bytes:
+        """Key of the state record of a device's entry."""
         return self._key_prefix + _encode(device_id) + b"]"

@@ -32,25 +32,31 @@ class Results:
     records
         What is published first: events and dead letters.
     latest
-        What is published after these, the last record of each key: the ledger.
+        What is published after these, the last record of each topic and key: ledger and counts.
     times
         When some of the messages were sent and received, to measure their latency.
-    messages, readings, replayed, events, dead_letters
+    messages, readings, replayed, events, minutes, walks, dead_letters
         How many there were: messages and their valid readings (without those that were replayed),
-        messages that only rebuilt windows, events, and dead letters by error code.
+        messages that only rebuilt windows, events, minutes, walks, and dead letters by error code.
     """
 
     partition: Partition
     next_offset: int = 0
     metadata: str = ""
     records: list[OutputRecord] = field(default_factory=list)
-    latest: dict[bytes, OutputRecord] = field(default_factory=dict)
+    latest: dict[tuple[str, bytes | None], OutputRecord] = field(default_factory=dict)
     times: Times = field(default_factory=Times)
     messages: int = 0
     readings: int = 0
     replayed: int = 0
     events: int = 0
+    minutes: int = 0
+    walks: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
+
+    def add_latest(self, record: OutputRecord) -> None:
+        """Add a record of which only the last with its key is needed."""
+        self.latest[record.topic, record.key] = record
 
     @property
     def record_count(self) -> int:

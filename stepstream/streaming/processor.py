@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,11 +15,11 @@ from stepstream.detection import (
     Readings,
     Rules,
     SplitReadings,
-    Steps,
     make_step_detector,
 )
 from stepstream.inputs import Decoded, Messages, make_format
-from stepstream.outputs import CountedStep, OutputRecord, make_dead_letter, make_outputs
+from stepstream.outputs import ActivityRules, OutputRecord, make_dead_letter
+from stepstream.streaming.counter import StepCounter
 from stepstream.streaming.devices import Devices
 from stepstream.streaming.doubts import Doubts
 from stepstream.streaming.ledger import Ledger
@@ -46,7 +45,6 @@ __all__ = ["Message", "Processor"]
 logger = logging.getLogger(__name__)
 
 _SECOND = itemgetter(1)
-_SLOT_AND_OFFSET = itemgetter(0, 1)
 
 
 class Message(Protocol):
@@ -79,7 +77,7 @@ class Processor:
         for topic in settings.topics.readings:
             self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
-        self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
+        self._activity = ActivityRules.of(settings.topics, settings.output)
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
         self.doubts = Doubts()
@@ -96,7 +94,7 @@ class Processor:
             predict=_timed(model.predict, self._totals),
         )
         self.devices = Devices(self.detector, settings.processing.max_devices, self._note_split)
-        self._outputs = make_outputs(settings.topics, model.metadata.label)
+        self._counter = StepCounter(settings, model.metadata.label)
 
     def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
         """Count a device whose messages are in two partitions; warn of the first."""
@@ -141,7 +139,9 @@ class Processor:
     def add_partition(self, topic: str, number: int) -> Partition:
         """A partition of which nothing is processed yet."""
         settings = self._settings.processing
-        ledger = Ledger.of(self._metadata, settings, self._settings.kafka.group_id, topic)
+        ledger = Ledger.of(
+            self._metadata, settings, self._settings.kafka.group_id, topic, self._activity
+        )
         limit = DeadLetterLimit(
             settings.dead_letter_window, settings.dead_letter_share, settings.dead_letter_streak
         )
@@ -216,7 +216,7 @@ class Processor:
             )
             found_s = time.perf_counter()
             stage_s["windows"] += found_s - decoded_s - (stage_s["model"] - model_s)
-            self._count(steps, decoded, results, now_us // 1000)
+            self._counter.count(steps, self.devices, decoded, results, now_us // 1000)
             stage_s["publish"] += time.perf_counter() - found_s
 
     def _decode(
@@ -293,40 +293,6 @@ class Processor:
             dead_letter_topic=self._settings.topics.dead_letters,
         )
 
-    def _count(
-        self,
-        steps: Steps,
-        decoded: Mapping[Partition, Readings],
-        results: Mapping[Partition, Results],
-        now_ms: int,
-    ) -> None:
-        """Count steps, and make the records of those that were not counted before."""
-        rows = zip(steps.slot.tolist(), steps.offset.tolist(), steps.rows(), strict=True)
-        counted: dict[Partition, list[CountedStep]] = {}
-        for (slot, offset), found in groupby(rows, key=_SLOT_AND_OFFSET):
-            partition, key, device_id = self.devices[slot]
-            if offset < partition.publish_from:
-                continue
-            ends = [row for _, _, row in found]
-            counts = partition.ledger.count(device_id, offset, [end_us for _, end_us, *_ in ends])
-            counted.setdefault(partition, []).extend(
-                CountedStep(
-                    partition.topic, partition.number, offset, number, key, device_id, count, *row
-                )
-                for number, (row, count) in enumerate(zip(ends, counts, strict=True))
-                if count is not None
-            )
-        for partition, these in counted.items():
-            result = results[partition]
-            result.events += len(these)
-            readings = decoded[partition]
-            completing = np.searchsorted(readings.offset, [step.offset for step in these])
-            result.times.note_events(readings.stream_ms[completing])
-            for output in self._outputs:
-                result.records += output.records(these)
-            for device_id in {step.device_id for step in these}:
-                self._add_ledger_record(result, *partition.ledger.record(device_id, now_ms))
-
     def _note(self, results: Sequence[Results], took_s: float) -> None:
         """Add up what the messages of a poll gave."""
         totals = self._totals
@@ -338,25 +304,17 @@ class Processor:
             totals.readings += one.readings
             totals.replayed += one.replayed
             totals.events += one.events
+            totals.minutes += one.minutes
+            totals.walks += one.walks
             totals.dead_letters.update(one.dead_letters)
 
     def _complete(self, partition: Partition, results: Results, now_ms: int) -> None:
         """Add what a successor needs to continue from here."""
         if not partition.is_replaying:
-            upkeep = partition.ledger.maintain(
-                now_ms,
-                self._device_ttl_ms,
-                lambda device_id: device_id.encode() in partition.slots,
-            )
-            for key, value in upkeep:
-                self._add_ledger_record(results, key, value)
+            self._counter.complete(results, now_ms)
         self.devices.update_replay_offset(partition)
         results.next_offset = partition.next_offset
         results.metadata = partition.checkpoint(now_ms).encode()
-
-    def _add_ledger_record(self, results: Results, key: bytes, value: bytes | None) -> None:
-        topic, number = self._settings.topics.state, results.partition.number
-        results.latest[key] = OutputRecord(topic, key, value, partition=number)
 
 
 def _timed(predict: Predict, totals: Totals) -> Predict:

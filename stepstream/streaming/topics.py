@@ -79,7 +79,7 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
         )
         for name in topics.named
     ]
-    state = {
+    compact = {
         "cleanup.policy": "compact",
         "segment.bytes": str(1 << 20),
         "min.cleanable.dirty.ratio": "0.1",
@@ -89,7 +89,10 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
         *readings,
         *(
             WantedTopic(
-                name, topics.partitions, state if name == topics.state else delete, required
+                name,
+                topics.partitions,
+                compact if name in topics.compacted else delete,
+                required,
             )
             for name in topics.written
         ),

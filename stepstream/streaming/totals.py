@@ -92,8 +92,8 @@ class Totals:
         Messages processed, valid or not, and valid readings in them.
     replayed
         Messages that were read again to rebuild windows; not among the others.
-    events, dead_letters
-        Records that were made to be published; the latter by error code.
+    events, minutes, walks, dead_letters
+        Records that were made to be published; the last by error code.
     devices_in_two_partitions
         Devices that had windows in two partitions of a topic at a time, each time that it began.
     polls, processing_s
@@ -124,6 +124,8 @@ class Totals:
     readings: int = 0
     replayed: int = 0
     events: int = 0
+    minutes: int = 0
+    walks: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     devices_in_two_partitions: int = 0
     polls: int = 0

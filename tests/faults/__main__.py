@@ -37,6 +37,7 @@ def main() -> int:
     injected: Counter[str] = Counter()
     exits: Counter[str] = Counter()
     failed, events = [], 0
+    outputs: Counter[str] = Counter()
     begin_s = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     with Site(folder / "broker") as site:
@@ -45,6 +46,7 @@ def main() -> int:
             injected += report.injected
             exits += report.exits
             events += report.events
+            outputs += report.outputs
             verdict = "WRONG" if report.wrong else "ok"
             print(
                 f"seed {seed:4}  {verdict:5}  {report.events:5} events  "
@@ -63,6 +65,7 @@ def main() -> int:
                 "first seed": options.seed,
                 "failed": failed,
                 "events": events,
+                **outputs,
                 "injected": injected,
                 "exits": exits,
             },

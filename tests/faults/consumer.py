@@ -32,9 +32,11 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import confluent_kafka
+import msgspec
 from confluent_kafka import KafkaError, KafkaException
 
 from stepstream import cli
+from stepstream.outputs import Activities, DeviceActivity
 from stepstream.streaming import connections, exactly_once, ledger_reader, preparation, starts
 from stepstream.streaming.assignment import Assignment
 from stepstream.streaming.at_least_once import AtLeastOnce
@@ -232,6 +234,23 @@ def _keep_what_another_had() -> None:
     _replace(Membership, "_is_same", lambda self: bool(self._kafka.memberid()))
 
 
+def _forget_open_groups() -> None:
+    _replace(Activities, "restore", lambda *_: None)
+
+
+def _forget_what_is_final() -> None:
+    honest = Activities.restore
+
+    def restore(self: Any, device_id: str, activity: DeviceActivity | None) -> None:
+        if activity is not None:
+            groups = (activity.minute, activity.walk)
+            minute, walk = (g and msgspec.structs.replace(g, is_final=False) for g in groups)
+            activity = msgspec.structs.replace(activity, minute=minute, walk=walk)
+        honest(self, device_id, activity)
+
+    _replace(Activities, "restore", restore)
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "keep-what-another-had": _keep_what_another_had,
     "replay-nothing": _replay_nothing,
@@ -241,6 +260,8 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "ignore-revocation": _ignore_revocation,
     "drop-the-generation": _drop_the_generation,
     "end-ledgers-by-event-only": _end_ledgers_by_event_only,
+    "forget-open-groups": _forget_open_groups,
+    "forget-what-is-final": _forget_what_is_final,
 }
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepstream.inputs import MessageWriter
 from stepstream.recordings import read_recording
@@ -32,6 +32,7 @@ from tests.kafka.broker import Access, Broker, free_port
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
 from tests.kafka.expected import difference, expected_steps
 from tests.kafka.played import by_device
+from tests.outputs.published import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +183,8 @@ class Report:
         Consumers that ended by themselves, by their last line.
     events
         Events that were published.
+    outputs
+        Minutes, walks and counts that were published.
     wrong
         What is wrong; empty if nothing is.
     """
@@ -192,6 +195,7 @@ class Report:
     log: list[str] = field(default_factory=list)
     exits: Counter[str] = field(default_factory=Counter)
     events: int = 0
+    outputs: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -235,7 +239,8 @@ class Round:
         self._older = older
         self._setting = self._choose_setting() | (fixed or {})
         self.report = Report(seed, self._setting)
-        self._topics = TopicSet.create(site.broker.bootstrap)
+        # Earlier releases don't know minutes, walks and counts.
+        self._topics = TopicSet.create(site.broker.bootstrap, all_outputs=older is None)
         self._consumers: list[Consumer] = []
         self._restarts: list[float] = []
         self._names = 0
@@ -266,6 +271,9 @@ class Round:
         # Earlier releases don't know messages of one sensor.
         if random.random() < SPLIT and self._older is None:
             setting["STEPSTREAM_INPUT__SENSOR"] = json.dumps(SENSOR)
+        if self._older is None:
+            setting["STEPSTREAM_OUTPUT__WALK_GAP_S"] = random.choice(["0.5", "2", "10"])
+            setting["STEPSTREAM_OUTPUT__GRACE_S"] = random.choice(["0", "1", "30"])
         return setting
 
     def _writer(self) -> MessageWriter | None:
@@ -403,6 +411,22 @@ class Round:
             for device in sorted(expected.keys() | found.keys())
             if expected.get(device) != found.get(device)
         ]
+        if self._topics.outputs:
+            wrong += self._compare_outputs(events)
+
+    def _compare_outputs(self, events: list[dict[str, Any]]) -> list[str]:
+        outputs = {
+            kind: self._topics.read_values(name) for kind, name in self._topics.outputs.items()
+        }
+        if not self._is_exactly_once:
+            for kind, values in outputs.items():
+                unique = {json.dumps(value): value for value in values}
+                outputs[kind] = list(unique.values())
+            outputs["counts"].sort(key=lambda count: count["step_count"])
+        for kind, values in outputs.items():
+            self.report.outputs[kind] += len(values)
+        gap_us = round(float(self._setting["STEPSTREAM_OUTPUT__WALK_GAP_S"]) * 1e6)
+        return Published(events, outputs, gap_us).faults()
 
     def _turn(self) -> None:
         """Handle consumers that ended or were frozen, and faults that are over."""

@@ -47,6 +47,6 @@ def test_no_memory_stays_behind(target: str) -> None:
 
 
 def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.outputs.events.encode_event", lambda _: b"{}")
+    monkeypatch.setattr("stepstream.outputs.outputs.encode_value", lambda _: b"{}")
     with pytest.raises(KeyError):
         process((CORPUS / "steps").read_bytes())

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -87,6 +87,8 @@ class TopicSet:
     partitions: int
     access: dict[str, Any] = field(default_factory=dict)
     """Settings with which the test itself reaches the broker."""
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Topics of minutes, walks and counts, if there are any."""
 
     @classmethod
     def named(
@@ -113,8 +115,13 @@ class TopicSet:
         access: dict[str, Any] | None = None,
         *,
         large_messages: bool = False,
+        all_outputs: bool = False,
     ) -> Self:
         topics = cls.named(bootstrap, partitions, access)
+        if all_outputs:
+            kinds = ("minutes", "walks", "counts")
+            names = {kind: topics.events.replace("events", kind) for kind in kinds}
+            topics = replace(topics, outputs=names)
         settings = topics.settings()
         create_topics(settings.kafka, settings.topics)
         if large_messages:
@@ -142,6 +149,7 @@ class TopicSet:
                 dead_letters=self.dead_letters,
                 state=self.state,
                 partitions=self.partitions,
+                **self.outputs,
             ),
             **groups,  # type: ignore[arg-type]
         )
@@ -156,6 +164,7 @@ class TopicSet:
             "STEPSTREAM_TOPICS__DEAD_LETTERS": self.dead_letters,
             "STEPSTREAM_TOPICS__STATE": self.state,
             "STEPSTREAM_HTTP__PORT": "0",
+            **{f"STEPSTREAM_TOPICS__{kind.upper()}": name for kind, name in self.outputs.items()},
         }
 
     def produce(self, messages: Iterable[tuple[str | bytes | None, bytes | None]]) -> None:
@@ -270,12 +279,15 @@ class TopicSet:
         return messages
 
     def read_events(self) -> list[dict[str, Any]]:
-        return [json.loads(message.value() or b"") for message in self.read(self.events)]
+        return self.read_values(self.events)
+
+    def read_values(self, topic: str) -> list[dict[str, Any]]:
+        return [json.loads(message.value() or b"") for message in self.read(topic)]
 
     def delete(self) -> None:
         """Remove the topics, and wait for it."""
         for future in self._admin.delete_topics(
-            [self.readings, self.events, self.dead_letters, self.state]
+            [self.readings, self.events, self.dead_letters, self.state, *self.outputs.values()]
         ).values():
             future.result()
 

@@ -17,7 +17,7 @@ from stepstream.detection import (
     default_model_path,
     detect_series,
 )
-from stepstream.outputs import encode_event
+from stepstream.outputs import encode_value
 from stepstream.settings import ProcessingSettings
 from stepstream.streaming.counting import count_steps
 from tests.builders import FIELDS
@@ -53,7 +53,7 @@ def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step
             else None,
         )
         found += count_steps(key.decode(), steps, model, settings)[1]
-    return by_device(json.loads(encode_event(event)) for event in found)
+    return by_device(json.loads(encode_value(event)) for event in found)
 
 
 def _sensors(message: Mapping[str, object]) -> int:

@@ -68,7 +68,9 @@ def results(topics: TopicSet, number: int, next_offset: int, *values: bytes) -> 
     headers = (("stepstream-error", b"null-value"),)
     letter = OutputRecord(topics.dead_letters, b"bad", None, headers)
     state = OutputRecord(topics.state, b"key", b"%d" % next_offset, partition=number)
-    return Results(partition, next_offset, "metadata", [*events, letter], {b"key": state})
+    made = Results(partition, next_offset, "metadata", [*events, letter])
+    made.add_latest(state)
+    return made
 
 
 def commit(made: Committer, group: object, *given: Results) -> Outcome:

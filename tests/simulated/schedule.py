@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stepstream.settings import (
     InputSettings,
     KafkaSettings,
+    OutputSettings,
     ProcessingSettings,
     Settings,
     TopicSettings,
@@ -20,6 +21,7 @@ from stepstream.streaming.consumer import Consumer
 from tests.detection.builders import TransparentModel
 from tests.detection.split_streams import JSON_INPUT, SplitStream
 from tests.detection.streams import Stream
+from tests.outputs.published import Published
 from tests.simulated import kafka
 from tests.simulated.registry import FormatWithSchemas
 from tests.simulated.world import Process, World
@@ -42,6 +44,7 @@ INPUTS: dict[str, dict[str, Any]] = {"other-readings": JSON_INPUT}
 """How their messages are written: in one of them, sensors send apart."""
 LOGS = 16
 """Number of inputs; to make one and to find its steps needs more time than a schedule."""
+OUTPUTS = {"minutes": "minutes", "walks": "walks", "counts": "counts"}
 SPEED = 10.0
 """How much faster than their own time the readings arrive."""
 DISTURBED = 0.02
@@ -58,7 +61,7 @@ class Input:
 
     Attributes
     ----------
-    processing
+    processing, grace_s
         Settings of all consumers.
     log
         Messages; their arrival counts from 0.
@@ -69,6 +72,7 @@ class Input:
     """
 
     processing: dict[str, Any]
+    grace_s: float
     log: dict[kafka.NAME, list[kafka.Message]]
     events: dict[str, list[dict[str, Any]]]
     invalid: set[tuple[str, int, int]]
@@ -130,7 +134,7 @@ def make_input(seed: int) -> Input:
             for event in alone.events
         ]
         invalid |= {(topic, number, offset) for offset in alone.dead_letters}
-    return Input(processing, log, by_device(events), invalid)
+    return Input(processing, random.choice([0.0, 1.0, 30.0]), log, by_device(events), invalid)
 
 
 def _stream(
@@ -217,7 +221,8 @@ class Schedule:
                 transactional_id=slot if taken_over else process.name,
                 properties={"topic.metadata.refresh.interval.ms": 1_000},
             ),
-            topics=TopicSettings(readings=self._readings),
+            topics=TopicSettings(readings=self._readings, **OUTPUTS),
+            output=OutputSettings(grace_s=self._input.grace_s),
             inputs=INPUTS,
             processing=ProcessingSettings(
                 guarantee=self._guarantee,
@@ -307,6 +312,7 @@ class Schedule:
             events = sorted(unique.values(), key=lambda event: event["step_count"])
             letters = list(set(letters))
         self.injected["events"] += len(events)
+        self._compare_outputs(events)
         expected, found = self._input.events, by_device(events)
         for device in sorted(expected.keys() | found.keys()):
             if expected.get(device) != found.get(device):
@@ -318,3 +324,16 @@ class Schedule:
             self.wrong.append(
                 f"{len(self._input.invalid)} are invalid, {len(letters)} dead letters"
             )
+
+    def _compare_outputs(self, events: list[dict[str, Any]]) -> None:
+        published = {
+            kind: [json.loads(entry.value or b"") for entry in self.broker.read(topic)]
+            for kind, topic in OUTPUTS.items()
+        }
+        if self._guarantee == "at_least_once":
+            for kind, values in published.items():
+                published[kind] = list({json.dumps(value): value for value in values}.values())
+            published["counts"].sort(key=lambda count: count["step_count"])
+        for kind, values in published.items():
+            self.injected[kind] += len(values)
+        self.wrong += Published(events, published).faults()

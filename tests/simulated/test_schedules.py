@@ -31,6 +31,7 @@ def test_no_schedule_loses_or_repeats_anything(guarantee: str) -> None:
         assert not schedule.wrong, f"seed {seed}, {guarantee}: {schedule.wrong}"
         seen += schedule.injected
     assert seen["events"] > 5 * SCHEDULES // 4
+    assert min(seen["minutes"], seen["walks"], seen["counts"]) > SCHEDULES // 8
     assert {"kill", "freeze", "stop", "add", "lost", "schemas"} <= seen.keys()
 
 

@@ -20,8 +20,10 @@ def partition(number: int = 0) -> Partition:
 
 def results(made: Partition, next_offset: int, *events: bytes, count: bytes = b"") -> Results:
     records = [OutputRecord("step-events", b"device", event) for event in events]
-    latest = {b"device": OutputRecord("state", b"device", count)} if count else {}
-    return Results(made, next_offset, records=records, latest=latest)
+    made_results = Results(made, next_offset, records=records)
+    if count:
+        made_results.add_latest(OutputRecord("state", b"device", count))
+    return made_results
 
 
 def values(found: Results) -> list[bytes | None]:

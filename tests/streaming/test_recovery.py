@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from stepstream.settings import InputSettings, ProcessingSettings, Settings
+from stepstream.settings import InputSettings, ProcessingSettings, Settings, TopicSettings
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
@@ -26,6 +26,7 @@ from tests.builders import encode
 from tests.detection.builders import TransparentModel
 from tests.detection.split_streams import JSON_INPUT, SplitStream, as_json, split_streams
 from tests.detection.streams import Stream, streams
+from tests.outputs.published import Published
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
@@ -100,12 +101,16 @@ class Kafka:
         self.log = log
         arrived_ms = arrival_ms or [record.time_ms for record in log]
         self.arrival_ms = list(accumulate(arrived_ms, max))
-        self.settings = Settings(processing=processing, input=input)
+        topics = TopicSettings(minutes="minutes", walks="walks", counts="counts")
+        self.settings = Settings(processing=processing, input=input, topics=topics)
         self.offsets = [record.offset() for record in log]
         self.offset = 0
         self.metadata = ""
         self.state: list[tuple[bytes, bytes | None]] = []
         self.events: list[dict[str, Any]] = []
+        self.minutes: list[dict[str, Any]] = []
+        self.walks: list[dict[str, Any]] = []
+        self.counts: list[dict[str, Any]] = []
         self.dead_letters: list[int] = []
         self.replayed = 0
 
@@ -149,13 +154,32 @@ class Consumer:
         for results in self.outbox.drain():
             self.partition.note_committed(results.next_offset)
             for record in results.records:
-                if record.topic == topics.events:
-                    kafka.events.append(json.loads(record.value or b""))
+                of_topic = {
+                    topics.events: kafka.events,
+                    topics.minutes: kafka.minutes,
+                    topics.walks: kafka.walks,
+                }.get(record.topic)
+                if of_topic is not None:
+                    of_topic.append(json.loads(record.value or b""))
                 else:
                     headers = dict(record.headers)
                     kafka.dead_letters.append(int(headers["stepstream-offset"] or b""))
-            kafka.state += [(key, record.value) for key, record in results.latest.items()]
+            for record in results.latest.values():
+                if record.topic == topics.counts:
+                    kafka.counts.append(json.loads(record.value or b""))
+                else:
+                    kafka.state.append((record.key or b"", record.value))
             kafka.offset, kafka.metadata = results.next_offset, results.metadata
+
+
+def check_same(one: Kafka, other: Kafka) -> None:
+    """Check that the outputs of both are the same, and what the steps give."""
+    assert by_device(one.events) == by_device(other.events)
+    assert by_device(one.minutes) == by_device(other.minutes)
+    assert by_device(one.walks) == by_device(other.walks)
+    for kafka in (one, other):
+        outputs = {"minutes": kafka.minutes, "walks": kafka.walks, "counts": kafka.counts}
+        assert Published(kafka.events, outputs).faults() == []
 
 
 def by_device(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -193,7 +217,7 @@ def test_crashes_at_any_moment_lose_and_repeat_nothing(stream: Stream, seed: int
     log = messages(stream)
     expected = run(Kafka(log), seed, crashes=False)
     crashed = run(Kafka(log), seed, crashes=True)
-    assert by_device(crashed.events) == by_device(expected.events)
+    check_same(crashed, expected)
     for events in by_device(crashed.events).values():
         assert [event["step_count"] for event in events] == list(range(1, len(events) + 1))
 
@@ -209,7 +233,7 @@ def test_crashes_lose_and_repeat_nothing_of_sensors_that_send_apart(
     expected = run(Kafka(log, (), processing, SPLIT), seed, crashes=False)
     crashed = run(Kafka(log, (), processing, SPLIT), seed, crashes=True)
     assert expected.dead_letters == []
-    assert by_device(crashed.events) == by_device(expected.events)
+    check_same(crashed, expected)
 
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
@@ -220,7 +244,10 @@ def test_a_model_that_changes_only_its_name_changes_nothing_else(stream: Stream,
     changed = run(Kafka(log), seed, crashes=True, models=(MODEL, NEXT))
     for event in expected.events + changed.events:
         del event["model"]
-    assert by_device(changed.events) == by_device(expected.events)
+    for events in (expected.minutes, changed.minutes, expected.walks, changed.walks):
+        for event in events:
+            del event["model"]
+    check_same(changed, expected)
 
 
 @given(streams(in_step=True), st.integers(0, 2**32 - 1))
@@ -281,7 +308,7 @@ def test_what_was_ahead_of_the_clock_is_refused_in_a_replay_too(stream: Stream, 
         return kafka
 
     expected, crashed = life(0), life(4)
-    assert by_device(crashed.events) == by_device(expected.events)
+    check_same(crashed, expected)
     assert crashed.dead_letters == expected.dead_letters
 
 
@@ -358,7 +385,7 @@ def test_crashes_lose_and_repeat_nothing_wherever_it_runs(
 ) -> None:
     expected = run(deployment.kafka(stream), seed, crashes=False, most=deployment.most)
     crashed = run(deployment.kafka(stream), seed, crashes=True, most=deployment.most)
-    assert by_device(crashed.events) == by_device(expected.events)
+    check_same(crashed, expected)
     assert crashed.dead_letters == expected.dead_letters
 
 

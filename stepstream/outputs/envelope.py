@@ -1,0 +1,87 @@
+"""What goes around a record's value: key, headers and time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stepstream.outputs.records import OutputRecord
+
+if TYPE_CHECKING:
+    from stepstream.settings import OutputSettings
+
+__all__ = ["Envelope"]
+
+
+class Envelope:
+    """Makes the records of one kind of output.
+
+    Every record says the type of its content and the topic of the readings that it was made from:
+    a device of two topics is two devices. With ``output.cloudevents``, it is a CloudEvent in the
+    binary mode of the Kafka protocol binding, version 1.0.
+
+    Parameters
+    ----------
+    topic
+        Where the records are published.
+    kind
+        What a record is: ``step``, ``minute``, ``walk`` or ``count``.
+    content_type
+        The media type of the values.
+    settings
+        Whether they are CloudEvents, and what their time is.
+    """
+
+    def __init__(self, topic: str, kind: str, content_type: str, settings: OutputSettings) -> None:
+        self.topic = topic
+        self._kind = kind
+        self._content_type = content_type.encode()
+        self._is_cloudevent = settings.cloudevents
+        self._has_event_time = settings.record_time == "event"
+
+    def record(
+        self,
+        key: bytes,
+        value: bytes | None,
+        *,
+        source: str,
+        name: str,
+        time_us: int,
+        device_id: str,
+    ) -> OutputRecord:
+        """A record.
+
+        Parameters
+        ----------
+        key, value
+            Its content.
+        source
+            The topic of the readings.
+        name
+            Names it among all records of this kind and source; the same however often it is made.
+        time_us
+            When the step, minute or walk ended, microseconds since the epoch.
+        device_id
+            The device.
+        """
+        headers: list[tuple[str, bytes | None]] = [
+            ("content-type", self._content_type),
+            ("stepstream-topic", source.encode()),
+        ]
+        if self._is_cloudevent:
+            headers += [
+                ("ce_specversion", b"1.0"),
+                ("ce_id", f"{self._kind}/{name}".encode()),
+                ("ce_source", f"/stepstream/{source}".encode()),
+                ("ce_type", f"stepstream.{self._kind}".encode()),
+                ("ce_time", _rfc3339(time_us).encode()),
+                ("ce_subject", device_id.encode()),
+            ]
+        time_ms = time_us // 1000 if self._has_event_time else None
+        return OutputRecord(self.topic, key, value, tuple(headers), None, time_ms)
+
+
+def _rfc3339(time_us: int) -> str:
+    seconds, fraction = divmod(time_us, 1_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
