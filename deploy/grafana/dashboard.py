@@ -280,12 +280,16 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Throughput",
-                "Readings and messages that are processed, and events.",
+                "Readings and messages that are processed, events, and minutes and walks.",
                 "cps",
                 [
                     Query(_rate("stepstream_messages_total"), "messages"),
                     Query(_rate("stepstream_readings_total"), "readings"),
                     Query(_rate("stepstream_events_total"), "steps"),
+                    Query(
+                        "sum by (kind) (rate(stepstream_summaries_total@@))",
+                        "{{kind}}s",
+                    ),
                 ],
             ),
         ],

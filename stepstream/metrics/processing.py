@@ -64,10 +64,7 @@ PROCESSING = (
         "stepstream_summaries_total",
         "counter",
         "Records of minutes and walks added to the outbox.",
-        lambda consumer: {
-            ("minute",): consumer.totals.minutes,
-            ("walk",): consumer.totals.walks,
-        },
+        by(("minute", "walk"), lambda consumer, kind: getattr(consumer.totals, f"{kind}s")),
         {"kind": "`minute`, `walk`"},
     ),
     Metric(
