@@ -113,8 +113,8 @@ def _framed(kind: str, text: str, compile_schema: Any) -> FramedParser:
     return FramedParser(Registry(settings, httpx.MockTransport(answer)), compile_schema)
 
 
-def schema_formats() -> list[SchemaFormat]:
-    """All of them."""
+def schema_formats() -> dict[str, list[SchemaFormat]]:
+    """All of them, by their names in the settings."""
     columns, in_avro = _avro(COLUMNS, {"note": "n", "timestamp": TIMES, **AXES})
     rows = [
         {
@@ -133,15 +133,17 @@ def schema_formats() -> list[SchemaFormat]:
         file = compile_files(registered.text, {})
         return IndexedProtobuf(file, NAMES, SECOND, None)
 
-    return [
-        _format(columns, InputSettings(), in_avro),
-        _format(records, READINGS, of_records),
-        _format(Protobuf(message_type(PROTO_COLUMNS), NAMES), InputSettings(), in_protobuf),
-        _format(Protobuf(message_type(PROTO_ITEMS), NAMES), READINGS, items),
-        _format(
-            _framed("AVRO", json.dumps(COLUMNS), lambda _: columns),
-            InputSettings(),
-            b"\0\0\0\0\1" + in_avro,
-        ),
-        _format(_framed("PROTOBUF", PROTO_ITEMS, indexed), READINGS, b"\0\0\0\0\1\x02\x02" + items),
-    ]
+    framed_avro = _framed("AVRO", json.dumps(COLUMNS), lambda _: columns)
+    framed_protobuf = _framed("PROTOBUF", PROTO_ITEMS, indexed)
+    return {
+        "avro": [
+            _format(columns, InputSettings(), in_avro),
+            _format(records, READINGS, of_records),
+            _format(framed_avro, InputSettings(), b"\0\0\0\0\1" + in_avro),
+        ],
+        "protobuf": [
+            _format(Protobuf(message_type(PROTO_COLUMNS), NAMES), InputSettings(), in_protobuf),
+            _format(Protobuf(message_type(PROTO_ITEMS), NAMES), READINGS, items),
+            _format(framed_protobuf, READINGS, b"\0\0\0\0\1\x02\x02" + items),
+        ],
+    }

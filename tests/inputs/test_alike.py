@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stepstream.inputs import Decoded, InputFormat
 
-FORMATS = schema_formats()
+FORMATS = [made for formats in schema_formats().values() for made in formats]
 AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
@@ -84,7 +84,7 @@ def test_messages_of_several_sizes_keep_their_order() -> None:
         ).SerializeToString()
         for row in range(30)
     ]
-    decoded = decode(FORMATS[2].made, values)
+    decoded = decode(schema_formats()["protobuf"][0].made, values)
     assert decoded.message.tolist() == list(range(30))
     assert decoded.axes[:, 0].tolist() == [float(row) for row in range(30)]
 
