@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Compile = Callable[[Registered], "Alike"]
 
-__all__ = ["HEADER_BYTES", "FramedParser", "read_indexes"]
+__all__ = ["HEADER_BYTES", "FramedParser", "frame", "read_indexes"]
 
 HEADER_BYTES = 5
 """A zero byte, and four with the schema's id, the highest first."""
@@ -118,23 +118,27 @@ class FramedParser:
     def pending(self, schema_ids: Sequence[int]) -> list[int]:
         """See `Schemas.pending`."""
         now_s = self._monotonic()
-        return [number for number in schema_ids if not self._knows(_head(number), now_s)]
+        return [number for number in schema_ids if not self._knows(frame(number), now_s)]
 
     def admit(self, schema_id: int, fetched: Any) -> bool:
         """See `Schemas.admit`."""
-        head = _head(schema_id)
+        head = frame(schema_id)
         self._readers.pop(head, None)
         self._readers[head] = fetched
-        if len(self._readers) > MAX_READERS:
-            del self._readers[next(iter(self._readers))]
         return not isinstance(fetched, _Unknown)
+
+    def forget(self) -> None:
+        """See `Schemas.forget`."""
+        while len(self._readers) > MAX_READERS:
+            del self._readers[next(iter(self._readers))]
 
 
 def _is_framed(value: bytes) -> bool:
     return len(value) >= HEADER_BYTES and value[0] == 0
 
 
-def _head(schema_id: int) -> bytes:
+def frame(schema_id: int) -> bytes:
+    """What is in front of a message with a schema."""
     return b"\0" + schema_id.to_bytes(4)
 
 

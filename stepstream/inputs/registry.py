@@ -59,6 +59,7 @@ class _Reference(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
+    id: int = 0
     schema: str = ""
     schemaType: str = "AVRO"  # noqa: N815 - the API's name
     references: list[_Reference] | None = None
@@ -120,14 +121,46 @@ class Registry:
         if known is not None:
             self._kept.move_to_end(schema_id)
             return known
-        answer = self._get(f"schemas/ids/{schema_id}")
-        references: dict[str, str] = {}
-        self._collect(answer, references, {})
-        found = Registered(answer.schemaType, answer.schema, references)
+        found = self._with_references(self._get(f"schemas/ids/{schema_id}"))
         self._kept[schema_id] = found
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         return found
+
+    def fetch_latest(self, subject: str) -> tuple[int, Registered]:
+        """The newest schema of a subject, and its id.
+
+        Raises
+        ------
+        SchemaError, RegistryAwayError
+            As with `fetch`.
+        """
+        answer = self._get(f"subjects/{_quote(subject)}/versions/latest")
+        return answer.id, self._with_references(answer)
+
+    def register(self, subject: str, schema: Registered) -> int:
+        """Register a schema without references, unless the subject has it already; its id.
+
+        Raises
+        ------
+        SchemaError
+            The registry refuses it.
+        RegistryAwayError
+            As with `fetch`.
+        """
+        content = {"schema": schema.text, "schemaType": schema.kind}
+        status, answer = self._ask("POST", f"subjects/{_quote(subject)}/versions", content)
+        if status == httpx.codes.OK and answer is not None and answer.id:
+            return answer.id
+        if status in {*REFUSED_IDS, httpx.codes.CONFLICT}:
+            reason = answer.message[:200] if answer else ""
+            raise SchemaError(f"the registry refuses it: {reason}")
+        raise self._away(status)
+
+    def _with_references(self, answer: _Answer) -> Registered:
+        references: dict[str, str] = {}
+        self._collect(answer, references, {})
+        return Registered(answer.schemaType, answer.schema, references)
 
     def _collect(
         self, answer: _Answer, references: dict[str, str], seen: dict[tuple[str, int], bool]
@@ -139,23 +172,13 @@ class Registry:
             seen[place] = True
             if len(seen) > MAX_REFERENCES:
                 raise SchemaError(f"it refers to over {MAX_REFERENCES} schemas")
-            subject = httpx.URL("", path=reference.subject).path.replace("/", "%2F")
+            subject = _quote(reference.subject)
             referred = self._get(f"subjects/{subject}/versions/{reference.version}")
             self._collect(referred, references, seen)
             references[reference.name] = referred.schema
 
     def _get(self, path: str) -> _Answer:
-        try:
-            with self._client.stream("GET", path) as response:
-                body = bytearray()
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > MAX_SCHEMA_BYTES:
-                        raise SchemaError(f"the schema has over {MAX_SCHEMA_BYTES} bytes")
-                status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise RegistryAwayError(f"{self.url}: {_describe(error)}") from None
-        answer = _parse(bytes(body))
+        status, answer = self._ask("GET", path)
         if status == httpx.codes.OK and answer is not None and answer.schema:
             return answer
         if status in REFUSED_IDS or (
@@ -164,12 +187,34 @@ class Registry:
             and answer.error_code in UNKNOWN_CODES
         ):
             raise SchemaError("the registry doesn't know it")
+        raise self._away(status)
+
+    def _ask(
+        self, method: str, path: str, content: dict[str, str] | None = None
+    ) -> tuple[int, _Answer | None]:
+        try:
+            with self._client.stream(method, path, json=content) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > MAX_SCHEMA_BYTES:
+                        raise SchemaError(f"the schema has over {MAX_SCHEMA_BYTES} bytes")
+                return response.status_code, _parse(bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise RegistryAwayError(f"{self.url}: {_describe(error)}") from None
+
+    def _away(self, status: int) -> RegistryAwayError:
         reason = f"HTTP status {status}"
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             reason += "; are registry.username and registry.password right?"
         elif status in {httpx.codes.NOT_FOUND, httpx.codes.OK}:
             reason += " with no answer of a registry; is registry.url right?"
-        raise RegistryAwayError(f"{self.url}: {reason}")
+        return RegistryAwayError(f"{self.url}: {reason}")
+
+
+def _quote(subject: str) -> str:
+    """A subject as one part of an address."""
+    return httpx.URL("", path=subject).path.replace("/", "%2F")
 
 
 def _parse(body: bytes) -> _Answer | None:

@@ -56,6 +56,12 @@ class Schemas(Protocol):
             Whether there is such a schema.
         """
 
+    def forget(self) -> None:
+        """Forget the oldest schemas if there are too many: before the next messages are looked at.
+
+        What `lacking` found to be known has to be known until those messages are parsed.
+        """
+
 
 def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> None:
     """Fetch all schemas that messages need, and wait; for callers that may wait.
@@ -66,5 +72,6 @@ def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> No
         The registry can't be asked.
     """
     if schemas is not None:
+        schemas.forget()
         for schema_id in schemas.lacking(values):
             schemas.admit(schema_id, schemas.fetch(schema_id))

@@ -150,6 +150,7 @@ class SchemaWaits:
         for schemas, schema_id, found in fetched.found:
             outcome = "found" if schemas.admit(schema_id, found) else "unknown"
             self.requests[outcome] += 1
+            schemas.forget()
         now_s = self._system.monotonic()
         if not fetched.reason:
             if self._failures:

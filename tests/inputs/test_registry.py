@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from stepstream.inputs import ErrorCode, InvalidMessage
-from stepstream.inputs.framing import MAX_READERS, UNKNOWN_S, FramedParser, read_indexes
+from stepstream.inputs.framing import MAX_READERS, UNKNOWN_S, FramedParser, frame, read_indexes
 from stepstream.inputs.registry import MAX_REFERENCES, MAX_SCHEMA_BYTES, Registered, Registry
 from stepstream.inputs.schemas import RegistryAwayError, SchemaError, fetch_lacking
 from stepstream.settings import RegistrySettings
@@ -223,7 +223,20 @@ def test_the_schemas_that_are_kept_are_limited() -> None:
     one = parser()
     for schema_id in range(10, 10 + MAX_READERS + 5):
         one.admit(schema_id, Upper(Registered("AVRO", "A", {})))
+    assert not one.pending(range(10, 16))
+    one.forget()
     assert one.pending(range(10, 16)) == [10, 11, 12, 13, 14]
+
+
+def test_all_schemas_of_some_messages_are_there_however_many_they_are() -> None:
+    one = parser()
+    values = [frame(1) + b"a", *(frame(number) for number in range(10, 10 + 2 * MAX_READERS))]
+    fetch_lacking(one, values[:1])
+    fetch_lacking(one, values)
+    assert one.parse(values[0]) == {"1": b"a"}
+    for value in values[1:]:
+        with pytest.raises(InvalidMessage, match="the registry doesn't know it"):
+            one.parse(value)
 
 
 @pytest.mark.parametrize(

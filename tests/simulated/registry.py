@@ -67,6 +67,9 @@ class FormatWithSchemas:
         self._known_until_s[schema_id] = self._world.now_s + use_s
         return True
 
+    def forget(self) -> None:
+        """They are forgotten in time."""
+
     def open(
         self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Any
     ) -> Opened:
