@@ -6,6 +6,7 @@ import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from stepstream.inputs.schemas import RegistryAwayError, SchemaError
 
 if TYPE_CHECKING:
+    from stepstream.inputs.schemas import SchemaId
     from stepstream.settings import RegistrySettings
 
 __all__ = ["Registered", "Registry"]
@@ -99,13 +101,13 @@ class Registry:
             headers={"accept": "application/vnd.schemaregistry.v1+json, application/json"},
             transport=transport,
         )
-        self._kept: OrderedDict[int, Registered] = OrderedDict()
+        self._kept: OrderedDict[SchemaId, Registered] = OrderedDict()
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
 
-    def fetch(self, schema_id: int) -> Registered:
+    def fetch(self, schema_id: SchemaId) -> Registered:
         """The schema with an id, and those that it refers to.
 
         Raises
@@ -115,13 +117,16 @@ class Registry:
         RegistryAwayError
             The registry can't be reached or doesn't answer as it should; this may pass.
         """
-        if schema_id > MAX_ID:
+        if isinstance(schema_id, int) and schema_id > MAX_ID:
             raise SchemaError("an id of a schema has at most 31 bits")
         known = self._kept.get(schema_id)
         if known is not None:
             self._kept.move_to_end(schema_id)
             return known
-        found = self._with_references(self._get(f"schemas/ids/{schema_id}"))
+        if isinstance(schema_id, UUID):
+            found = self._with_references(self._get_by_guid(schema_id))
+        else:
+            found = self._with_references(self._get(f"schemas/ids/{schema_id}"))
         self._kept[schema_id] = found
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
@@ -188,6 +193,15 @@ class Registry:
         ):
             raise SchemaError("the registry doesn't know it")
         raise self._away(status)
+
+    def _get_by_guid(self, guid: UUID) -> _Answer:
+        try:
+            return self._get(f"schemas/guids/{guid}")
+        except RegistryAwayError:
+            # Some registries have no GUIDs, and answer as if there were no such page.
+            if self._ask("GET", "schemas/types")[0] != httpx.codes.OK:
+                raise
+        raise SchemaError("the registry has no schemas by GUID")
 
     def _ask(
         self, method: str, path: str, content: dict[str, str] | None = None

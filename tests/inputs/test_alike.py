@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepstream.inputs import Messages
+from stepstream.inputs import Messages, fetch_lacking
 from stepstream.inputs.alike import MAX_LAYOUTS, AlikeReader
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
@@ -28,6 +28,7 @@ AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
 def decode(made: InputFormat, values: Sequence[bytes]) -> Decoded:
+    fetch_lacking(made.schemas, values)
     opened = made.open([b"phone"] * len(values), values, lambda _: [])
     count = len(values)
     messages = Messages(opened.values, ["phone"] * count, np.zeros(count, np.int64), 1 << 60)
