@@ -22,6 +22,7 @@ from stepstream.settings import (
     InputSettings,
     KafkaSettings,
     LoggingSettings,
+    RegistrySettings,
     TopicSettings,
 )
 from stepstream.simulation.fleet import Device, Player, messages
@@ -66,6 +67,7 @@ class Simulate(CommandSettings):
     input: InputSettings = InputSettings()
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What is different from `input` in some topics, as in the settings."""
+    registry: RegistrySettings = RegistrySettings()
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
@@ -75,8 +77,9 @@ class Simulate(CommandSettings):
 
         configure_logging(self.logging, self.hide_secrets)
         decimals = None if self.recordings else 5
-        written = self._input
-        writer = None if written == InputSettings() else MessageWriter(written, decimals)
+        if not self.topics.named:
+            raise SettingsError("topics.readings has only patterns: name the topic to write to")
+        writer = self._writer(decimals)
         fleet, seconds = self._fleet()
         if self.speed != 1 and seconds == float("inf"):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
@@ -86,8 +89,6 @@ class Simulate(CommandSettings):
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        if not self.topics.named:
-            raise SettingsError("topics.readings has only patterns: name the topic to write to")
         publisher = Publisher(self.kafka, self.topics.named[0])
         sent = Sent()
         begin_s = time.monotonic()
@@ -113,10 +114,15 @@ class Simulate(CommandSettings):
         )
         return 1 if lost else 0
 
+    def _writer(self, decimals: int | None) -> MessageWriter | None:
+        if self._input == InputSettings():
+            return None
+        return MessageWriter(self._input, decimals, self.registry, self.topics.named[0])
+
     @property
     def _input(self) -> InputSettings:
         """How the messages of the topic are written."""
-        return self.input.with_changes(self.inputs.get(self.topics.readings[0], {}))
+        return self.input.with_changes(self.inputs.get(self.topics.named[0], {}))
 
     def _fleet(self) -> tuple[list[Device], float]:
         """The devices, and how long they send."""

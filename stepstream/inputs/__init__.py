@@ -21,11 +21,12 @@ from stepstream.inputs.columns import (
 )
 from stepstream.inputs.device_ids import MAX_DEVICE_ID_BYTES, decode_device_id
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
+from stepstream.inputs.framing import join_headers
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
-from stepstream.inputs.schemas import RegistryAwayError, Schemas, fetch_lacking
+from stepstream.inputs.schemas import RegistryAwayError, SchemaId, Schemas, fetch_lacking
 from stepstream.inputs.typed import TypedReader
 from stepstream.inputs.validation import MAX_ACCELERATION, MAX_ANGULAR_VELOCITY
 from stepstream.inputs.writing import MessageWriter, device_name
@@ -52,11 +53,13 @@ __all__ = [
     "Messages",
     "Opened",
     "RegistryAwayError",
+    "SchemaId",
     "Schemas",
     "decode_device_id",
     "device_name",
     "fetch_lacking",
     "is_plain",
+    "join_headers",
     "make_format",
 ]
 

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     Schema = str | list[Any] | dict[str, Any]
 
-__all__ = ["Avro", "parse_schema"]
+__all__ = ["TICKS_NS", "Avro", "parse_schema"]
 
 _NUMBERS = {"float": ("f", "<f4"), "double": ("d", "<f8"), "boolean": ("?", "?")}
 _TICK_NS = {"millis": 1_000_000, "micros": 1_000, "nanos": 1}
-_TIMES = {
+TICKS_NS = {
     f"{kind}-{unit}": tick_ns
     for kind in ("timestamp", "local-timestamp")
     for unit, tick_ns in _TICK_NS.items()
@@ -216,7 +216,7 @@ class _Compiler:
 
     def _scale(self, logical: str | None) -> Scale:
         """What makes a time of a logical type one of the wanted unit."""
-        tick_ns = _TIMES.get(logical or "")
+        tick_ns = TICKS_NS.get(logical or "")
         if tick_ns is None or self._unit_ns is None:
             return Scale()
         if tick_ns >= self._unit_ns:

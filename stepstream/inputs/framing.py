@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.schemas import SchemaError
@@ -13,15 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepstream.inputs.alike import Alike
+    from stepstream.inputs.columns import ReadHeaders
     from stepstream.inputs.registry import Registered, Registry
+    from stepstream.inputs.schemas import SchemaId
     from stepstream.inputs.strides import ItemLayout
 
     Compile = Callable[[Registered], "Alike"]
 
-__all__ = ["HEADER_BYTES", "FramedParser", "read_indexes"]
+__all__ = ["HEADER_BYTES", "FramedParser", "frame", "join_headers", "read_indexes"]
 
 HEADER_BYTES = 5
 """A zero byte, and four with the schema's id, the highest first."""
+GUID_HEADER_BYTES = 17
+"""A byte 1, and the schema's GUID; so Kafka's header names it if the message's head doesn't."""
+KAFKA_HEADER = "__value_schema_id"
+"""The header that says what would be in front of the message."""
 MAX_READERS = 1_000
 """Schemas that are kept ready, and ids that are known to have none."""
 UNKNOWN_S = 60.0
@@ -69,86 +76,110 @@ class FramedParser:
         RuntimeError
             The schema was not fetched, see `Schemas.lacking`.
         """
-        reader = self._readers.get(value[:HEADER_BYTES])
+        head = _head(value)
+        reader = self._readers.get(head)
         if reader is None:
             _check_header(value)
-            raise RuntimeError(f"schema {_schema_id(value)} was not fetched")
+            raise RuntimeError(f"schema {_schema_id(head)} was not fetched")
         if isinstance(reader, _Unknown):
             raise InvalidMessage(
-                ErrorCode.UNKNOWN_SCHEMA, f"schema {_schema_id(value)}: {reader.reason}"
+                ErrorCode.UNKNOWN_SCHEMA, f"schema {_schema_id(head)}: {reader.reason}"
             )
-        return reader.parse(value[HEADER_BYTES:])
+        return reader.parse(value[len(head) :])
 
     def find_layout(self, value: bytes) -> ItemLayout | None:
         """See `Alike.find_layout`."""
-        reader = self._readers.get(value[:HEADER_BYTES])
+        head = _head(value)
+        reader = self._readers.get(head)
         if reader is None or isinstance(reader, _Unknown):
             return None
-        found = reader.find_layout(value[HEADER_BYTES:])
-        return None if found is None else found.behind(value[:HEADER_BYTES])
+        found = reader.find_layout(value[len(head) :])
+        return None if found is None else found.behind(head)
 
     def close(self) -> None:
         """Close the connections to the registry."""
         self._registry.close()
 
-    def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
+    def lacking(self, values: Sequence[bytes | None]) -> dict[SchemaId, int]:
         """See `Schemas.lacking`."""
-        heads = {value[:HEADER_BYTES] for value in values if value is not None}
+        heads = {_head(value) for value in values if value is not None}
         now_s = self._monotonic()
         missing = {head for head in heads if _is_framed(head) and not self._knows(head, now_s)}
         if not missing:
             return {}
-        found: dict[int, int] = {}
+        found: dict[SchemaId, int] = {}
         for row, value in enumerate(values):
-            if value is not None and value[:HEADER_BYTES] in missing:
-                found.setdefault(_schema_id(value), row)
+            if value is not None and (head := _head(value)) in missing:
+                found.setdefault(_schema_id(head), row)
         return found
 
     def _knows(self, head: bytes, now_s: float) -> bool:
         reader = self._readers.get(head)
         return reader is not None and not (isinstance(reader, _Unknown) and reader.until_s <= now_s)
 
-    def fetch(self, schema_id: int) -> Alike | _Unknown:
+    def fetch(self, schema_id: SchemaId) -> Alike | _Unknown:
         """See `Schemas.fetch`."""
         try:
             return self._compile(self._registry.fetch(schema_id))
         except SchemaError as error:
             return _Unknown(str(error), self._monotonic() + UNKNOWN_S)
 
-    def pending(self, schema_ids: Sequence[int]) -> list[int]:
+    def pending(self, schema_ids: Sequence[SchemaId]) -> list[SchemaId]:
         """See `Schemas.pending`."""
         now_s = self._monotonic()
-        return [number for number in schema_ids if not self._knows(_head(number), now_s)]
+        return [number for number in schema_ids if not self._knows(frame(number), now_s)]
 
-    def admit(self, schema_id: int, fetched: Any) -> bool:
+    def admit(self, schema_id: SchemaId, fetched: Any) -> bool:
         """See `Schemas.admit`."""
-        head = _head(schema_id)
+        head = frame(schema_id)
         self._readers.pop(head, None)
         self._readers[head] = fetched
-        if len(self._readers) > MAX_READERS:
-            del self._readers[next(iter(self._readers))]
         return not isinstance(fetched, _Unknown)
 
-
-def _is_framed(value: bytes) -> bool:
-    return len(value) >= HEADER_BYTES and value[0] == 0
-
-
-def _head(schema_id: int) -> bytes:
-    return b"\0" + schema_id.to_bytes(4)
+    def forget(self) -> None:
+        """See `Schemas.forget`."""
+        while len(self._readers) > MAX_READERS:
+            del self._readers[next(iter(self._readers))]
 
 
-def _schema_id(value: bytes) -> int:
-    return int.from_bytes(value[1:HEADER_BYTES])
+def frame(schema_id: SchemaId) -> bytes:
+    """What is in front of a message with a schema."""
+    return b"\0" + schema_id.to_bytes(4) if isinstance(schema_id, int) else b"\1" + schema_id.bytes
+
+
+def join_headers(values: Sequence[bytes | None], headers: ReadHeaders) -> list[bytes | None]:
+    """Messages with their schemas in front of them, also those whose Kafka header names it.
+
+    Confluent's serializers write it there if they are told to.
+    """
+    found = list(values)
+    for row, value in enumerate(values):
+        for name, content in headers(row) if value is not None else ():
+            if name == KAFKA_HEADER:
+                found[row] = (content or b"") + (value or b"")
+                break
+    return found
+
+
+def _head(value: bytes) -> bytes:
+    return value[: GUID_HEADER_BYTES if value[:1] == b"\1" else HEADER_BYTES]
+
+
+def _is_framed(head: bytes) -> bool:
+    return len(head) == (GUID_HEADER_BYTES if head[:1] == b"\1" else HEADER_BYTES) and head[0] < 2
+
+
+def _schema_id(head: bytes) -> SchemaId:
+    return UUID(bytes=head[1:]) if head[0] else int.from_bytes(head[1:])
 
 
 def _check_header(value: bytes) -> None:
-    if len(value) < HEADER_BYTES:
+    if len(value) < (GUID_HEADER_BYTES if value[:1] == b"\1" else HEADER_BYTES):
         raise InvalidMessage(
             ErrorCode.INVALID_ENCODING,
             f"{len(value)} bytes, too few for the id of a schema",
         )
-    if value[0]:
+    if value[0] > 1:
         raise InvalidMessage(
             ErrorCode.INVALID_ENCODING,
             f"the first byte is {value[0]}; with a schema registry, a 0 and the schema's id come "

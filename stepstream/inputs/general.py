@@ -10,7 +10,7 @@ import numpy as np
 from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Opened
 from stepstream.inputs.documents import Columns, DocumentReader
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
-from stepstream.inputs.framing import FramedParser
+from stepstream.inputs.framing import FramedParser, join_headers
 from stepstream.inputs.identities import KEY_DECODERS, id_of_document, id_of_header
 from stepstream.inputs.typed import NotTyped
 from stepstream.inputs.validation import check_size, validate
@@ -59,6 +59,8 @@ class GeneralFormat:
     ) -> Opened:
         """See `InputFormat.open`; the values become documents, None if they can't."""
         invalid: dict[int, InvalidMessage] = {}
+        if self.schemas is not None:
+            values = join_headers(values, headers)
         documents = self._documents(values, invalid)
         layout = self._layout
         ids: Sequence[bytes | None] = keys

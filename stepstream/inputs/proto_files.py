@@ -17,6 +17,7 @@ from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.framing import read_indexes
 from stepstream.inputs.protobuf import Protobuf, load_descriptors
 from stepstream.inputs.schemas import SchemaError
+from stepstream.inputs.varints import write_varint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from stepstream.inputs.strides import ItemLayout
 
-__all__ = ["IndexedProtobuf", "compile_files"]
+__all__ = ["IndexedProtobuf", "compile_files", "indexes_of"]
 
 MAIN = "message.proto"
 FILE_NAME = re.compile(r"[\w+-][\w+./-]*")
@@ -105,6 +106,19 @@ def _described(text: str, references: Mapping[str, str]) -> bytes | None:
     except (ValueError, DecodeError):
         return None
     return files.SerializeToString()
+
+
+def indexes_of(descriptor: Any) -> bytes:
+    """The place of a message type in its file, as `read_indexes` reads it."""
+    indexes: list[int] = []
+    while descriptor is not None:
+        outer = descriptor.containing_type
+        types = outer.nested_types if outer else descriptor.file.message_types_by_name.values()
+        indexes.insert(0, [one.full_name for one in types].index(descriptor.full_name))
+        descriptor = outer
+    if indexes == [0]:
+        return b"\0"
+    return b"".join(write_varint(2 * number) for number in (len(indexes), *indexes))
 
 
 class IndexedProtobuf:

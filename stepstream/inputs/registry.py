@@ -6,6 +6,7 @@ import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from stepstream.inputs.schemas import RegistryAwayError, SchemaError
 
 if TYPE_CHECKING:
+    from stepstream.inputs.schemas import SchemaId
     from stepstream.settings import RegistrySettings
 
 __all__ = ["Registered", "Registry"]
@@ -59,6 +61,7 @@ class _Reference(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
+    id: int = 0
     schema: str = ""
     schemaType: str = "AVRO"  # noqa: N815 - the API's name
     references: list[_Reference] | None = None
@@ -98,13 +101,13 @@ class Registry:
             headers={"accept": "application/vnd.schemaregistry.v1+json, application/json"},
             transport=transport,
         )
-        self._kept: OrderedDict[int, Registered] = OrderedDict()
+        self._kept: OrderedDict[SchemaId, Registered] = OrderedDict()
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
 
-    def fetch(self, schema_id: int) -> Registered:
+    def fetch(self, schema_id: SchemaId) -> Registered:
         """The schema with an id, and those that it refers to.
 
         Raises
@@ -114,20 +117,55 @@ class Registry:
         RegistryAwayError
             The registry can't be reached or doesn't answer as it should; this may pass.
         """
-        if schema_id > MAX_ID:
+        if isinstance(schema_id, int) and schema_id > MAX_ID:
             raise SchemaError("an id of a schema has at most 31 bits")
         known = self._kept.get(schema_id)
         if known is not None:
             self._kept.move_to_end(schema_id)
             return known
-        answer = self._get(f"schemas/ids/{schema_id}")
-        references: dict[str, str] = {}
-        self._collect(answer, references, {})
-        found = Registered(answer.schemaType, answer.schema, references)
+        if isinstance(schema_id, UUID):
+            found = self._with_references(self._get_by_guid(schema_id))
+        else:
+            found = self._with_references(self._get(f"schemas/ids/{schema_id}"))
         self._kept[schema_id] = found
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         return found
+
+    def fetch_latest(self, subject: str) -> tuple[int, Registered]:
+        """The newest schema of a subject, and its id.
+
+        Raises
+        ------
+        SchemaError, RegistryAwayError
+            As with `fetch`.
+        """
+        answer = self._get(f"subjects/{_quote(subject)}/versions/latest")
+        return answer.id, self._with_references(answer)
+
+    def register(self, subject: str, schema: Registered) -> int:
+        """Register a schema without references, unless the subject has it already; its id.
+
+        Raises
+        ------
+        SchemaError
+            The registry refuses it.
+        RegistryAwayError
+            As with `fetch`.
+        """
+        content = {"schema": schema.text, "schemaType": schema.kind}
+        status, answer = self._ask("POST", f"subjects/{_quote(subject)}/versions", content)
+        if status == httpx.codes.OK and answer is not None and answer.id:
+            return answer.id
+        if status in {*REFUSED_IDS, httpx.codes.CONFLICT}:
+            reason = answer.message[:200] if answer else ""
+            raise SchemaError(f"the registry refuses it: {reason}")
+        raise self._away(status)
+
+    def _with_references(self, answer: _Answer) -> Registered:
+        references: dict[str, str] = {}
+        self._collect(answer, references, {})
+        return Registered(answer.schemaType, answer.schema, references)
 
     def _collect(
         self, answer: _Answer, references: dict[str, str], seen: dict[tuple[str, int], bool]
@@ -139,23 +177,13 @@ class Registry:
             seen[place] = True
             if len(seen) > MAX_REFERENCES:
                 raise SchemaError(f"it refers to over {MAX_REFERENCES} schemas")
-            subject = httpx.URL("", path=reference.subject).path.replace("/", "%2F")
+            subject = _quote(reference.subject)
             referred = self._get(f"subjects/{subject}/versions/{reference.version}")
             self._collect(referred, references, seen)
             references[reference.name] = referred.schema
 
     def _get(self, path: str) -> _Answer:
-        try:
-            with self._client.stream("GET", path) as response:
-                body = bytearray()
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > MAX_SCHEMA_BYTES:
-                        raise SchemaError(f"the schema has over {MAX_SCHEMA_BYTES} bytes")
-                status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise RegistryAwayError(f"{self.url}: {_describe(error)}") from None
-        answer = _parse(bytes(body))
+        status, answer = self._ask("GET", path)
         if status == httpx.codes.OK and answer is not None and answer.schema:
             return answer
         if status in REFUSED_IDS or (
@@ -164,12 +192,43 @@ class Registry:
             and answer.error_code in UNKNOWN_CODES
         ):
             raise SchemaError("the registry doesn't know it")
+        raise self._away(status)
+
+    def _get_by_guid(self, guid: UUID) -> _Answer:
+        try:
+            return self._get(f"schemas/guids/{guid}")
+        except RegistryAwayError:
+            # Some registries have no GUIDs, and answer as if there were no such page.
+            if self._ask("GET", "schemas/types")[0] != httpx.codes.OK:
+                raise
+        raise SchemaError("the registry has no schemas by GUID")
+
+    def _ask(
+        self, method: str, path: str, content: dict[str, str] | None = None
+    ) -> tuple[int, _Answer | None]:
+        try:
+            with self._client.stream(method, path, json=content) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > MAX_SCHEMA_BYTES:
+                        raise SchemaError(f"the schema has over {MAX_SCHEMA_BYTES} bytes")
+                return response.status_code, _parse(bytes(body))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise RegistryAwayError(f"{self.url}: {_describe(error)}") from None
+
+    def _away(self, status: int) -> RegistryAwayError:
         reason = f"HTTP status {status}"
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             reason += "; are registry.username and registry.password right?"
         elif status in {httpx.codes.NOT_FOUND, httpx.codes.OK}:
             reason += " with no answer of a registry; is registry.url right?"
-        raise RegistryAwayError(f"{self.url}: {reason}")
+        return RegistryAwayError(f"{self.url}: {reason}")
+
+
+def _quote(subject: str) -> str:
+    """A subject as one part of an address."""
+    return httpx.URL("", path=subject).path.replace("/", "%2F")
 
 
 def _parse(body: bytes) -> _Answer | None:

@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from stepstream.inputs.registry import Registered
     from stepstream.settings import InputSettings, RegistrySettings
 
-__all__ = ["JsonSchemaParser", "make_schema_parser"]
+__all__ = [
+    "UNITS_NS",
+    "JsonSchemaParser",
+    "check_packages",
+    "from_json",
+    "make_schema_parser",
+    "read_file",
+]
 
-_UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""Units of times that are numbers."""
 _PACKAGES = {"avro": ("fastavro",), "protobuf": ("google.protobuf", "grpc_tools")}
 
 
@@ -52,20 +60,31 @@ def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> A
         A package isn't installed, the schema's file can't be used, or a path isn't in it.
     """
     kind = settings.format
-    for package in _PACKAGES[kind]:
-        if not _is_installed(package):
-            raise SettingsError(
-                f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
-            )
+    check_packages(kind)
     if settings.schema_ is None and registry.url is None:
         raise SettingsError(f"{kind} needs registry.url, or a file as input.schema")
-    content = None if settings.schema_ is None else _read_file(settings.schema_)
+    content = None if settings.schema_ is None else read_file(settings.schema_)
     try:
         if kind == "avro":
             return _make_avro(settings, registry, content)
         return _make_protobuf(settings, registry, content)
     except SchemaError as error:
         raise SettingsError(f"input.schema: {settings.schema_}: {error}") from None
+
+
+def check_packages(kind: str) -> None:
+    """Check that the packages of a format are there.
+
+    Raises
+    ------
+    SettingsError
+        One isn't.
+    """
+    for package in _PACKAGES.get(kind, ()):
+        if not _is_installed(package):
+            raise SettingsError(
+                f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
+            )
 
 
 def _is_installed(package: str) -> bool:
@@ -75,7 +94,14 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _read_file(path: pathlib.Path) -> bytes:
+def read_file(path: pathlib.Path) -> bytes:
+    """Read the schema's file.
+
+    Raises
+    ------
+    SettingsError
+        It can't be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -91,11 +117,11 @@ def _make_avro(settings: InputSettings, registry: RegistrySettings, content: byt
     from stepstream.inputs.avro import Avro, parse_schema  # noqa: PLC0415 - an extra
 
     names = _wanted_names(settings)
-    unit_ns = _UNITS_NS.get(settings.time_unit)
+    unit_ns = UNITS_NS.get(settings.time_unit)
     own_names: dict[str, Any] = {}
     own = None
     if content is not None:
-        own = parse_schema(_from_json(content), own_names)
+        own = parse_schema(from_json(content), own_names)
         reader = Avro(own, names, named=own_names, unit_ns=unit_ns)
         if not reader.has_maps:
             _check_paths(settings, reader.names)
@@ -106,8 +132,8 @@ def _make_avro(settings: InputSettings, registry: RegistrySettings, content: byt
         _check_kind(registered, "AVRO")
         named: dict[str, Any] = {}
         for text in registered.references.values():
-            parse_schema(_from_json(text), named)
-        schema = parse_schema(_from_json(registered.text), named)
+            parse_schema(from_json(text), named)
+        schema = parse_schema(from_json(registered.text), named)
         return Avro(schema, names, named=named, unit_ns=unit_ns, reader=own, reader_named=own_names)
 
     return FramedParser(Registry(registry), compile_schema)
@@ -125,7 +151,7 @@ def _make_protobuf(
     )
 
     names = _wanted_names(settings)
-    unit_ns = _UNITS_NS.get(settings.time_unit, _UNITS_NS["s"])
+    unit_ns = UNITS_NS.get(settings.time_unit, UNITS_NS["s"])
     if registry.url is None:
         pool, _ = load_descriptors(content or b"")
         descriptor = find_message(pool, settings.message_type or "")
@@ -144,7 +170,8 @@ def _make_protobuf(
     return FramedParser(Registry(registry), compile_schema)
 
 
-def _from_json(content: bytes | str) -> Any:
+def from_json(content: bytes | str) -> Any:
+    """Read a schema's JSON; None if it is none."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

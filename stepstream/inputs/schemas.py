@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RegistryAwayError", "SchemaError", "Schemas", "fetch_lacking"]
+__all__ = ["RegistryAwayError", "SchemaError", "SchemaId", "Schemas", "fetch_lacking"]
+
+
+SchemaId = int | UUID
+"""How messages name their schema."""
 
 
 class SchemaError(Exception):
@@ -21,8 +26,13 @@ class RegistryAwayError(Exception):
 class Schemas(Protocol):
     """The schemas that the messages of a topic name by their ids."""
 
-    def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
+    def lacking(self, values: Sequence[bytes | None]) -> dict[SchemaId, int]:
         """Ids of schemas that have to be fetched before messages can be parsed.
+
+        Parameters
+        ----------
+        values
+            The messages, as `join_headers` gives them.
 
         Returns
         -------
@@ -30,10 +40,10 @@ class Schemas(Protocol):
             For each id, the row of the first message that names it; in the order of rows.
         """
 
-    def pending(self, schema_ids: Sequence[int]) -> list[int]:
+    def pending(self, schema_ids: Sequence[SchemaId]) -> list[SchemaId]:
         """Those of some ids that still have to be fetched."""
 
-    def fetch(self, schema_id: int) -> object:
+    def fetch(self, schema_id: SchemaId) -> object:
         """Ask the registry for a schema, and wait; any thread may call it.
 
         Returns
@@ -47,13 +57,19 @@ class Schemas(Protocol):
             The registry can't be asked.
         """
 
-    def admit(self, schema_id: int, fetched: object) -> bool:
+    def admit(self, schema_id: SchemaId, fetched: object) -> bool:
         """Use what was fetched, from now on; in the thread that parses.
 
         Returns
         -------
         bool
             Whether there is such a schema.
+        """
+
+    def forget(self) -> None:
+        """Forget the oldest schemas if there are too many: before the next messages are looked at.
+
+        What `lacking` found to be known has to be known until those messages are parsed.
         """
 
 
@@ -66,5 +82,6 @@ def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> No
         The registry can't be asked.
     """
     if schemas is not None:
+        schemas.forget()
         for schema_id in schemas.lacking(values):
             schemas.admit(schema_id, schemas.fetch(schema_id))

@@ -9,7 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MAX_VARINT_BYTES", "join_groups", "read_varint", "read_varints", "unfold"]
+__all__ = [
+    "MAX_VARINT_BYTES",
+    "join_groups",
+    "read_varint",
+    "read_varints",
+    "unfold",
+    "write_varint",
+]
 
 MAX_VARINT_BYTES = 10
 """Of a 64-bit integer."""
@@ -45,6 +52,15 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise ValueError("an integer has more than ten bytes")
+
+
+def write_varint(number: int) -> bytes:
+    """Write one integer without a sign."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])
 
 
 def read_varints(data: bytes, position: int, count: int) -> tuple[NDArray[np.uint64], int]:

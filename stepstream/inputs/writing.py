@@ -11,11 +11,12 @@ import numpy as np
 
 from stepstream.errors import SettingsError
 from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE
+from stepstream.inputs.encoders import make_encoder
 from stepstream.inputs.layout import Layout
-from stepstream.inputs.senml import encode_pack
+from stepstream.settings import RegistrySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -56,18 +57,26 @@ class MessageWriter:
         How messages are written.
     decimals
         Values are rounded to these, in units that have fractions; None leaves them as they are.
+    registry, topic
+        See `make_encoder`; for formats with a schema.
 
     Raises
     ------
     SettingsError
-        The format can't be written.
+        The format can't be written, or there is no schema that can be used.
     """
 
-    def __init__(self, settings: InputSettings, decimals: int | None = 5) -> None:
+    def __init__(
+        self,
+        settings: InputSettings,
+        decimals: int | None = 5,
+        registry: RegistrySettings | None = None,
+        topic: str = "",
+    ) -> None:
         self._decimals = decimals
         self._settings = settings
         self._layout = Layout.of(settings)
-        self._encode = _make_encoder(settings.format)
+        self._encode = make_encoder(settings, registry or RegistrySettings(), topic)
 
     def write(
         self, device_id: str, time_us: NDArray[np.int64], axes: NDArray[np.float64]
@@ -201,20 +210,6 @@ class MessageWriter:
     def _headers(self, device_id: str) -> tuple[tuple[str, bytes], ...]:
         name = self._layout.device_id_header
         return ((name, device_id.encode()),) if name is not None else ()
-
-
-def _make_encoder(name: str) -> Callable[[Any], bytes]:
-    if name == "json":
-        return msgspec.json.Encoder().encode
-    if name == "msgpack":
-        return msgspec.msgpack.Encoder().encode
-    if name == "cbor":
-        from stepstream.inputs.parsers import CborParser  # noqa: PLC0415 - an extra
-
-        return CborParser().encode
-    if name == "senml":
-        return encode_pack
-    raise SettingsError(f"input.format: {name} can be read, but not written")
 
 
 def _document(content: Mapping[Path, Any]) -> Any:

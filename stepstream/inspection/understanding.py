@@ -17,6 +17,7 @@ from stepstream.inputs import (
     Messages,
     decode_device_id,
     fetch_lacking,
+    join_headers,
     make_format,
 )
 from stepstream.inputs.framing import FramedParser
@@ -178,7 +179,7 @@ def understand(
     made = make_format(settings, registry)
     values = [message.value for message in messages]
     try:
-        fetch_lacking(made.schemas, values)
+        fetch_lacking(made.schemas, join_headers(values, lambda row: messages[row].headers))
     finally:
         if isinstance(made.schemas, FramedParser):
             made.schemas.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stepstream.errors import StreamError
-from stepstream.inputs import RegistryAwayError
+from stepstream.inputs import RegistryAwayError, join_headers
 from stepstream.streaming.partitions import PauseReason, Phase
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Message
 
-    from stepstream.inputs import Schemas
+    from stepstream.inputs import SchemaId, Schemas
     from stepstream.streaming.flow import FlowControl
     from stepstream.streaming.partitions import Partition
     from stepstream.streaming.processor import Processor
@@ -43,13 +43,13 @@ class _Wait(NamedTuple):
     """Schemas that the next messages of a partition need."""
 
     schemas: Schemas
-    ids: tuple[int, ...]
+    ids: tuple[SchemaId, ...]
 
 
 class _Fetched(NamedTuple):
     """What the registry has given, and why it gave no more."""
 
-    found: list[tuple[Schemas, int, object]]
+    found: list[tuple[Schemas, SchemaId, object]]
     reason: str
 
 
@@ -107,7 +107,7 @@ class SchemaWaits:
         ready: dict[Partition, Sequence[Message]] = {}
         for partition, messages in polled.items():
             schemas = self._processor.schemas(partition.topic)
-            lacking = schemas.lacking([m.value() for m in messages]) if schemas else {}
+            lacking = schemas.lacking(_with_schemas(messages)) if schemas else {}
             if schemas is None or not lacking:
                 ready[partition] = messages
                 continue
@@ -134,7 +134,7 @@ class SchemaWaits:
         if self._running is not None and self._running.done():
             done, self._running = self._running, None
             self._note(done.result())
-        wanted: dict[tuple[Schemas, int], None] = {}
+        wanted: dict[tuple[Schemas, SchemaId], None] = {}
         for partition, wait in list(self._waits.items()):
             pending = wait.schemas.pending(wait.ids)
             wanted |= dict.fromkeys((wait.schemas, schema_id) for schema_id in pending)
@@ -150,6 +150,7 @@ class SchemaWaits:
         for schemas, schema_id, found in fetched.found:
             outcome = "found" if schemas.admit(schema_id, found) else "unknown"
             self.requests[outcome] += 1
+            schemas.forget()
         now_s = self._system.monotonic()
         if not fetched.reason:
             if self._failures:
@@ -184,9 +185,16 @@ class SchemaWaits:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch(wanted: Sequence[tuple[Schemas, int]]) -> _Fetched:
+def _with_schemas(messages: Sequence[Message]) -> list[bytes | None]:
+    def headers(row: int) -> Any:
+        return messages[row].headers() or ()
+
+    return join_headers([message.value() for message in messages], headers)
+
+
+def _fetch(wanted: Sequence[tuple[Schemas, SchemaId]]) -> _Fetched:
     """Ask the registry for schemas, one after the other, until it fails."""
-    found: list[tuple[Schemas, int, Any]] = []
+    found: list[tuple[Schemas, SchemaId, Any]] = []
     for schemas, schema_id in wanted:
         try:
             found.append((schemas, schema_id, schemas.fetch(schema_id)))

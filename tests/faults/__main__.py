@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.faults.driver import SENSOR, Round, Site
+from tests.faults.driver import FORMAT, SENSOR, SPLIT_BY, Round, Site
 from tests.kafka.played import PEOPLE
 
 
@@ -29,11 +29,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--mutation", help="a mistake that has to be noticed; stops when it is")
     parser.add_argument("--split", action="store_true", help="sensors that send apart, always")
+    parser.add_argument("--avro", action="store_true", help="messages in Avro, always")
     parser.add_argument("--older", type=Path, help="checkout of a release that half of them run")
     options = parser.parse_args()
     fixed = {"FAULT_MUTATION": options.mutation} if options.mutation else {}
     if options.split:
-        fixed["STEPSTREAM_INPUT__SENSOR"] = json.dumps(SENSOR)
+        fixed[SPLIT_BY] = json.dumps(SENSOR)
+    if options.avro:
+        fixed[FORMAT] = "avro"
     injected: Counter[str] = Counter()
     exits: Counter[str] = Counter()
     failed, events = [], 0

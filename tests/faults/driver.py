@@ -10,9 +10,10 @@ import json
 import os
 import signal
 import time
-from collections import Counter, defaultdict
-from contextlib import suppress
+from collections import Counter, defaultdict, deque
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
@@ -26,16 +27,18 @@ from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.publisher import Publisher
 from tests.conftest import ROOT
+from tests.faults.avro import RegistryTroubles, UpdatedDevices
 from tests.faults.consumer import POINTS
 from tests.faults.proxy import Proxy
 from tests.kafka.broker import Access, Broker, free_port
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
 from tests.kafka.expected import difference, expected_steps
 from tests.kafka.played import by_device
+from tests.kafka.registry import SchemaRegistry, url_at
 from tests.outputs.published import Published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from tests.kafka.played import Step
@@ -50,7 +53,11 @@ REPEATED = 0.03
 """Shares of messages that are added to the input: invalid ones, and repeated ones."""
 SPLIT = 0.25
 """Share of rounds in which the sensors of all devices send apart."""
+AVRO = 0.25
+"""Share of the others in which messages are in Avro, with a schema registry."""
 SENSOR = {"path": "sensor", "accelerometer": "accelerometer", "gyroscope": "gyroscope"}
+SPLIT_BY = "STEPSTREAM_INPUT__SENSOR"
+FORMAT = "STEPSTREAM_INPUT__FORMAT"
 CONSUMERS = 4
 """Most of them at a time."""
 PARENTS = 0.2
@@ -89,12 +96,24 @@ class Site:
         self.broker = Broker(folder, access)
         self.proxy = Proxy(self.proxied, self.broker.addresses["PROXIED"])
 
+        self._folder = folder
+        self._registry = ExitStack()
+
+    @cached_property
+    def registry(self) -> tuple[SchemaRegistry, Proxy, str]:
+        """A schema registry, a proxy before it, and its address there; started when needed."""
+        registry = self._registry.enter_context(SchemaRegistry(self._folder))
+        proxied = f"127.0.0.1:{free_port()}"
+        proxy = self._registry.enter_context(Proxy(proxied, registry.address))
+        return registry, proxy, url_at(proxied)
+
     def __enter__(self) -> Self:
         self.broker.start()
         self.proxy.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._registry.close()
         self.proxy.__exit__()
         self.broker.kill()
 
@@ -108,35 +127,51 @@ class Feed:
         Chooses them.
     recordings
         Played beside the walkers.
+    epoch_s
+        Seconds since the epoch at its beginning.
     writer
         Writes the messages; None for the plain form.
+    is_json
+        Whether they are in JSON.
     """
 
     def __init__(
-        self, random: Random, recordings: list[Path], writer: MessageWriter | None
+        self,
+        random: Random,
+        recordings: list[Path],
+        epoch_s: int,
+        writer: MessageWriter | None,
+        *,
+        is_json: bool = True,
     ) -> None:
-        fleet = [
-            Device(f"walker-{n}", Walker(random.randrange(2**32), RATE_HZ)) for n in range(WALKERS)
-        ]
-        for path in recordings:
-            recording = read_recording(path, RATE_HZ)
-            fleet.append(Device(recording.device_id, Player(recording)))
-        # Later than everything that happens before the first message is sent.
-        epoch_s = int(begin_epoch(SIMULATED_S, SPEED, time.time()))
+        self._seeds = [random.randrange(2**32) for _ in range(WALKERS)]
+        self._recordings = recordings
+        self._epoch_s = epoch_s
         self._sent: list[Message] = []
         self.genuine: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        """What each device sends, in JSON."""
         self.invalid = 0
-        for message in messages(
-            fleet, epoch_s, SIMULATED_S, batch=BATCH, decimals=None, writer=writer
-        ):
-            values = self.genuine[message.key]
+        in_json = None if is_json else self._messages(None)
+        recent: defaultdict[bytes, deque[bytes]] = defaultdict(partial(deque, maxlen=5))
+        for message in self._messages(writer):
+            self.genuine[message.key].append((next(in_json) if in_json else message).value)
+            values = recent[message.key]
             values.append(message.value)
             self._sent.append(message)
             if random.random() < REPEATED:
-                self._sent.append(message._replace(value=random.choice(values[-5:])))
+                self._sent.append(message._replace(value=random.choice(values)))
             if random.random() < RUBBISH:
                 self._sent.append(message._replace(value=b'{"timestamp": '))
                 self.invalid += 1
+
+    def _messages(self, writer: MessageWriter | None) -> Iterator[Message]:
+        fleet = [Device(f"walker-{n}", Walker(s, RATE_HZ)) for n, s in enumerate(self._seeds)]
+        for path in self._recordings:
+            recording = read_recording(path, RATE_HZ)
+            fleet.append(Device(recording.device_id, Player(recording)))
+        return messages(
+            fleet, self._epoch_s, SIMULATED_S, batch=BATCH, decimals=None, writer=writer
+        )
 
     def play(self, topics: TopicSet) -> None:
         """Send everything in its time."""
@@ -232,12 +267,20 @@ class Round:
         older: Path | None = None,
     ) -> None:
         self._site = site
+        self.seed = seed
         self._random = Random(seed)  # noqa: S311 - it hides nothing
         self._folder = folder / f"seed-{seed}"
         self._folder.mkdir(parents=True)
         self._recordings = recordings
         self._older = older
-        self._setting = self._choose_setting() | (fixed or {})
+        self._setting = self._choose_setting(fixed or {})
+        self._is_avro = self._setting.get(FORMAT) == "avro"
+        self._troubles: RegistryTroubles | None = None
+        if self._is_avro:
+            _, proxy, url = site.registry
+            self._setting["STEPSTREAM_REGISTRY__URL"] = url
+            span_s = SIMULATED_S / SPEED
+            self._troubles = RegistryTroubles(proxy, Random(f"{seed} registry"), span_s)  # noqa: S311
         self.report = Report(seed, self._setting)
         # Earlier releases don't know minutes, walks and counts.
         self._topics = TopicSet.create(site.broker.bootstrap, all_outputs=older is None)
@@ -252,7 +295,7 @@ class Round:
     def _is_exactly_once(self) -> bool:
         return self._setting.get("STEPSTREAM_PROCESSING__GUARANTEE") != "at_least_once"
 
-    def _choose_setting(self) -> dict[str, str]:
+    def _choose_setting(self, fixed: dict[str, str]) -> dict[str, str]:
         random = self._random
         protocol = random.choice(["classic", "consumer"])
         interval = random.choice(["20", "500"])
@@ -270,21 +313,38 @@ class Round:
             setting["STEPSTREAM_PROCESSING__GUARANTEE"] = "at_least_once"
         # Earlier releases don't know messages of one sensor.
         if random.random() < SPLIT and self._older is None:
-            setting["STEPSTREAM_INPUT__SENSOR"] = json.dumps(SENSOR)
+            setting[SPLIT_BY] = json.dumps(SENSOR)
+        # From a number of its own: what else a seed decides stays the same.
+        elif Random(f"{self.seed} avro").random() < AVRO and self._older is None:  # noqa: S311
+            setting[FORMAT] = "avro"
         if self._older is None:
             setting["STEPSTREAM_OUTPUT__WALK_GAP_S"] = random.choice(["0.5", "2", "10"])
             setting["STEPSTREAM_OUTPUT__GRACE_S"] = random.choice(["0", "1", "30"])
+        setting |= fixed
+        if FORMAT in setting and SPLIT_BY in setting:
+            del setting[SPLIT_BY if FORMAT in fixed else FORMAT]
         return setting
 
-    def _writer(self) -> MessageWriter | None:
-        if "STEPSTREAM_INPUT__SENSOR" not in self._setting:
+    def _writer(self, epoch_s: int) -> MessageWriter | None:
+        if self._is_avro:
+            registry, _, _ = self._site.registry
+            change_us = [round((epoch_s + SIMULATED_S * part / 3) * 1e6) for part in (1, 2)]
+            return UpdatedDevices(self._folder, registry.url, self._topics.readings, change_us)
+        if SPLIT_BY not in self._setting:
             return None
-        sensor = json.loads(self._setting["STEPSTREAM_INPUT__SENSOR"])
-        return MessageWriter(InputSettings(sensor=sensor))
+        return MessageWriter(InputSettings(sensor=json.loads(self._setting[SPLIT_BY])))
 
     def run(self) -> Report:
         """Play, disturb, wait for the end, compare."""
-        feed = Feed(self._random, self._recordings, self._writer())
+        # Later than everything that happens before the first message is sent.
+        epoch_s = int(begin_epoch(SIMULATED_S, SPEED, time.time()))
+        feed = Feed(
+            self._random,
+            self._recordings,
+            epoch_s,
+            self._writer(epoch_s),
+            is_json=not self._is_avro,
+        )
         expected = feed.expected()
         self._begin_s = time.monotonic()
         try:
@@ -296,6 +356,8 @@ class Round:
             self.report.wrong.append(f"{type(error).__name__}: {error}")
         finally:
             self._site.proxy.restore()
+            if self._troubles is not None:
+                self._troubles.end()
             for consumer in self._consumers:
                 consumer.__exit__()
         if not self.report.wrong:
@@ -321,6 +383,10 @@ class Round:
         begin_s = time.monotonic()
         while playing.is_alive() or moments:
             self._turn()
+            if self._troubles is not None:
+                begun = self._troubles.turn(time.monotonic() - begin_s)
+                if begun:
+                    self._inject(begun)
             if moments and time.monotonic() >= begin_s + moments[0]:
                 moments.pop(0)
                 FAULTS[faults[0]][1](self)
@@ -336,6 +402,8 @@ class Round:
             undo()
         self._until = []
         self._site.proxy.restore()
+        if self._troubles is not None:
+            self._troubles.end()
         self._note("end of the input")
         ends = {p: e for p, e in self._topics.end_offsets(self._topics.readings).items() if e}
         deadline_s = time.monotonic() + END_S

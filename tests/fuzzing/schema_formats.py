@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import fastavro
 import httpx
@@ -13,7 +14,7 @@ from stepstream.inputs import InputFormat, fetch_lacking
 from stepstream.inputs.alike import Alike, AlikeReader
 from stepstream.inputs.avro import Avro, parse_schema
 from stepstream.inputs.columns import FIELDS
-from stepstream.inputs.framing import FramedParser
+from stepstream.inputs.framing import FramedParser, frame
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.proto_files import IndexedProtobuf, compile_files
@@ -23,6 +24,7 @@ from stepstream.settings import InputSettings, RegistrySettings
 from tests.inputs.protobuf_types import message_type, new
 
 SECOND = 10**9
+GUID = UUID("89791762-2336-4186-9674-299b90a802e2")
 TIMES = [1_700_000_000.3 + n / 80 for n in range(6)]
 READINGS = InputSettings(readings="readings")
 NAMES = frozenset({*FIELDS, "readings"})
@@ -102,10 +104,10 @@ def _proto_items() -> Any:
 
 
 def _framed(kind: str, text: str, compile_schema: Any) -> FramedParser:
-    """A parser with a registry that has one schema, number 1."""
+    """A parser with a registry that has one schema, number 1 and with a GUID."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/schemas/ids/1"):
+        if request.url.path.endswith(("/schemas/ids/1", f"/schemas/guids/{GUID}")):
             return httpx.Response(200, json={"schema": text, "schemaType": kind})
         return httpx.Response(404, json={"error_code": 40403})
 
@@ -113,8 +115,8 @@ def _framed(kind: str, text: str, compile_schema: Any) -> FramedParser:
     return FramedParser(Registry(settings, httpx.MockTransport(answer)), compile_schema)
 
 
-def schema_formats() -> list[SchemaFormat]:
-    """All of them."""
+def schema_formats() -> dict[str, list[SchemaFormat]]:
+    """All of them, by their names in the settings."""
     columns, in_avro = _avro(COLUMNS, {"note": "n", "timestamp": TIMES, **AXES})
     rows = [
         {
@@ -133,15 +135,18 @@ def schema_formats() -> list[SchemaFormat]:
         file = compile_files(registered.text, {})
         return IndexedProtobuf(file, NAMES, SECOND, None)
 
-    return [
-        _format(columns, InputSettings(), in_avro),
-        _format(records, READINGS, of_records),
-        _format(Protobuf(message_type(PROTO_COLUMNS), NAMES), InputSettings(), in_protobuf),
-        _format(Protobuf(message_type(PROTO_ITEMS), NAMES), READINGS, items),
-        _format(
-            _framed("AVRO", json.dumps(COLUMNS), lambda _: columns),
-            InputSettings(),
-            b"\0\0\0\0\1" + in_avro,
-        ),
-        _format(_framed("PROTOBUF", PROTO_ITEMS, indexed), READINGS, b"\0\0\0\0\1\x02\x02" + items),
-    ]
+    framed_avro = _framed("AVRO", json.dumps(COLUMNS), lambda _: columns)
+    framed_protobuf = _framed("PROTOBUF", PROTO_ITEMS, indexed)
+    return {
+        "avro": [
+            _format(columns, InputSettings(), in_avro),
+            _format(records, READINGS, of_records),
+            _format(framed_avro, InputSettings(), frame(1) + in_avro),
+            _format(framed_avro, InputSettings(), frame(GUID) + in_avro),
+        ],
+        "protobuf": [
+            _format(Protobuf(message_type(PROTO_COLUMNS), NAMES), InputSettings(), in_protobuf),
+            _format(Protobuf(message_type(PROTO_ITEMS), NAMES), READINGS, items),
+            _format(framed_protobuf, READINGS, frame(1) + b"\x02\x02" + items),
+        ],
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,13 @@ from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
 from tests.fuzzing.schema_formats import schema_formats
 from tests.streaming.records import FakeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fuzzing.schema_formats import SchemaFormat
+
+    Check = Callable[[bytes], None]
 
 NOW_US = 1_700_000_100_000_000
 END = b"\x1e"
@@ -116,39 +124,43 @@ def _process(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[byt
     return sorted(events), letters
 
 
-_LAYOUTS = [
-    make_format(InputSettings.model_validate(settings))
-    for name in ("json", "msgpack", "cbor")
-    for settings in (
-        {"format": name, "numeric_strings": True},
-        {"format": name, "fields": _NESTED, "readings": "data", "device_id": "id"},
-        {"format": name, "fields": _NESTED, "time_unit": "ms"},
-        {"format": name, "fields": {f: str(i) for i, f in enumerate(FIELDS)}},
-        {"format": name, "fields": {"start": "t", "rate": "hz"}, "time_unit": "iso8601"},
-        {"format": name, "fields": _ONE, "sensor": _SENSOR, "device_id": "id"},
-    )
+_SHAPES: list[dict[str, Any]] = [
+    {"numeric_strings": True},
+    {"fields": _NESTED, "readings": "data", "device_id": "id"},
+    {"fields": _NESTED, "time_unit": "ms"},
+    {"fields": {f: str(i) for i, f in enumerate(FIELDS)}},
+    {"fields": {"start": "t", "rate": "hz"}, "time_unit": "iso8601"},
+    {"fields": _ONE, "sensor": _SENSOR, "device_id": "id"},
 ]
+SHAPED = {
+    name: [make_format(InputSettings.model_validate({"format": name, **one})) for one in shapes]
+    for name, shapes in {
+        **dict.fromkeys(("json", "msgpack", "cbor", "json-schema"), _SHAPES),
+        "senml": [{"fields": {"timestamp": "t"}, "device_id": "bn"}],
+    }.items()
+}
+"""Formats of which no schema is needed, in some shapes."""
 
 
-def layouts(data: bytes) -> None:
-    """As `decode`, for messages of other shapes and encodings; the first byte chooses."""
-    if not data:
-        return
-    made = _LAYOUTS[data[0] % len(_LAYOUTS)]
-    values = data[1:].split(END)[:MOST_MESSAGES]
-    together = _open_and_decode(made, values)
-    assert together.axes.shape == (len(together.message), 6)
-    assert np.isfinite(together.axes).all()
-    assert not set(together.message.tolist()) & together.invalid.keys()
-    for row, value in enumerate(values):
-        alone = _open_and_decode(made, [value])
-        assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
-        mine = together.message == row
-        assert alone.time_us.tolist() == together.time_us[mine].tolist()
-        assert alone.axes.tolist() == together.axes[mine].tolist()
+def _fuzz_shapes(formats: list[InputFormat]) -> Check:
+    """The target of a format of which no schema is needed."""
+
+    def check(data: bytes) -> None:
+        """As `decode`, for messages of other shapes; the first byte chooses."""
+        if not data:
+            return
+        made = formats[data[0] % len(formats)]
+        values = data[1:].split(END)[:MOST_MESSAGES]
+        together = open_and_decode(made, values)
+        _check_readings(together)
+        for row, value in enumerate(values):
+            _check_row(together, row, open_and_decode(made, [value]))
+
+    return check
 
 
-def _open_and_decode(made: InputFormat, values: list[bytes]) -> Decoded:
+def open_and_decode(made: InputFormat, values: list[bytes]) -> Decoded:
+    """Decode messages of a device."""
     opened = made.open([b"phone"] * len(values), values, lambda _: [])
     ids = [(key or b"").decode(errors="replace") for key in opened.keys]
     times = np.full(len(values), NOW_US // 1000)
@@ -156,33 +168,51 @@ def _open_and_decode(made: InputFormat, values: list[bytes]) -> Decoded:
     return decoded._replace(invalid={**opened.invalid, **decoded.invalid})
 
 
-_SCHEMA_FORMATS = schema_formats()
+def _check_readings(decoded: Decoded) -> None:
+    assert decoded.axes.shape == (len(decoded.message), 6)
+    assert np.isfinite(decoded.axes).all()
+    assert not set(decoded.message.tolist()) & decoded.invalid.keys()
 
 
-def schemas(data: bytes) -> None:
-    """A message of a format with a schema, among valid ones; the first byte chooses.
-
-    It gives readings or an error, and the same alone as together with others, of which some have
-    the same layout of bytes.
-    """
-    if not data:
-        return
-    made, one_by_one, example = _SCHEMA_FORMATS[data[0] % len(_SCHEMA_FORMATS)]
-    value = data[1:]
-    # As long as the example, it may be taken for one of its layout.
-    alike = (value + example[len(value) :])[: len(example)]
-    values = [example, value, alike, example, value, example, value, example]
-    fetch_lacking(made.schemas, values)
-    together = _open_and_decode(made, values)
-    assert np.isfinite(together.axes).all()
-    assert not set(together.message.tolist()) & together.invalid.keys()
-    for row in (0, 1, 2):
-        alone = _open_and_decode(one_by_one, [values[row]])
-        assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
-        mine = together.message == row
-        assert alone.time_us.tolist() == together.time_us[mine].tolist()
-        assert alone.axes.tolist() == together.axes[mine].tolist()
-        assert row or len(alone.message)
+def _check_row(together: Decoded, row: int, alone: Decoded) -> None:
+    """A message gives the same with others and alone."""
+    assert str(alone.invalid.get(0)) == str(together.invalid.get(row))
+    mine = together.message == row
+    assert alone.time_us.tolist() == together.time_us[mine].tolist()
+    assert alone.axes.tolist() == together.axes[mine].tolist()
 
 
-TARGETS = {"decode": decode, "layouts": layouts, "process": process, "schemas": schemas}
+def _fuzz_schemas(formats: list[SchemaFormat]) -> Check:
+    """The target of a format whose messages have a schema."""
+
+    def check(data: bytes) -> None:
+        """A message among valid ones; the first byte chooses the schema.
+
+        It gives readings or an error, and the same alone as together with others, of which some
+        have the same layout of bytes.
+        """
+        if not data:
+            return
+        made, one_by_one, example = formats[data[0] % len(formats)]
+        value = data[1:]
+        # As long as the example, it may be taken for one of its layout.
+        alike = (value + example[len(value) :])[: len(example)]
+        values = [example, value, alike, example, value, example, value, example]
+        fetch_lacking(made.schemas, values)
+        together = open_and_decode(made, values)
+        _check_readings(together)
+        for row in (0, 1, 2):
+            alone = open_and_decode(one_by_one, [values[row]])
+            _check_row(together, row, alone)
+            assert row or len(alone.message)
+
+    return check
+
+
+TARGETS: dict[str, Check] = {
+    "decode": decode,
+    "process": process,
+    **{name: _fuzz_shapes(formats) for name, formats in SHAPED.items()},
+    **{name: _fuzz_schemas(formats) for name, formats in schema_formats().items()},
+}
+"""What is fuzzed; other than the first two, each is the format of its name."""

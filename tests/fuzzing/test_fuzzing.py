@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, missing
-from tests.fuzzing.targets import TARGETS, process
+from tests.fuzzing.schema_formats import schema_formats
+from tests.fuzzing.targets import END, SHAPED, TARGETS, open_and_decode, process
 
-RUNS = {"decode": 3_000, "layouts": 3_000, "process": 600, "schemas": 1_000}
+RUNS = {"decode": 3_000, "process": 600, "avro": 600, "protobuf": 600}
+OTHER_RUNS = 1_500
 CORPUS = Path(__file__).with_name("corpus")
 
 
@@ -20,7 +22,8 @@ CORPUS = Path(__file__).with_name("corpus")
 def test_no_bytes_break_anything(target: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
         missing("atheris, the fuzzer, which has no wheel for this machine")
-    options = [f"-runs={RUNS[target]}", "-seed=1"]
+    runs = RUNS.get(target, OTHER_RUNS)
+    options = [f"-runs={runs}", "-seed=1"]
     fuzzing = subprocess.run(
         [sys.executable, "-m", "tests.fuzzing", target, *options],
         check=False,
@@ -30,7 +33,7 @@ def test_no_bytes_break_anything(target: str, tmp_path: Path) -> None:
         text=True,
     )
     assert fuzzing.returncode == 0, fuzzing.stderr[-3000:]
-    assert f"stat::number_of_executed_units: {RUNS[target]}" in fuzzing.stderr
+    assert f"stat::number_of_executed_units: {runs}" in fuzzing.stderr
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -44,6 +47,23 @@ def test_no_memory_stays_behind(target: str) -> None:
     )
     # 1,500 inputs; a KiB of each would be 1,500.
     assert int(run.stdout) < 1024
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_the_fuzzer_begins_with_a_valid_message_of_each_shape(name: str) -> None:
+    seeds = [path.read_bytes() for path in sorted(CORPUS.glob(f"{name}-[0-9]"))]
+    assert [seed[0] for seed in seeds] == list(range(len(SHAPED[name])))
+    for seed in seeds:
+        decoded = open_and_decode(SHAPED[name][seed[0]], seed[1:].split(END))
+        assert len(decoded.message)
+        assert not decoded.invalid
+
+
+@pytest.mark.parametrize("name", schema_formats())
+def test_the_fuzzer_begins_with_a_valid_message_of_each_schema(name: str) -> None:
+    seeds = [path.read_bytes() for path in sorted(CORPUS.glob(f"{name}-[0-9]"))]
+    examples = [made.example for made in schema_formats()[name]]
+    assert [(seed[0], seed[1:]) for seed in seeds] == list(enumerate(examples))
 
 
 def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

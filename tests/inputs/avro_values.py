@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
+from stepstream.inputs.varints import write_varint
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
@@ -142,11 +144,7 @@ def encode(schema: Any, content: Any, chance: Random) -> bytes:  # noqa: C901 - 
 
 def long(number: int) -> bytes:
     """A number in zigzag code and groups of seven bits."""
-    folded, groups = (number << 1) ^ (number >> 63), bytearray()
-    while folded > 0x7F:
-        groups.append(folded & 0x7F | 0x80)
-        folded >>= 7
-    return bytes(groups) + bytes([folded])
+    return write_varint((number << 1) ^ (number >> 63))
 
 
 def _blocks(items: list[bytes], chance: Random) -> bytes:

@@ -16,6 +16,7 @@ from grpc_tools import protoc
 from hypothesis import strategies as st
 
 from stepstream.inputs.protobuf import find_message, load_descriptors
+from stepstream.inputs.varints import write_varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,14 +153,6 @@ def _scalars(field: Any) -> st.SearchStrategy[Any]:
     return st.floats()
 
 
-def varint(number: int) -> bytes:
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*groups, number])
-
-
 def doubles(number: int, *values: float) -> bytes:
     """A field of doubles that are not packed."""
-    return b"".join(varint(number << 3 | 1) + struct.pack("<d", value) for value in values)
+    return b"".join(write_varint(number << 3 | 1) + struct.pack("<d", value) for value in values)

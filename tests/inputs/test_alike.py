@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepstream.inputs import Messages
+from stepstream.inputs import Messages, fetch_lacking
 from stepstream.inputs.alike import MAX_LAYOUTS, AlikeReader
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from stepstream.inputs import Decoded, InputFormat
 
-FORMATS = schema_formats()
+FORMATS = [made for formats in schema_formats().values() for made in formats]
 AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
 
 
 def decode(made: InputFormat, values: Sequence[bytes]) -> Decoded:
+    fetch_lacking(made.schemas, values)
     opened = made.open([b"phone"] * len(values), values, lambda _: [])
     count = len(values)
     messages = Messages(opened.values, ["phone"] * count, np.zeros(count, np.int64), 1 << 60)
@@ -84,7 +85,7 @@ def test_messages_of_several_sizes_keep_their_order() -> None:
         ).SerializeToString()
         for row in range(30)
     ]
-    decoded = decode(FORMATS[2].made, values)
+    decoded = decode(schema_formats()["protobuf"][0].made, values)
     assert decoded.message.tolist() == list(range(30))
     assert decoded.axes[:, 0].tolist() == [float(row) for row in range(30)]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stepstream.inputs import ErrorCode, InvalidMessage
 from stepstream.inputs.protobuf import Protobuf, load_descriptors
 from stepstream.inputs.schemas import SchemaError
+from stepstream.inputs.varints import write_varint
 from tests.inputs.avro_values import plain
 from tests.inputs.protobuf_types import (
     FIELDS,
@@ -23,7 +24,6 @@ from tests.inputs.protobuf_types import (
     messages,
     new,
     types,
-    varint,
 )
 
 if TYPE_CHECKING:
@@ -180,9 +180,9 @@ def test_enums_maps_and_oneofs() -> None:
         (b"\xff" * 11, ErrorCode.INVALID_ENCODING),
         (b"\x0a\x7f", ErrorCode.INVALID_ENCODING),
         (b"\x0a\x07" + bytes(7), ErrorCode.INVALID_ENCODING),
-        (b"\x0a" + varint(1 << 40), ErrorCode.INVALID_ENCODING),
-        (b"\x0a" + varint(10_001 * 8) + bytes(10_001 * 8), ErrorCode.TOO_MANY_READINGS),
-        (b"\x1a" + varint(10_001) + bytes(10_001), ErrorCode.TOO_MANY_READINGS),
+        (b"\x0a" + write_varint(1 << 40), ErrorCode.INVALID_ENCODING),
+        (b"\x0a" + write_varint(10_001 * 8) + bytes(10_001 * 8), ErrorCode.TOO_MANY_READINGS),
+        (b"\x1a" + write_varint(10_001) + bytes(10_001), ErrorCode.TOO_MANY_READINGS),
         (b"\x00\x00", ErrorCode.INVALID_ENCODING),
     ],
 )
@@ -202,12 +202,12 @@ def test_a_message_that_contains_itself_ends() -> None:
     descriptor = message_type('syntax = "proto3"; message Message { Message a = 1; double b = 2; }')
     value = doubles(2, 1.5)
     for _ in range(3):
-        value = b"\x0a" + varint(len(value)) + value
+        value = b"\x0a" + write_varint(len(value)) + value
     inner = {"b": 1.5}
     expected = {"a": {"a": {"a": inner, "b": 0.0}, "b": 0.0}, "b": 0.0}
     assert parser(descriptor).parse(value) == expected
     for _ in range(5_000):
-        value = b"\x0a" + varint(len(value)) + value
+        value = b"\x0a" + write_varint(len(value)) + value
     with pytest.raises(InvalidMessage):
         parser(descriptor).parse(value)
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import pytest
+from confluent_kafka.schema_registry import header_schema_id_serializer
+from confluent_kafka.schema_registry.serde import SchemaId
+from confluent_kafka.serialization import MessageField, SerializationContext
 from pydantic import SecretStr
 
 from stepstream.inputs import ErrorCode, InvalidMessage
-from stepstream.inputs.framing import MAX_READERS, UNKNOWN_S, FramedParser, read_indexes
+from stepstream.inputs.framing import (
+    MAX_READERS,
+    UNKNOWN_S,
+    FramedParser,
+    frame,
+    join_headers,
+    read_indexes,
+)
 from stepstream.inputs.registry import MAX_REFERENCES, MAX_SCHEMA_BYTES, Registered, Registry
 from stepstream.inputs.schemas import RegistryAwayError, SchemaError, fetch_lacking
 from stepstream.settings import RegistrySettings
@@ -219,11 +230,84 @@ def test_an_unknown_schema_is_asked_for_again_after_a_while() -> None:
     assert one.lacking([framed(1), framed(9)]) == {9: 1}
 
 
+GUID = UUID("89791762-2336-4186-9674-299b90a802e2")
+
+
+def named_in_header(payload: bytes, schema: SchemaId) -> tuple[bytes, list[tuple[str, Any]]]:
+    """As Confluent's serializer writes it."""
+    headers: list[tuple[str, Any]] = [("other", b"x")]
+    context = SerializationContext("readings", MessageField.VALUE, headers)
+    return header_schema_id_serializer(payload, context, schema), headers
+
+
+def test_a_schema_that_a_header_names_by_its_guid() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return answering((f"schemas/guids/{GUID}", {"schema": "A", "id": 7}))(request)
+
+    one = FramedParser(registry(answer), Upper)
+    value, headers = named_in_header(b"payload", SchemaId("AVRO", guid=str(GUID)))
+    assert value == b"payload"
+    # Its bytes may look like a head of their own.
+    values = [value, b"\0\0\0\0\x01", None]
+    joined = join_headers(values, lambda row: headers if row < 2 else [])
+    assert one.lacking(joined) == {GUID: 0}
+    fetch_lacking(one, joined)
+    assert asked == [f"/api/schemas/guids/{GUID}"]
+    assert [one.parse(each) for each in joined if each] == [{"A": each} for each in values if each]
+
+
+def test_the_message_type_is_in_the_header_too() -> None:
+    _, headers = named_in_header(b"", SchemaId("PROTOBUF", 1, str(GUID), [2, 1]))
+    (joined,) = join_headers([b"payload"], lambda _: headers)
+    assert joined == frame(GUID) + b"\x04\x04\x02payload"
+
+
+@pytest.mark.parametrize("head", [b"", b"\1", frame(GUID)[:-1], b"\2" + GUID.bytes])
+def test_a_header_that_names_no_schema(head: bytes) -> None:
+    (joined,) = join_headers([b""], lambda _: [("__value_schema_id", head)])
+    one = parser()
+    assert not one.lacking([joined])
+    with pytest.raises(InvalidMessage) as caught:
+        one.parse(joined or b"")
+    assert caught.value.code == ErrorCode.INVALID_ENCODING
+
+
+def test_a_guid_that_is_unknown_or_that_the_registry_cannot_look_up() -> None:
+    with pytest.raises(SchemaError, match="doesn't know it"):
+        registry(answering()).fetch(GUID)
+
+    def without_guids(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("schemas/types"):
+            return httpx.Response(200, json=["AVRO"])
+        return httpx.Response(404, json={"error_code": 404})
+
+    with pytest.raises(SchemaError, match="has no schemas by GUID"):
+        registry(without_guids).fetch(GUID)
+    with pytest.raises(RegistryAwayError, match="with no answer of a registry"):
+        registry(lambda _: httpx.Response(404)).fetch(GUID)
+
+
 def test_the_schemas_that_are_kept_are_limited() -> None:
     one = parser()
     for schema_id in range(10, 10 + MAX_READERS + 5):
         one.admit(schema_id, Upper(Registered("AVRO", "A", {})))
+    assert not one.pending(range(10, 16))
+    one.forget()
     assert one.pending(range(10, 16)) == [10, 11, 12, 13, 14]
+
+
+def test_all_schemas_of_some_messages_are_there_however_many_they_are() -> None:
+    one = parser()
+    values = [frame(1) + b"a", *(frame(number) for number in range(10, 10 + 2 * MAX_READERS))]
+    fetch_lacking(one, values[:1])
+    fetch_lacking(one, values)
+    assert one.parse(values[0]) == {"1": b"a"}
+    for value in values[1:]:
+        with pytest.raises(InvalidMessage, match="the registry doesn't know it"):
+            one.parse(value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from stepstream.errors import SettingsError
 from stepstream.inputs import Messages, MessageWriter, device_name, make_format
-from stepstream.settings import InputSettings
+from stepstream.settings import InputSettings, Settings
+from tests.conftest import ROOT
 from tests.inputs.forms import ARRAYS, AXES, NESTED, PLACES
 
 TIME_US = 1_700_000_000_000_000 + np.arange(6) * 12_000
@@ -16,6 +17,14 @@ ONE_SENSOR = {
     "sensor": {"path": "s.name", "accelerometer": "acc", "gyroscope": 2},
     "fields": dict(zip(AXES, ("v.0", "v.1", "v.2") * 2, strict=True)),
 }
+
+
+def example(name: str) -> dict[str, Any]:
+    """Settings of a ready-made example, with the whole path of its schema."""
+    folder = ROOT / "examples" / "inputs" / name
+    given = Settings(_env_file=folder / "settings.env").input
+    changes = {"schema": folder / str(given.schema_)}
+    return given.with_changes(changes).model_dump(by_alias=True, exclude_unset=True)
 
 
 @pytest.mark.parametrize("size", [1, 6])
@@ -35,6 +44,8 @@ ONE_SENSOR = {
         {"key": "uuid"},
         {**ONE_SENSOR, "readings": "data"},
         ONE_SENSOR,
+        example("avro-gateway"),
+        example("protobuf-wearable"),
     ],
 )
 def test_what_is_written_is_read_again(settings: dict[str, Any], size: int) -> None:
@@ -75,8 +86,6 @@ def test_without_a_gyroscope_its_fields_are_left_out() -> None:
     assert b"gyro" not in written.value
 
 
-def test_a_format_that_cannot_be_written_is_an_error() -> None:
-    with pytest.raises(SettingsError, match="avro can be read, but not written"):
-        MessageWriter(InputSettings(format="avro"))
+def test_a_key_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(SettingsError, match="'phone' can't be a key of int32"):
         MessageWriter(InputSettings(key="int32")).write("phone", TIME_US, AXES_GIVEN)

@@ -10,7 +10,7 @@ from stepstream.inputs import RegistryAwayError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepstream.inputs import Decoded, InputFormat, Messages, Opened
+    from stepstream.inputs import Decoded, InputFormat, Messages, Opened, SchemaId
     from tests.simulated.world import World
 
 SCHEMAS = 4
@@ -39,33 +39,36 @@ class FormatWithSchemas:
         self._inner = inner
         self._world = world
         self._is_troubled = is_troubled
-        self._known_until_s: dict[int, float] = {}
+        self._known_until_s: dict[SchemaId, float] = {}
         self.requests = 0
         self.schemas = self
 
-    def lacking(self, values: Sequence[bytes | None]) -> dict[int, int]:
-        found: dict[int, int] = {}
+    def lacking(self, values: Sequence[bytes | None]) -> dict[SchemaId, int]:
+        found: dict[SchemaId, int] = {}
         for row, value in enumerate(values):
             if self.pending([_schema_id(value)]):
                 found.setdefault(_schema_id(value), row)
         return found
 
-    def pending(self, schema_ids: Sequence[int]) -> list[int]:
+    def pending(self, schema_ids: Sequence[SchemaId]) -> list[SchemaId]:
         now_s = self._world.now_s
         return [one for one in schema_ids if self._known_until_s.get(one, 0.0) <= now_s]
 
-    def fetch(self, schema_id: int) -> object:
+    def fetch(self, schema_id: SchemaId) -> object:
         self.requests += 1
         self._world.wait(self._world.random.uniform(0, LONGEST_ANSWER_S))
         if self._is_troubled() and self._world.random.random() < AWAY:
             raise RegistryAwayError("it is away")
         return schema_id
 
-    def admit(self, schema_id: int, fetched: object) -> bool:
+    def admit(self, schema_id: SchemaId, fetched: object) -> bool:
         assert fetched == schema_id
         use_s = self._world.random.uniform(1, LONGEST_USE_S)
         self._known_until_s[schema_id] = self._world.now_s + use_s
         return True
+
+    def forget(self) -> None:
+        """They are forgotten in time."""
 
     def open(
         self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Any
