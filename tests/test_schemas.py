@@ -9,15 +9,15 @@ from jsonschema import Draft202012Validator
 
 from stepstream.cli import main
 from stepstream.inputs import ErrorCode
-from stepstream.outputs import Minute, OutputRecord, Outputs, Walk
+from stepstream.outputs import Minute, OutputRecord, Walk
 from stepstream.schemas import output_schema, readings_schema
-from stepstream.settings import InputSettings, OutputKind, OutputSettings, TopicSettings
+from stepstream.settings import InputSettings, OutputKind
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from tests.builders import decode, encode, reading
 from tests.conftest import ROOT
 from tests.inputs.forms import BATCH, FORMS
-from tests.outputs.test_outputs import STEP
+from tests.outputs.test_outputs import STEP, outputs
 from tests.streaming.test_processor import decoded, processor, take
 from tests.streaming.test_processor import walk as walk_records
 
@@ -191,8 +191,7 @@ def test_the_document_follows_the_settings(
 
 
 def test_what_is_published_validates() -> None:
-    topics = TopicSettings(minutes="minutes", walks="walks", counts="counts")
-    made = Outputs(topics, OutputSettings(), "hand-1.0")
+    made = outputs()
     walked = Walk("phone", 1, 0, 1_000_000, 9_000_000, 12, 8_000_000)
     minute, walk = made.final("readings", 0, [Minute("phone", 1, 110, 60_400_000), walked])
     (count,) = made.counts([STEP])

@@ -9,7 +9,8 @@ from stepstream.outputs.activity import (
     Walk,
 )
 from stepstream.outputs.dead_letters import make_dead_letter
-from stepstream.outputs.outputs import Outputs, encode_value
+from stepstream.outputs.encoding import Encoding, encode_value, make_encodings
+from stepstream.outputs.outputs import Outputs
 from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.steps import CountedStep
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
@@ -20,6 +21,7 @@ __all__ = [
     "CountValue",
     "CountedStep",
     "DeviceActivity",
+    "Encoding",
     "Event",
     "Group",
     "Minute",
@@ -31,4 +33,5 @@ __all__ = [
     "encode_value",
     "event_id",
     "make_dead_letter",
+    "make_encodings",
 ]

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from stepstream.outputs.records import OutputRecord
 
 if TYPE_CHECKING:
-    from stepstream.settings import OutputSettings
+    import msgspec
+
+    from stepstream.outputs.encoding import Encoding
+    from stepstream.settings import OutputKind, OutputSettings
 
 __all__ = ["Envelope"]
 
@@ -26,23 +29,26 @@ class Envelope:
         Where the records are published.
     kind
         What a record is: ``step``, ``minute``, ``walk`` or ``count``.
-    content_type
-        The media type of the values.
+    encoding
+        How the values are written.
     settings
         Whether they are CloudEvents, and what their time is.
     """
 
-    def __init__(self, topic: str, kind: str, content_type: str, settings: OutputSettings) -> None:
+    def __init__(
+        self, topic: str, kind: OutputKind, encoding: Encoding, settings: OutputSettings
+    ) -> None:
         self.topic = topic
         self._kind = kind
-        self._content_type = content_type.encode()
+        self._content_type = encoding.content_type.encode()
+        self._encode = encoding.encode
         self._is_cloudevent = settings.cloudevents
         self._has_event_time = settings.record_time == "event"
 
     def record(
         self,
         key: bytes,
-        value: bytes | None,
+        value: msgspec.Struct,
         *,
         source: str,
         name: str,
@@ -78,7 +84,7 @@ class Envelope:
                 ("ce_subject", device_id.encode()),
             ]
         time_ms = time_us // 1000 if self._has_event_time else None
-        return OutputRecord(self.topic, key, value, tuple(headers), None, time_ms)
+        return OutputRecord(self.topic, key, self._encode(value), tuple(headers), None, time_ms)
 
 
 def _rfc3339(time_us: int) -> str:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from stepstream.outputs.activity import MINUTE_US, Minute
 from stepstream.outputs.envelope import Envelope
 from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepstream.outputs.activity import Walk
+    from stepstream.outputs.encoding import Encoding
     from stepstream.outputs.steps import CountedStep
-    from stepstream.settings import OutputSettings, TopicSettings
+    from stepstream.settings import OutputKind, OutputSettings, TopicSettings
 
-__all__ = ["Outputs", "encode_value"]
-
-JSON = "application/json"
-encode_value = msgspec.json.Encoder().encode
-"""Bytes of a value: JSON, fields in their order."""
+__all__ = ["Outputs"]
 
 
 class Outputs:
@@ -34,16 +29,24 @@ class Outputs:
         Where each kind is published; a kind without a topic isn't.
     settings
         How they are published.
+    encodings
+        How the values of each kind are written.
     model
         Name and version of the model that finds the steps.
     """
 
-    def __init__(self, topics: TopicSettings, settings: OutputSettings, model: str) -> None:
+    def __init__(
+        self,
+        topics: TopicSettings,
+        settings: OutputSettings,
+        encodings: Mapping[OutputKind, Encoding],
+        model: str,
+    ) -> None:
         self._model = model
-        self._steps = Envelope(topics.events, "step", JSON, settings)
-        self._minutes = Envelope(topics.minutes, "minute", JSON, settings)
-        self._walks = Envelope(topics.walks, "walk", JSON, settings)
-        self._counts = Envelope(topics.counts, "count", JSON, settings)
+        self._kinds = {
+            kind: Envelope(topic, kind, encodings[kind], settings)
+            for kind, topic in topics.outputs.items()
+        }
 
     def events(self, steps: Iterable[CountedStep]) -> list[OutputRecord]:
         """An event for each step, under the key of the message that completed it."""
@@ -61,9 +64,9 @@ class Outputs:
             self._model,
             name,
         )
-        return self._steps.record(
+        return self._kinds["step"].record(
             step.key,
-            encode_value(value),
+            value,
             source=step.topic,
             name=name,
             time_us=step.end_us,
@@ -72,14 +75,14 @@ class Outputs:
 
     def counts(self, steps: Sequence[CountedStep]) -> list[OutputRecord]:
         """The latest count of each device that made steps; none if nobody asks for them."""
-        if not self._counts.topic:
+        if "count" not in self._kinds:
             return []
         return [self._count(step) for step in {step.device_id: step for step in steps}.values()]
 
     def _count(self, step: CountedStep) -> OutputRecord:
-        return self._counts.record(
+        return self._kinds["count"].record(
             step.device_id.encode(),
-            encode_value(CountValue.of(step, self._model)),
+            CountValue.of(step, self._model),
             source=step.topic,
             name=event_id(step.topic, step.partition, step.offset, step.number),
             time_us=step.end_us,
@@ -88,9 +91,9 @@ class Outputs:
 
     def forgotten_count(self, device_id: str) -> OutputRecord | None:
         """The tombstone of a device's count; None if nobody asks for counts."""
-        if not self._counts.topic:
+        if "count" not in self._kinds:
             return None
-        return OutputRecord(self._counts.topic, device_id.encode(), None)
+        return OutputRecord(self._kinds["count"].topic, device_id.encode(), None)
 
     def final(
         self, topic: str, partition: int, groups: Iterable[Minute | Walk]
@@ -105,9 +108,9 @@ class Outputs:
 
     def _minute(self, topic: str, minute: Minute) -> OutputRecord:
         value = MinuteValue.of(minute, self._model)
-        return self._minutes.record(
+        return self._kinds["minute"].record(
             minute.device_id.encode(),
-            encode_value(value),
+            value,
             source=topic,
             name=f"{minute.device_id}/{value.minute}/{minute.steps}",
             time_us=(minute.minute + 1) * MINUTE_US,
@@ -116,9 +119,9 @@ class Outputs:
 
     def _walk(self, topic: str, partition: int, walk: Walk) -> OutputRecord:
         value = WalkValue.of(topic, partition, walk, self._model)
-        return self._walks.record(
+        return self._kinds["walk"].record(
             walk.device_id.encode(),
-            encode_value(value),
+            value,
             source=topic,
             name=f"{value.walk_id}/{walk.steps}",
             time_us=walk.ended_us,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepstream.inputs import MAX_DEVICE_ID_BYTES, ErrorCode
 from stepstream.inputs.layout import Layout
-from stepstream.schemas.outputs import output_schema
+from stepstream.schemas.outputs import output_schema, output_schema_text
 from stepstream.schemas.readings import readings_schema
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ CONTENT_TYPES = {
     "cbor": "application/cbor",
     "senml": "application/senml+json",
 }
+AVRO = "application/vnd.apache.avro+json;version=1.9.0"
+PROTOBUF = "application/vnd.google.protobuf;version=3"
 KEYS: dict[str, dict[str, Any]] = {
     "text": {
         "type": "string",
@@ -155,12 +157,15 @@ def describe_topics(settings: Settings) -> dict[str, Any]:
         said = f"{READINGS} Topics that match {topic}." if is_pattern else READINGS
         message = _readings_message(settings.input_of(topic), settings)
         add(name, None if is_pattern else topic, "receive", said, message)
+    framed: dict[str, Any] = {}
+    if settings.output.format != "json":
+        framed = {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"}
     headers = HEADERS | (CLOUDEVENT_HEADERS if settings.output.cloudevents else {})
     for kind, topic in topics.outputs.items():
         name, title, said = OUTPUTS[kind]
         record = {
             "title": title,
-            "contentType": "application/json",
+            "contentType": CONTENT_TYPES[settings.output.format],
             "headers": {
                 "type": "object",
                 "properties": {
@@ -168,8 +173,8 @@ def describe_topics(settings: Settings) -> dict[str, Any]:
                 },
                 "required": [*headers],
             },
-            "bindings": {"kafka": {"key": KEYS["text"]}},
-            "payload": output_schema(kind),
+            "bindings": {"kafka": {"key": KEYS["text"], **framed}},
+            "payload": _payload(kind, settings.output.format),
         }
         add(name, topic, "send", f"{said} {READ_COMMITTED}", record)
     letter = {
@@ -194,6 +199,14 @@ def describe_topics(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _payload(kind: OutputKind, written: str) -> dict[str, Any]:
+    if written == "avro":
+        return {"schemaFormat": AVRO, "schema": json.loads(output_schema_text(kind, "avsc"))}
+    if written == "protobuf":
+        return {"schemaFormat": PROTOBUF, "schema": output_schema_text(kind, "proto")}
+    return output_schema(kind)
+
+
 def _readings_message(written: InputSettings, settings: Settings) -> dict[str, Any]:
     layout = Layout.of(written)
     key = KEYS[written.key]
@@ -212,7 +225,7 @@ def _readings_message(written: InputSettings, settings: Settings) -> dict[str, A
     }
     if written.format == "avro" and written.schema_ is not None:
         message["payload"] = {
-            "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0",
+            "schemaFormat": AVRO,
             "schema": json.loads(written.schema_.read_bytes()),
         }
     if header is not None:

@@ -1,4 +1,4 @@
-"""JSON Schema of what is published."""
+"""Schemas of what is published."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepstream.settings import OutputKind
 
-__all__ = ["output_schema"]
+__all__ = ["output_schema", "output_schema_text"]
 
 
 def output_schema(kind: OutputKind) -> dict[str, Any]:
     """The JSON Schema of the values of a kind of output."""
-    file = resources.files("stepstream").joinpath(f"schemas/{kind}.schema.json")
-    schema: dict[str, Any] = json.loads(file.read_text())
+    schema: dict[str, Any] = json.loads(output_schema_text(kind, "schema.json"))
     return schema
+
+
+def output_schema_text(kind: OutputKind, suffix: str) -> str:
+    """A schema of the values of a kind of output: ``schema.json``, ``avsc`` or ``proto``."""
+    return resources.files("stepstream").joinpath(f"schemas/{kind}.{suffix}").read_text()

@@ -111,6 +111,12 @@ class Settings(CommandSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_output(self) -> Self:
+        if self.output.format != "json" and not self.registry.url:
+            raise ValueError(f"output.format: {self.output.format} needs registry.url")
+        return self
+
+    @model_validator(mode="after")
     def _check_inputs(self) -> Self:
         for name in self.inputs:
             if is_pattern(name):

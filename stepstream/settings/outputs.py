@@ -14,6 +14,8 @@ __all__ = ["OutputSettings"]
 class OutputSettings(SettingsGroup):
     """How steps, minutes, walks and counts are published."""
 
+    format: Literal["json", "avro", "protobuf"] = "json"
+    """How values are written. Avro and Protobuf need a registry, where their schemas are registered as `<topic>-value`."""
     cloudevents: bool = False
     """Whether records also have the attributes of a CloudEvent 1.0 as headers (binary mode): `ce_id`, `ce_source`, `ce_type`, `ce_time`, `ce_subject`."""
     record_time: Literal["publish", "event"] = "publish"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepstream.detection import Readings, Steps
-    from stepstream.settings import Settings
+    from stepstream.outputs import Encoding
+    from stepstream.settings import OutputKind, Settings
     from stepstream.streaming.devices import Devices
     from stepstream.streaming.outbox import Results
     from stepstream.streaming.partitions import Partition
@@ -31,14 +32,18 @@ class StepCounter:
     ----------
     settings
         All settings.
+    encodings
+        How the values of each kind of output are written.
     model
         Name and version of the model that finds the steps.
     """
 
-    def __init__(self, settings: Settings, model: str) -> None:
+    def __init__(
+        self, settings: Settings, encodings: Mapping[OutputKind, Encoding], model: str
+    ) -> None:
         self._state_topic = settings.topics.state
         self._device_ttl_ms = round(settings.processing.device_ttl_s * 1000)
-        self._outputs = Outputs(settings.topics, settings.output, model)
+        self._outputs = Outputs(settings.topics, settings.output, encodings, model)
 
     def count(
         self,

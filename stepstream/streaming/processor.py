@@ -18,7 +18,7 @@ from stepstream.detection import (
     make_step_detector,
 )
 from stepstream.inputs import Decoded, Messages, make_format
-from stepstream.outputs import ActivityRules, OutputRecord, make_dead_letter
+from stepstream.outputs import ActivityRules, OutputRecord, make_dead_letter, make_encodings
 from stepstream.streaming.counter import StepCounter
 from stepstream.streaming.devices import Devices
 from stepstream.streaming.doubts import Doubts
@@ -77,6 +77,7 @@ class Processor:
         for topic in settings.topics.readings:
             self._format(topic)
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
+        self._encodings = make_encodings(settings)
         self._activity = ActivityRules.of(settings.topics, settings.output)
         self.counters = Counters()
         """What the detector has counted, with all models that it ran."""
@@ -94,7 +95,7 @@ class Processor:
             predict=_timed(model.predict, self._totals),
         )
         self.devices = Devices(self.detector, settings.processing.max_devices, self._note_split)
-        self._counter = StepCounter(settings, model.metadata.label)
+        self._counter = StepCounter(settings, self._encodings, model.metadata.label)
 
     def _note_split(self, one: Partition, other: Partition, device_id: str) -> None:
         """Count a device whose messages are in two partitions; warn of the first."""

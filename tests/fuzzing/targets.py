@@ -20,7 +20,7 @@ from stepstream.inputs import (
     make_format,
 )
 from stepstream.inputs.columns import FIELDS
-from stepstream.settings import InputSettings, Settings
+from stepstream.settings import InputSettings, Settings, TopicSettings
 from stepstream.streaming.processor import Processor
 from tests.detection.builders import TransparentModel
 from tests.fuzzing.schema_formats import schema_formats
@@ -92,7 +92,12 @@ def decode(data: bytes) -> None:
         assert alone.invalid or len(alone.message) or b"[" in (value or b"")
 
 
-_PROCESSOR = Processor(TransparentModel(), Settings())
+_TOPICS = TopicSettings(minutes="minutes", walks="walks")
+_PROCESSOR = Processor(TransparentModel(), Settings(topics=_TOPICS))
+
+
+_Outcome = tuple[list[tuple[str, bytes]], list[tuple[bytes, str]]]
+"""Topics and values that are published, and offsets and codes of dead letters."""
 
 
 def process(data: bytes) -> None:
@@ -101,27 +106,30 @@ def process(data: bytes) -> None:
     at_once, one_by_one = _process([records]), _process([[record] for record in records])
     assert at_once == one_by_one
     assert _PROCESSOR.detector.device_count == 0
-    events, letters = at_once
-    for event in map(json.loads, events):
-        assert event["ended_at"] > event["started_at"]
+    published, letters = at_once
+    for topic, content in published:
+        value = json.loads(content)
+        if topic != "minutes":
+            assert value["ended_at"] > value["started_at"]
+        assert topic == _TOPICS.events or value["steps"] > 0
     assert len({offset for offset, _ in letters}) == len(letters) <= len(records)
     assert all(code in set(ErrorCode) for _, code in letters)
 
 
-def _process(polls: list[list[FakeRecord]]) -> tuple[list[bytes], list[tuple[bytes, str]]]:
+def _process(polls: list[list[FakeRecord]]) -> _Outcome:
     partition = _PROCESSOR.add_partition("readings", 0)
-    events, letters = [], []
+    published, letters = [], []
     for poll in polls:
         (results,) = _PROCESSOR.process({partition: poll}, NOW_US)
         for record in results.records:
-            headers = dict(record.headers)
-            if headers:
+            if record.topic == _TOPICS.dead_letters:
+                headers = dict(record.headers)
                 code = headers["stepstream-error"] or b""
                 letters.append((headers["stepstream-offset"] or b"", code.decode()))
             else:
-                events.append(record.value or b"")
+                published.append((record.topic, record.value or b""))
     _PROCESSOR.remove_partition(partition)
-    return sorted(events), letters
+    return sorted(published), letters
 
 
 _SHAPES: list[dict[str, Any]] = [

@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewTopic,
     ResourceType,
 )
 
@@ -116,13 +117,19 @@ class TopicSet:
         *,
         large_messages: bool = False,
         all_outputs: bool = False,
+        own_times: bool = False,
     ) -> Self:
+        """Create them; with ``own_times``, messages keep the times that their producers give."""
         topics = cls.named(bootstrap, partitions, access)
         if all_outputs:
             kinds = ("minutes", "walks", "counts")
             names = {kind: topics.events.replace("events", kind) for kind in kinds}
             topics = replace(topics, outputs=names)
         settings = topics.settings()
+        if own_times:
+            # A change of the configuration would take effect some time later.
+            new = NewTopic(topics.readings, partitions, 1)
+            topics._admin.create_topics([new])[topics.readings].result()
         create_topics(settings.kafka, settings.topics)
         if large_messages:
             topics.configure(topics.readings, "max.message.bytes", "4000000")
@@ -167,8 +174,16 @@ class TopicSet:
             **{f"STEPSTREAM_TOPICS__{kind.upper()}": name for kind, name in self.outputs.items()},
         }
 
-    def produce(self, messages: Iterable[tuple[str | bytes | None, bytes | None]]) -> None:
-        """Send keys and values to the readings topic; all are acknowledged on return."""
+    def produce(
+        self,
+        messages: Iterable[
+            tuple[str | bytes | None, bytes | None] | tuple[str | bytes | None, bytes | None, int]
+        ],
+    ) -> None:
+        """Send keys, values and perhaps record times to the readings topic.
+
+        All are acknowledged on return. Times are milliseconds since the epoch.
+        """
         producer = Producer(
             {
                 **self._client,
@@ -184,10 +199,16 @@ class TopicSet:
             if error is not None:
                 failures.append(error)
 
-        for key, value in messages:
+        for key, value, *time_ms in messages:
             while True:
                 try:
-                    producer.produce(self.readings, value, key, on_delivery=delivered)
+                    producer.produce(
+                        self.readings,
+                        value,
+                        key,
+                        timestamp=time_ms[0] if time_ms else 0,
+                        on_delivery=delivered,
+                    )
                 except BufferError:
                     producer.poll(0.1)
                 else:

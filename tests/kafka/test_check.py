@@ -9,23 +9,14 @@ import pytest
 
 from stepstream.cli import main
 from tests.commands.test_check import advised
-from tests.conftest import missing
 from tests.kafka.builders import TopicSet
-from tests.kafka.registry import SchemaRegistry, missing_registry
 from tests.kafka.test_schemas import Walk, avro, avro_array, avro_record, run_to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
-    tool = missing_registry()
-    if tool:
-        missing(f"{tool}, to run a schema registry")
-    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as started:
-        yield started
+    from tests.kafka.registry import SchemaRegistry
 
 
 @pytest.fixture
@@ -54,20 +45,20 @@ def nested(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_avro_that_is_read_as_json(
-    topics: TopicSet, running: SchemaRegistry, tmp_path: Path, check: Any
+    topics: TopicSet, registry: SchemaRegistry, tmp_path: Path, check: Any
 ) -> None:
     walked = Walk()
     item = avro_record(at="long", acc=avro_array("float"), gyr=avro_array("float"))
     item["name"] = "Item"
     schema = avro_record(samples=avro_array(item))
-    topics.produce(walked.written(avro(running, topics.readings, schema, nested)))
+    topics.produce(walked.written(avro(registry, topics.readings, schema, nested)))
     code, output = check(topics, {})
     assert code == 1
     assert "Avro behind the id of a schema" in output
     assert advised(output).keys() == {"STEPSTREAM_INPUT__FORMAT", "STEPSTREAM_REGISTRY__URL"}
-    code, output = check(topics, {"STEPSTREAM_REGISTRY__URL": running.url})
+    code, output = check(topics, {"STEPSTREAM_REGISTRY__URL": registry.url})
     assert code == 1
-    settings = {**advised(output), "STEPSTREAM_REGISTRY__URL": running.url}
+    settings = {**advised(output), "STEPSTREAM_REGISTRY__URL": registry.url}
     assert settings["STEPSTREAM_INPUT__FORMAT"] == "avro"
     assert settings["STEPSTREAM_INPUT__TIME_UNIT"] == "us"
     code, output = check(topics, settings)

@@ -10,7 +10,6 @@ from confluent_kafka.schema_registry import Schema
 from stepstream.cli import main
 from stepstream.detection import Model, default_model_path
 from stepstream.settings import Settings
-from tests.conftest import missing
 from tests.inputs.forms import BATCH, DEVICE
 from tests.inputs.test_ready_made import (
     EXAMPLES,
@@ -23,11 +22,11 @@ from tests.inputs.test_ready_made import (
     tolerance_s,
 )
 from tests.kafka.builders import RunProcess, TopicSet
-from tests.kafka.registry import SchemaRegistry, missing_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.kafka.registry import SchemaRegistry
 
 SCHEMA = "STEPSTREAM_INPUT__SCHEMA"
 WITH_REGISTRY = {
@@ -35,15 +34,6 @@ WITH_REGISTRY = {
     # The place of the type in its file: the list of one number, 1.
     "protobuf-wearable": ("batch.proto", "PROTOBUF", b"\x02\x02"),
 }
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
-    tool = missing_registry()
-    if tool:
-        missing(f"{tool}, to run a schema registry")
-    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 class Example:

@@ -12,18 +12,17 @@ from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.conftest import missing
 from tests.faults.proxy import Proxy
 from tests.inputs.protobuf_types import compile_set, new
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
-from tests.kafka.registry import SchemaRegistry, environment, missing_registry, url_at
+from tests.kafka.registry import SchemaRegistry, environment, url_at
 from tests.kafka.test_run import headers_of, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Serialize = Callable[[dict[str, list[float]]], bytes]
@@ -34,15 +33,6 @@ DEVICES = 3
 SECONDS = 12.0
 READINGS = 20
 """In a message."""
-
-
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
-    tool = missing_registry()
-    if tool:
-        missing(f"{tool}, to run a schema registry")
-    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 class Walk:

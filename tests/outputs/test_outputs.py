@@ -12,6 +12,7 @@ from stepstream.outputs import (
     encode_value,
     event_id,
 )
+from stepstream.outputs.encoding import JSON
 from stepstream.settings import OutputSettings, TopicSettings
 
 STEP = CountedStep(
@@ -55,7 +56,9 @@ def test_an_event_without_kafka_has_no_event_id() -> None:
 
 def outputs(**settings: Any) -> Outputs:
     topics = TopicSettings(events="steps", minutes="minutes", walks="walks", counts="counts")
-    return Outputs(topics, OutputSettings(**settings), "hand-1.0")
+    return Outputs(
+        topics, OutputSettings(**settings), dict.fromkeys(topics.outputs, JSON), "hand-1.0"
+    )
 
 
 def test_each_step_gives_an_event_under_its_messages_key() -> None:
@@ -85,7 +88,7 @@ def test_the_latest_count_of_each_device_is_published() -> None:
 
 
 def test_counts_without_a_topic_are_not_published() -> None:
-    made = Outputs(TopicSettings(), OutputSettings(), "hand-1.0")
+    made = Outputs(TopicSettings(), OutputSettings(), {"step": JSON}, "hand-1.0")
     assert made.counts([STEP]) == []
     assert made.forgotten_count("phone") is None
 
