@@ -6,8 +6,9 @@ end. Its *walking time* is the time since the end of the step before, if that is
 `LONGEST_PAUSE_US`; after a longer pause it is the step's own length.
 
 A group is final as soon as a step belongs to the next one, or when stream time has passed its end
-by the grace period. If the device is later than the grace period, or its clock is behind by more,
-its groups become final later by that time. A step that still comes for a final group opens it
+by the grace period. Of a device that is late by more than the grace period, or whose clock is
+behind by more, that end is always passed; there, stream time has to pass the message of the last
+step by the grace period, and by the walk gap. A step that still comes for a final group opens it
 again, and a second, larger record follows. Each step is judged by stream time at its own message,
 so groups don't depend on how messages were polled.
 """
@@ -135,17 +136,19 @@ class ActivityRules:
 
     def minute_final_ms(self, activity: DeviceActivity) -> int:
         """Stream time at which the minute of the last step is final, milliseconds."""
-        return self._final_ms(activity, (activity.ended_us // MINUTE_US + 1) * MINUTE_US)
+        end_us = (activity.ended_us // MINUTE_US + 1) * MINUTE_US
+        return self._final_ms(activity, end_us, self.grace_us)
 
     def walk_final_ms(self, activity: DeviceActivity) -> int:
         """Stream time at which the walk of the last step is final, milliseconds."""
-        return self._final_ms(activity, activity.ended_us + self.walk_gap_us)
+        end_us = activity.ended_us + self.walk_gap_us
+        return self._final_ms(activity, end_us, max(self.grace_us, self.walk_gap_us))
 
-    def _final_ms(self, activity: DeviceActivity, end_us: int) -> int:
-        late_us = activity.seen_ms * 1000 - activity.ended_us
-        if late_us > self.grace_us:
-            end_us += late_us
-        return -(-(end_us + self.grace_us) // 1000)
+    def _final_ms(self, activity: DeviceActivity, end_us: int, quiet_us: int) -> int:
+        final_us, seen_us = end_us + self.grace_us, activity.seen_ms * 1000
+        if seen_us - activity.ended_us > self.grace_us:
+            final_us = max(final_us, seen_us + quiet_us)
+        return -(-final_us // 1000)
 
     def next_final_ms(self, activity: DeviceActivity) -> int | None:
         """Stream time at which a group is final next; None if all are."""
