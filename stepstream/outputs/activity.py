@@ -176,8 +176,9 @@ class Activities:
         self._due: list[tuple[int, str]] | None = None
         """A heap of devices with the stream time at which one of their groups may be final; None
         until `finish` needs it."""
-        self._scheduled: dict[str, int] = {}
-        """The earliest time of each device in the heap; others of it are of no use."""
+        self._scheduled: set[str] = set()
+        """The devices in the heap. If a device is less late than it was, its time there is too
+        late; this delays records, and changes none."""
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -214,41 +215,46 @@ class Activities:
         rules = self._rules
         if not rules.are_needed:
             return
-        device_id, start_us, end_us = step.device_id, step.start_us, step.end_us
-        minute = walk = None
-        is_same_minute = goes_on = False
-        walking_us = end_us - start_us
+        device_id, end_us = step.device_id, step.end_us
+        walking_us = end_us - step.start_us
         known = self._devices.get(device_id)
         if known is not None:
-            known = self._finish(device_id, known, stream_ms)
-            minute, walk, before_us = known.minute, known.walk, known.ended_us
-            if 0 < end_us - before_us <= LONGEST_PAUSE_US:
-                walking_us = end_us - before_us
-            is_same_minute = end_us // MINUTE_US == before_us // MINUTE_US
-            goes_on = end_us > before_us and start_us - before_us <= rules.walk_gap_us
-            if minute is not None and not is_same_minute:
-                self._finish_minute(device_id, minute, before_us)
-            if walk is not None and not goes_on:
-                self._finish_walk(device_id, walk, before_us)
-        if rules.minutes:
-            if minute is not None and is_same_minute:
-                minute = Group(minute.steps + 1, minute.walking_us + walking_us)
-            else:
-                minute = Group(1, walking_us)
-        if rules.walks:
-            if walk is not None and goes_on:
-                walk = Group(
+            # Nothing is final before, and most steps come before.
+            if stream_ms * 1000 >= known.ended_us + rules.grace_us:
+                known = self._finish(device_id, known, stream_ms)
+            if 0 < end_us - known.ended_us <= LONGEST_PAUSE_US:
+                walking_us = end_us - known.ended_us
+        minute = self._minute_with(step, known, walking_us) if rules.minutes else None
+        walk = self._walk_with(step, known, walking_us) if rules.walks else None
+        activity = DeviceActivity(end_us, stream_ms, minute, walk)
+        self._devices[device_id] = activity
+        self._schedule(device_id, activity)
+
+    def _minute_with(
+        self, step: CountedStep, known: DeviceActivity | None, walking_us: int
+    ) -> Group:
+        """The minute of a step; the one before is final if it is another."""
+        if known is not None and known.minute is not None:
+            minute = known.minute
+            if step.end_us // MINUTE_US == known.ended_us // MINUTE_US:
+                return Group(minute.steps + 1, minute.walking_us + walking_us)
+            self._finish_minute(step.device_id, minute, known.ended_us)
+        return Group(1, walking_us)
+
+    def _walk_with(self, step: CountedStep, known: DeviceActivity | None, walking_us: int) -> Group:
+        """The walk of a step; the one before is final if it is another."""
+        if known is not None and known.walk is not None:
+            walk, before_us = known.walk, known.ended_us
+            if step.end_us > before_us and step.start_us - before_us <= self._rules.walk_gap_us:
+                return Group(
                     walk.steps + 1,
                     walk.walking_us + walking_us,
                     walk.started_us,
                     walk.offset,
                     walk.number,
                 )
-            else:
-                walk = Group(1, walking_us, start_us, step.offset, step.number)
-        activity = DeviceActivity(end_us, stream_ms, minute, walk)
-        self._devices[device_id] = activity
-        self._schedule(device_id, activity)
+            self._finish_walk(step.device_id, walk, before_us)
+        return Group(1, walking_us, step.start_us, step.offset, step.number)
 
     def finish(self, stream_ms: int) -> list[str]:
         """Make groups final that are so at a stream time; the devices that had one.
@@ -261,10 +267,8 @@ class Activities:
                 self._schedule(device_id, activity)
         changed: list[str] = []
         while self._due and self._due[0][0] <= stream_ms and len(changed) < FINISHED_AT_ONCE:
-            final_ms, device_id = heapq.heappop(self._due)
-            if self._scheduled.get(device_id) != final_ms:
-                continue
-            del self._scheduled[device_id]
+            _, device_id = heapq.heappop(self._due)
+            self._scheduled.discard(device_id)
             known = self._devices.get(device_id)
             if known is not None:
                 activity = self._devices[device_id] = self._finish(device_id, known, stream_ms)
@@ -279,13 +283,12 @@ class Activities:
         return iter(final)
 
     def _schedule(self, device_id: str, activity: DeviceActivity) -> None:
-        if self._due is None:
+        if self._due is None or device_id in self._scheduled:
             return
         final_ms = self._rules.next_final_ms(activity)
-        scheduled_ms = self._scheduled.get(device_id)
-        if final_ms is not None and (scheduled_ms is None or final_ms < scheduled_ms):
+        if final_ms is not None:
             heapq.heappush(self._due, (final_ms, device_id))
-            self._scheduled[device_id] = final_ms
+            self._scheduled.add(device_id)
 
     def _finish(self, device_id: str, activity: DeviceActivity, stream_ms: int) -> DeviceActivity:
         """The activity after its groups became final that are so at a stream time."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stepstream.outputs.encoding import Encoding
     from stepstream.settings import OutputKind, OutputSettings
 
+    Headers = tuple[tuple[str, bytes | None], ...]
+
 __all__ = ["Envelope"]
 
 
@@ -41,6 +43,8 @@ class Envelope:
         self.topic = topic
         self._kind = kind
         self._content_type = encoding.content_type.encode()
+        self._headers: dict[str, Headers] = {}
+        """Those that all records of a topic of readings have."""
         self._encode = encoding.encode
         self._is_cloudevent = settings.cloudevents
         self._has_event_time = settings.record_time == "event"
@@ -70,21 +74,29 @@ class Envelope:
         device_id
             The device.
         """
-        headers: list[tuple[str, bytes | None]] = [
-            ("content-type", self._content_type),
-            ("stepstream-topic", source.encode()),
-        ]
+        headers = self._headers.get(source) or self._make_headers(source)
         if self._is_cloudevent:
-            headers += [
-                ("ce_specversion", b"1.0"),
+            headers += (
                 ("ce_id", f"{self._kind}/{name}".encode()),
-                ("ce_source", f"/stepstream/{source}".encode()),
-                ("ce_type", f"stepstream.{self._kind}".encode()),
                 ("ce_time", _rfc3339(time_us).encode()),
                 ("ce_subject", device_id.encode()),
-            ]
+            )
         time_ms = time_us // 1000 if self._has_event_time else None
-        return OutputRecord(self.topic, key, self._encode(value), tuple(headers), None, time_ms)
+        return OutputRecord(self.topic, key, self._encode(value), headers, None, time_ms)
+
+    def _make_headers(self, source: str) -> Headers:
+        headers: Headers = (
+            ("content-type", self._content_type),
+            ("stepstream-topic", source.encode()),
+        )
+        if self._is_cloudevent:
+            headers += (
+                ("ce_specversion", b"1.0"),
+                ("ce_source", f"/stepstream/{source}".encode()),
+                ("ce_type", f"stepstream.{self._kind}".encode()),
+            )
+        self._headers[source] = headers
+        return headers
 
 
 def _rfc3339(time_us: int) -> str:
