@@ -16,5 +16,7 @@ class ModelSettings(SettingsGroup):
 
     path: Path | None = None
     """Model file; the model that ships with stepstream if not set."""
+    watch: bool = True
+    """Whether a model file that changes replaces the running model within seconds; if not, SIGHUP or a restart does."""
     threads: int = Field(1, ge=1, le=64)
     """Threads of one inference call, in each worker."""

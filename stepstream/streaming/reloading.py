@@ -38,6 +38,7 @@ class ModelFile:
         self._monotonic = monotonic
         self._path = settings.path or default_model_path()
         self._threads = settings.threads
+        self._is_watched = settings.watch
         self._signature = self._read_signature()
         self._is_asked = False
         self._next_look_s = 0.0
@@ -56,7 +57,7 @@ class ModelFile:
         A file that can't be used is reported once, and ignored until it changes again.
         """
         now_s = self._monotonic()
-        if now_s < self._next_look_s and not self._is_asked:
+        if not self._is_asked and (not self._is_watched or now_s < self._next_look_s):
             return None
         self._next_look_s = now_s + LOOK_INTERVAL_S
         signature = self._read_signature()

@@ -20,6 +20,7 @@ SCHEMA = ROOT / "helm" / "stepstream" / "values.schema.json"
 CHART_DECIDES = {
     ("kafka", "transactional_id"),  # it has to differ from pod to pod
     ("model", "path"),  # `model` says where the file comes from
+    ("model", "watch"),  # and whether pods change it while they run
     ("http", "address"),  # probes come from outside the pod
 }
 

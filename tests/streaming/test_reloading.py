@@ -47,6 +47,17 @@ def test_an_unchanged_file_is_loaded_again_when_asked(tmp_path: Path) -> None:
     assert file.look(running) is None
 
 
+def test_a_file_that_is_not_watched_is_loaded_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    put_model(path)
+    file = ModelFile(ModelSettings(path=path, watch=False))
+    running = file.load()
+    put_model(path, version="9.9")
+    assert file.look(running) is None
+    file.ask()
+    assert file.look(running) is not None
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
