@@ -15,7 +15,7 @@ from stepstream.commands import supervising
 from stepstream.detection import default_model_path, read_metadata
 from stepstream.errors import SettingsError, TopicError
 from stepstream.logs import configure_logging
-from stepstream.settings import Settings
+from stepstream.settings import HttpSettings, KafkaSettings, ProcessingSettings, Settings
 from stepstream.settings.commands import describe_errors
 from stepstream.streaming.backfill import Backfill as Plan
 from stepstream.streaming.backfill import Bounds, Done
@@ -76,12 +76,18 @@ class Backfill(Settings):
         if self.compare and self.into is None:
             raise SettingsError("--compare needs --into: only then it has events of its own")
         model = read_metadata(self.model.path or default_model_path()).label
-        topics = self._find_topics()
-        own = self._own(topics)
+        check_connection(self.kafka)
+        with explain_kafka_errors("kafka settings"):
+            cluster = Cluster(self.model_copy(update={"kafka": self._kafka}))
+        topics = self._find_topics(cluster)
+        own = self._own(max(topic.partition_count for topic in topics.values()))
         for name in create_topics(own.kafka, own.topics):
             logger.info("topic created", extra={"topic": name})
-        plan = Plan(own)
-        done = plan.begin(topics, bounds, model)
+        plan = Plan(own, cluster, topics)
+        done = plan.begin(bounds, model)
+        # Not those that match a pattern and were created since.
+        read = own.topics.model_copy(update={"readings": done.topics})
+        own = own.model_copy(update={"topics": read})
         begin_s = time.monotonic()
         with BackfillProgress(plan, done) as progress:
             if not done.is_complete:
@@ -92,17 +98,17 @@ class Backfill(Settings):
             logger.warning("stopped before the end; the same command continues there")
             return 1
         seconds = time.monotonic() - begin_s
-        found = count_found(own, progress.done.ranges)
+        with explain_kafka_errors(f"{own.topics.state} can't be read"):
+            found = count_found(own, cluster, progress.done.ranges)
         _write_summary(progress.done, found, progress.done.readings - done.readings, seconds)
         if self.compare:
-            self._compare(found, progress.done)
+            self._compare(cluster, found, progress.done)
         return 0
 
-    def _find_topics(self) -> dict[str, TopicIdentity]:
+    def _find_topics(self, cluster: Cluster) -> dict[str, TopicIdentity]:
         """The topics of readings that exist now."""
-        check_connection(self.kafka)
         with explain_kafka_errors("topics can't be listed"):
-            found = Cluster(self).find_topics(self.topics)
+            found = cluster.find_topics(self.topics)
         for name in self.topics.named:
             if name not in found:
                 raise TopicError(f"there is no topic {name}; is topics.readings right?")
@@ -110,30 +116,33 @@ class Backfill(Settings):
             raise TopicError(f"no topic matches {' or '.join(self.topics.patterns)}")
         return {name: topic.identity for name, topic in found.items()}
 
-    def _own(self, topics: dict[str, TopicIdentity]) -> Self:
+    def _own(self, partitions: int) -> Self:
         """The settings of the backfill's workers."""
-        kafka, written = self.kafka, self.topics
+        written = self.topics
         if self.into is not None:
-            most = max(identity.partition_count for identity in topics.values())
             try:
-                written = written.into(self.into, most)
+                written = written.into(self.into, partitions)
             except ValidationError as error:
                 raise SettingsError(f"--into {self.into}: {describe_errors(error)}") from None
-            changes = {"group_id": f"{kafka.group_id}.{self.into}"}
-            if kafka.transactional_id is not None:
-                changes["transactional_id"] = f"{kafka.transactional_id}.{self.into}"
-            kafka = kafka.model_copy(update=changes)
         return self.model_copy(
             update={
-                "kafka": kafka,
-                "topics": written.model_copy(update={"readings": tuple(topics)}),
+                "kafka": self._kafka,
+                "topics": written,
                 "processing": self._processing,
                 "http": self._http,
             }
         )
 
     @property
-    def _processing(self) -> object:
+    def _kafka(self) -> KafkaSettings:
+        kafka = self.kafka
+        names = {"group_id": kafka.group_id, "transactional_id": kafka.transactional_id}
+        if self.into is not None:
+            names = {key: name and f"{name}.{self.into}" for key, name in names.items()}
+        return kafka.model_copy(update=names)
+
+    @property
+    def _processing(self) -> ProcessingSettings:
         # A partition that waits for an operator would never reach its end.
         is_paused = self.processing.on_dead_letter_limit == "pause"
         return self.processing.model_copy(
@@ -141,12 +150,12 @@ class Backfill(Settings):
         )
 
     @property
-    def _http(self) -> object:
+    def _http(self) -> HttpSettings:
         is_given = "port" in self.http.model_fields_set
         return self.http.model_copy(update={} if is_given else {"port": 0})
 
-    def _compare(self, found: Counts, done: Done) -> None:
-        live = count_published(self, self.topics.events, done.ranges)
+    def _compare(self, cluster: Cluster, found: Counts, done: Done) -> None:
+        live = count_published(self, cluster, self.topics.events, done.ranges)
         if live.may_lack:
             logger.warning(
                 "the oldest events of %s may have been deleted: they would be missing below",

@@ -7,11 +7,13 @@ again. So they live exactly as long as the progress, and whoever continues finds
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from stepstream.detection import Rules
 from stepstream.errors import SettingsError, StreamError
@@ -23,16 +25,15 @@ from stepstream.streaming.clients import (
     client_properties,
     explain_kafka_errors,
 )
-from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.comparison import count_found
 from stepstream.streaming.ranges import Range
 from stepstream.streaming.reading import read_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stepstream.settings import Settings
-    from stepstream.streaming.cluster import TopicIdentity
+    from stepstream.streaming.cluster import Cluster, TopicIdentity
 
     Name: TypeAlias = tuple[str, int]
     """Topic and number of a partition."""
@@ -40,7 +41,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Backfill", "Bounds", "Done"]
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_S = 30.0
+RETRY_S = 0.1
+NOT_READY = {
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,38 @@ class Backfill:
     ----------
     settings
         All settings, with the group and the topics of the backfill.
+    cluster
+        Answers questions about topics and offsets.
+    topics
+        The topics to read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, cluster: Cluster, topics: Mapping[str, TopicIdentity]
+    ) -> None:
         self._settings = settings
         self._group = settings.kafka.group_id
+        self._cluster = cluster
+        self._topics = topics
+        self._names = [
+            (name, number)
+            for name, topic in topics.items()
+            for number in range(topic.partition_count)
+        ]
         with explain_kafka_errors("kafka settings"):
-            self._cluster = Cluster(settings)
+            # Not the client for questions: librdkafka (2.16) crashes if that asks a broker for
+            # offsets that isn't the group's coordinator yet, or any more
+            # (https://github.com/confluentinc/librdkafka/issues/5040).
+            self._consumer = Consumer(
+                {
+                    **client_properties(settings.kafka, PRODUCER_ONLY),
+                    "group.id": self._group,
+                    "enable.auto.commit": False,
+                    # What is committed by now, without waiting for open transactions.
+                    "isolation.level": "read_uncommitted",
+                },
+                logger=logger,
+            )
 
     def look(self) -> Done | None:
         """How far it is; None if it isn't planned yet.
@@ -148,8 +186,16 @@ class Backfill:
             No broker answers in time.
         """
         ranges, next_offsets = {}, {}
-        for name, committed in self._cluster.group_offsets().items():
-            checkpoint = Checkpoint.decode(committed.metadata)
+        # Renews tokens of OAUTHBEARER.
+        self._consumer.poll(0)
+        asked = [TopicPartition(*name) for name in self._names]
+        for committed in self._consumer.committed(asked, TIMEOUT_S):
+            if committed.error is not None:
+                raise KafkaException(committed.error)
+            if committed.offset < 0:
+                continue
+            name = committed.topic, committed.partition
+            checkpoint = Checkpoint.decode(committed.metadata or "")
             if checkpoint is None or not checkpoint.range.is_bounded:
                 raise StreamError(
                     f"the group {self._group} has committed offsets that are no backfill's: give "
@@ -158,15 +204,13 @@ class Backfill:
             ranges[name], next_offsets[name] = checkpoint.range, committed.offset
         return Done(ranges, next_offsets) if ranges else None
 
-    def begin(self, topics: Mapping[str, TopicIdentity], bounds: Bounds, model: str) -> Done:
+    def begin(self, bounds: Bounds, model: str) -> Done:
         """Plan the backfill, if no process has done so before.
 
         Parameters
         ----------
-        topics
-            The topics to read.
         bounds
-            What to read of them.
+            What to read of the topics.
         model
             Name and version of the model.
 
@@ -178,53 +222,50 @@ class Backfill:
             The bounds contradict each other.
         """
         with explain_kafka_errors(f"the backfill {self._group} can't begin"):
-            known = self.look() or self._plan(topics, bounds, model)
+            known = patiently(lambda: self.look() or self._plan(bounds, model))
         begun = [range_ for range_ in known.ranges.values() if range_.model]
-        differences = {
-            "bounds": ({str(bounds)}, {range_.request for range_ in begun}),
-            "model": ({model}, {range_.model for range_ in begun}),
-            "topics": ({*topics}, {*known.topics}),
-        }
-        for what, (now, before) in differences.items():
-            if now != before:
+        one = begun[0]
+        for what, before, now in [
+            ("bounds", one.request, str(bounds)),
+            ("model", one.model, model),
+            ("number of partitions", str(one.partitions), str(len(begun))),
+            ("topics", *map(", ".join, (known.topics, self._topics_asked_for(known.topics)))),
+        ]:
+            if before != now:
                 raise StreamError(
-                    f"the backfill {self._group} was begun with {_list(before, what)}, not with "
-                    f"{_list(now, what)}: continue it with the same, or give another name"
+                    f"the backfill {self._group} was begun with {_show(what, before)}, not with "
+                    f"{_show(what, now)}: continue it with the same, or give another name"
                 )
         return known
 
-    def _plan(self, topics: Mapping[str, TopicIdentity], bounds: Bounds, model: str) -> Done:
+    def _topics_asked_for(self, begun: Sequence[str]) -> list[str]:
+        """The topics of the settings; of those that match a pattern only those there were then."""
+        named = self._settings.topics.named
+        return sorted({*named, *(topic for topic in begun if topic not in named)})
+
+    def _plan(self, bounds: Bounds, model: str) -> Done:
         """Decide what to read, and commit it; a second process that tries it waits, or fails."""
         properties = client_properties(self._settings.kafka, CONSUMER_ONLY)
         producer = Producer(
-            {**properties, **ALWAYS_CONNECTED, "transactional.id": f"{self._group}.plan"}
+            {**properties, **ALWAYS_CONNECTED, "transactional.id": f"{self._group}.plan"},
+            logger=logger,
         )
         producer.init_transactions(TIMEOUT_S)
         planned = self.look()
         if planned is not None:
             return planned
-        checkpoints = self._first_checkpoints(topics, bounds, model)
+        checkpoints = self._first_checkpoints(bounds, model)
         self._refuse_leftovers(checkpoints)
-        consumer = Consumer(
-            {
-                **client_properties(self._settings.kafka, PRODUCER_ONLY),
-                "group.id": self._group,
-                "enable.auto.commit": False,
-            }
+        producer.begin_transaction()
+        producer.send_offsets_to_transaction(
+            [
+                TopicPartition(*name, checkpoint.range.begin, checkpoint.encode())
+                for name, checkpoint in checkpoints.items()
+            ],
+            self._consumer.consumer_group_metadata(),
+            TIMEOUT_S,
         )
-        try:
-            producer.begin_transaction()
-            producer.send_offsets_to_transaction(
-                [
-                    TopicPartition(*name, checkpoint.range.begin, checkpoint.encode())
-                    for name, checkpoint in checkpoints.items()
-                ],
-                consumer.consumer_group_metadata(),
-                TIMEOUT_S,
-            )
-            producer.commit_transaction(TIMEOUT_S)
-        finally:
-            consumer.close()
+        producer.commit_transaction(TIMEOUT_S)
         ranges = {name: checkpoint.range for name, checkpoint in checkpoints.items()}
         return Done(ranges, {name: range_.begin for name, range_ in ranges.items()})
 
@@ -233,16 +274,14 @@ class Backfill:
 
         Brokers delete the offsets of a group that has had no member for long, and keep its ledger.
         """
-        if any(count_found(self._settings, names).values()):
+        if any(count_found(self._settings, self._cluster, names).values()):
             raise StreamError(
                 f"the topic {self._settings.topics.state} has step counts of the group "
                 f"{self._group}, whose offsets are gone: give the backfill another name"
             )
 
-    def _first_checkpoints(
-        self, topics: Mapping[str, TopicIdentity], bounds: Bounds, model: str
-    ) -> dict[Name, Checkpoint]:
-        names = [(t, n) for t, identity in topics.items() for n in range(identity.partition_count)]
+    def _first_checkpoints(self, bounds: Bounds, model: str) -> dict[Name, Checkpoint]:
+        names = self._names
         first = self._cluster.offsets(names, at_end=False)
         last = self._cluster.offsets(names, at_end=True)
         begins = self._place(bounds.begin, first, first, last)
@@ -258,6 +297,7 @@ class Backfill:
                 begin_ms.get(name, 0),
                 request=str(bounds),
                 model=model,
+                partitions=len(names),
             )
             replay, replay_ms = found.get(name, (range_.begin, 0))
             if replay >= range_.begin:
@@ -267,8 +307,8 @@ class Backfill:
                 replay_ms,
                 range_.begin_ms,
                 0,
-                topics[name[0]].topic_id,
-                topics[name[0]].partition_count,
+                self._topics[name[0]].topic_id,
+                self._topics[name[0]].partition_count,
                 range=range_,
             )
         return checkpoints
@@ -307,6 +347,18 @@ class Backfill:
         return times
 
 
+def patiently(call: Callable[[], T]) -> T:
+    """The result of a call; it is repeated while a broker or a new topic isn't ready yet."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_READY or time.monotonic() > deadline_s:
+                raise
+        time.sleep(RETRY_S)
+
+
 def _ms(at: datetime) -> int:
     return round(at.timestamp() * 1000)
 
@@ -317,6 +369,5 @@ def _text(bound: datetime | int) -> str:
     return bound.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _list(values: set[str], what: str) -> str:
-    named = ", ".join(sorted(filter(None, values)))
-    return f"the {what} {named}" if named else f"no {what}"
+def _show(what: str, value: str) -> str:
+    return f"the {what} {value}" if value else f"no {what}"

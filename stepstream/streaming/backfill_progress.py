@@ -78,14 +78,17 @@ class BackfillProgress:
     def _note(self, done: Done) -> None:
         now_s = time.monotonic()
         self.done = done
+        if done.offsets == self._looks[0][1].offsets:
+            # The rate is not that of the time in which the workers start.
+            self._looks.clear()
         self._looks.append((now_s, done))
-        while now_s - self._looks[1][0] > RATE_S:
+        while len(self._looks) > 2 and now_s - self._looks[1][0] > RATE_S:
             self._looks.popleft()
         if now_s - self._said_s < SAY_S and not done.is_complete:
             return
         self._said_s = now_s
         begin_s, before = self._looks[0]
-        passed_s = now_s - begin_s
+        passed_s = max(now_s - begin_s, LOOK_S)
         left = done.all_offsets - done.offsets
         offset_rate = (done.offsets - before.offsets) / passed_s
         share = done.offsets / done.all_offsets if done.all_offsets else 1.0

@@ -202,20 +202,12 @@ class Cluster:
 
     def has_committed(self) -> bool:
         """Whether the group has committed any offset."""
-        return bool(self.group_offsets())
-
-    def group_offsets(self) -> dict[tuple[str, int], Committed]:
-        """All offsets that the group has committed; open transactions may still change them."""
         group = self._settings.kafka.group_id
         futures = self._polled_admin().list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S
         )
         found = self._result(futures[group]).topic_partitions or []
-        return {
-            (tp.topic, tp.partition): Committed(tp.offset, tp.metadata or "")
-            for tp in found
-            if tp.offset >= 0
-        }
+        return any(tp.offset >= 0 for tp in found)
 
     def committed_offsets(
         self, partitions: Iterable[tuple[str, int]]

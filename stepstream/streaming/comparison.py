@@ -11,7 +11,6 @@ import numpy as np
 
 from stepstream.errors import StreamError
 from stepstream.streaming.clients import explain_kafka_errors
-from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.reading import read_between
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from stepstream.settings import Settings
+    from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.ranges import Range
 
 __all__ = ["Comparison", "Difference", "Live", "compare", "count_found", "count_published"]
@@ -91,39 +91,42 @@ class Comparison:
     most: list[Difference]
 
 
-def count_found(settings: Settings, names: Iterable[tuple[str, int]]) -> Counts:
+def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:
     """Steps that a backfill found, from its ledger.
 
     Parameters
     ----------
     settings
         Those of the backfill.
+    cluster
+        Says where its state topic ends.
     names
         Its partitions.
 
     Raises
     ------
     StreamError
-        The state topic can't be read.
+        Nothing more of the state topic comes.
+    KafkaException
+        It can't be read.
     """
     state, group = settings.topics.state, settings.kafka.group_id
     ledgers = {name: Ledger(group, name[0], "", 0, 0) for name in names}
     by_number: dict[int, list[Ledger]] = {}
     for (_, number), ledger in ledgers.items():
         by_number.setdefault(number, []).append(ledger)
-    with explain_kafka_errors(f"{state} can't be read"):
-        asked = [(state, number) for number in by_number]
-        ends = Cluster(settings).offsets(asked, at_end=True, stable=True)
-        offsets = {number: (0, end) for (_, number), end in ends.items()}
-        for messages in read_between(settings.kafka, state, offsets):
-            for message in messages:
-                for ledger in by_number[message.partition() or 0]:
-                    ledger.restore(message.key(), message.value(), message.timestamp()[1])
+    asked = [(state, number) for number in by_number]
+    ends = cluster.offsets(asked, at_end=True, stable=True)
+    offsets = {number: (0, end) for (_, number), end in ends.items()}
+    for messages in read_between(settings.kafka, state, offsets):
+        for message in messages:
+            for ledger in by_number[message.partition() or 0]:
+                ledger.restore(message.key(), message.value(), message.timestamp()[1])
     return {name: ledger.step_counts() for name, ledger in ledgers.items()}
 
 
 def count_published(
-    settings: Settings, events: str, ranges: Mapping[tuple[str, int], Range]
+    settings: Settings, cluster: Cluster, events: str, ranges: Mapping[tuple[str, int], Range]
 ) -> Live:
     """Steps that were published of the readings in ranges: their event ids say where they are.
 
@@ -133,6 +136,8 @@ def count_published(
     ----------
     settings
         How to connect.
+    cluster
+        Says where the events begin and end.
     events
         The topic of the events.
     ranges
@@ -145,7 +150,6 @@ def count_published(
     """
     counts: dict[tuple[str, int], Counter[str]] = {name: Counter() for name in ranges}
     with explain_kafka_errors(f"{events} can't be read"):
-        cluster = Cluster(settings)
         topic = cluster.identify_topics([events]).get(events)
         if topic is None:
             raise StreamError(f"there is no topic {events} to compare with")

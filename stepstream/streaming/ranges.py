@@ -26,6 +26,8 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
         The bounds as the command was given them.
     model
         Name and version of the model that is to find the steps.
+    partitions
+        Number of partitions that were given ranges together.
     """
 
     begin: int = 0
@@ -35,6 +37,7 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
     dead_letters: int = 0
     request: str = ""
     model: str = ""
+    partitions: int = 0
 
     @property
     def is_bounded(self) -> bool:
