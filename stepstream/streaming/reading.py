@@ -57,7 +57,7 @@ def read_between(
             "queued.max.messages.kbytes": 16_384,
             **client_properties(kafka, PRODUCER_ONLY),
             # Required by the client; nothing joins it or commits to it.
-            "group.id": f"{kafka.group_id}.reader",
+            "group.id": kafka.group_id,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
