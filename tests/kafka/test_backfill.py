@@ -26,6 +26,8 @@ from tests.kafka.test_run import walk
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from confluent_kafka import Message
+
 INT8 = str(default_model_path()).replace(".tflite", "-int8.tflite")
 BEGIN_S = 200.0
 """Second of the walks at which a range begins that doesn't begin with the topic."""
@@ -48,9 +50,11 @@ def start(
     return Backfill(topics, folder, name, **more)
 
 
-def backfill(topics: TopicSet, folder: Path, *arguments: str) -> tuple[int, str]:
+def backfill(
+    topics: TopicSet, folder: Path, *arguments: str, **more: str | None
+) -> tuple[int, str]:
     """Run one to its end: exit code, and what it wrote."""
-    with start(topics, folder, *arguments) as run:
+    with start(topics, folder, *arguments, name="backfill", **more) as run:
         wait_until("the end of the backfill", lambda: not run.is_alive)
         return run.exit_code or 0, run.log.read_text()
 
@@ -75,6 +79,15 @@ def workers_of(run: RunProcess) -> list[int]:
     ]
 
 
+def latest(messages: Iterable[Message]) -> set[tuple[bytes | None, bytes | None]]:
+    """Keys and values, of counts the latest."""
+    pairs = [(message.topic() or "", message.key(), message.value()) for message in messages]
+    if pairs and pairs[0][0].startswith("counts"):
+        return set({key: value for _, key, value in pairs}.items())
+    assert len(set(pairs)) == len(pairs)
+    return {(key, value) for _, key, value in pairs}
+
+
 def in_order(events: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     grouped: dict[str, list[dict[str, Any]]] = {}
     for event in events:
@@ -88,8 +101,10 @@ def test_a_backfill_that_is_killed_three_times_equals_one_that_is_not(
     sent = walk(20, 60.0)
     topics.produce([*sent, (b"device-0", b"not json")])
     options = ("--workers", "2", "--model.path", INT8)
-    slow = {"STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "200"}
-    code, text = backfill(topics, tmp_path, "--into", "whole", *options)
+    others = [f"{kind}-{topics.group}" for kind in ("minutes", "walks", "counts")]
+    outputs = {f"STEPSTREAM_TOPICS__{name.split('-')[0].upper()}": name for name in others}
+    slow = {"STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "200", **outputs}
+    code, text = backfill(topics, tmp_path, "--into", "whole", *options, **outputs)
     assert code == 0, text
     assert f"{len(sent):,}         1        20" in text
 
@@ -118,6 +133,10 @@ def test_a_backfill_that_is_killed_three_times_equals_one_that_is_not(
     assert in_order(events) == in_order(into(topics, "whole").read_events())
     assert max(Counter(event["event_id"] for event in events).values()) == 1
     assert len(killed.read(killed.dead_letters)) == 1
+    for name in others:
+        found, expected = (latest(topics.read(f"{name}.{own}")) for own in ("killed", "whole"))
+        assert found == expected
+        assert expected or name.startswith("walks"), name
     assert run.log.read_text().splitlines()[-6:-1] == text.splitlines()[-6:-1]
 
     values: dict[bytes, list[bytes]] = {}
