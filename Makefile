@@ -105,13 +105,14 @@ sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run ti
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
 
-bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load and overload: about 35 minutes
+bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load, overload and backfill: about 40 minutes
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.forms
 	$(BIN)/python -m benchmarks.binary_forms
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.loads
 	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.report
 
 bench-peers: $(ALL) ## the same work in other stream processors, and latency: about 40 minutes

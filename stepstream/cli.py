@@ -27,6 +27,7 @@ __all__ = ["main", "program"]
 
 COMMANDS = {
     "run": ("Run", "read readings, publish step events"),
+    "backfill": ("Backfill", "read a past range of readings once more, into topics of its own"),
     "demo": ("Demo", "everything in one process, with simulated walkers and nothing to install"),
     "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
     "detect": ("Detect", "find the steps in CSV recordings"),
@@ -48,16 +49,16 @@ COMMANDS = {
 def program() -> NoReturn:
     """The program itself: `main`, then the end of the process.
 
-    ``run`` has closed everything by then, and ends the process at once. A normal end of the
+    A consumer has closed everything by then, and ends the process at once. A normal end of the
     interpreter can crash while native threads run, such as those of the Kafka client, and the
     crash hides the exit code.
     """
-    is_run = sys.argv[1:2] == ["run"]
-    if is_run:
+    is_consumer = sys.argv[1:2] in (["run"], ["backfill"])
+    if is_consumer:
         # The first process of a container ignores what it doesn't handle. Until it can do better:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     code = main()
-    if is_run:
+    if is_consumer:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -18,6 +18,7 @@ from stepstream.workers.reports import Order
 from stepstream.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from stepstream.settings import Settings
@@ -34,8 +35,15 @@ STOP_MARGIN_S = 5.0
 """Time to close everything, beyond that for the last commit."""
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
     """Run workers until SIGTERM or SIGINT; returns the exit code.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    is_done
+        Whether nothing is left to do for the workers; asked several times a second.
 
     Raises
     ------
@@ -66,7 +74,7 @@ def run(settings: Settings) -> int:
         serving = Server(settings.http, WorkersApp(settings, supervisor, paths))
     logger.info("started", extra={"workers": settings.workers, "group": settings.kafka.group_id})
     with serving:
-        _supervise(supervisor, LevelSwitch(settings.logging))
+        _supervise(supervisor, LevelSwitch(settings.logging), is_done)
     return _conclude(supervisor)
 
 
@@ -80,10 +88,12 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
     return Order(number, named.model_copy(update={"http": inner}), path)
 
 
-def _supervise(supervisor: Supervisor, level: LevelSwitch) -> None:
+def _supervise(supervisor: Supervisor, level: LevelSwitch, is_done: Callable[[], bool]) -> None:
     """Turn until all workers have ended, and pass on the signals that come meanwhile."""
     while not supervisor.is_over:
         supervisor.turn()
+        if is_done():
+            supervisor.stop()
         come = signal.sigtimedwait(SIGNALS, TURN_S)
         number = None if come is None else come.si_signo
         if number in {signal.SIGTERM, signal.SIGINT}:

@@ -11,7 +11,13 @@ from stepstream.detection.columns import (
 from stepstream.detection.counters import Counters
 from stepstream.detection.detector import Detector, Window
 from stepstream.detection.finder import Finder
-from stepstream.detection.model import Model, ModelMetadata, Predict, default_model_path
+from stepstream.detection.model import (
+    Model,
+    ModelMetadata,
+    Predict,
+    default_model_path,
+    read_metadata,
+)
 from stepstream.detection.rules import Rules
 from stepstream.detection.self_test import self_test
 from stepstream.detection.series import detect_series
@@ -36,5 +42,6 @@ __all__ = [
     "default_model_path",
     "detect_series",
     "make_step_detector",
+    "read_metadata",
     "self_test",
 ]

@@ -30,6 +30,7 @@ __all__ = [
     "ModelMetadata",
     "Predict",
     "default_model_path",
+    "read_metadata",
     "write_metadata",
 ]
 
@@ -244,7 +245,7 @@ class Model:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        self.metadata = _read_metadata(path)
+        self.metadata = read_metadata(path)
         try:
             self._content = path.read_bytes()
         except OSError as error:
@@ -366,7 +367,7 @@ def _memory_shape(past: NDArray[np.int32], latest: NDArray[np.int32]) -> MemoryS
     return MemoryShape(int(latest[1]), int(past[2]) // int(latest[1]), int(latest[2]))
 
 
-def _read_metadata(path: Path) -> ModelMetadata:
+def read_metadata(path: Path) -> ModelMetadata:
     try:
         with zipfile.ZipFile(path) as archive:
             text = archive.read(METADATA_FILE)

@@ -78,6 +78,16 @@ class Rules:
         """Longest pause that is no gap."""
         return min(self.max_gap_us, LONGEST_INTERPOLATED_US)
 
+    @property
+    def history_ms(self) -> int:
+        """How far back readings can matter for later steps, in stream time, milliseconds.
+
+        A window that isn't idle needs readings of the first time, and the pin of `History` may be
+        as old as a window that isn't idle.
+        """
+        awake_ms = self.idle_timeout_ms + LONGEST_SPAN_MS
+        return awake_ms + AGE_MARGIN_MS + awake_ms
+
     @staticmethod
     def spans_ms(message: NDArray[np.intp], time_us: Times) -> Times:
         """Span of the message of each reading.

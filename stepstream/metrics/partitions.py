@@ -54,7 +54,7 @@ PARTITIONS = (
         phases,
         {
             "phase": "`assigned`, `restoring` (the ledger), `refused` (an abnormal start), "
-            "`starting`, `replaying` (windows) or `running`"
+            "`starting`, `replaying` (windows), `running` or `ended` (of a backfill)"
         },
     ),
     Metric(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,6 +69,9 @@ class CommandSettings(BaseSettings):
 
 class Settings(CommandSettings):
     """All of stepstream's settings."""
+
+    reads_ranges: ClassVar[bool] = False
+    """Whether nothing is read of a partition without a committed offset, which has its range."""
 
     # A group has what was set in it as `model_fields_set` only without this.
     model_config = SettingsConfigDict(nested_model_default_partial_update=False)

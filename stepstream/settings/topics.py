@@ -108,6 +108,26 @@ class TopicSettings(SettingsGroup):
         """Whether a topic is one of readings: it is named, or it matches a pattern."""
         return name in self.named or self.matches(name)
 
+    def into(self, name: str, partitions: int) -> Self:
+        """These topics with others to write to: the same names, with a dot and ``name`` behind.
+
+        Parameters
+        ----------
+        name
+            Tells them from those of others that read the same readings.
+        partitions
+            Partitions that they are created with.
+
+        Raises
+        ------
+        ValueError
+            A pattern of readings topics matches one of them.
+        """
+        # Every text in this group is the name of a topic that is written.
+        texts = {key: value for key, value in self if isinstance(value, str) and value}
+        changed = {key: f"{value}.{name}" for key, value in texts.items()}
+        return type(self)(**{**dict(self), **changed, "partitions": partitions})
+
     @property
     def outputs(self) -> dict[OutputKind, str]:
         """The topics that subscribers read, by kind of output; those that are named."""

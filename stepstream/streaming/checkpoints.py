@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stepstream.errors import StreamError
+from stepstream.streaming.ranges import UNBOUNDED, Range
 
 __all__ = ["Checkpoint"]
 
@@ -35,6 +36,8 @@ class Checkpoint:
     refused_lead_us
         The smallest lead of a reading that was refused as too far ahead, see `StreamTime`;
         0 if none was, None if an earlier release wrote the checkpoint.
+    range
+        Which messages of the partition are read.
     """
 
     replay_offset: int
@@ -44,9 +47,10 @@ class Checkpoint:
     topic_id: str
     partition_count: int
     refused_lead_us: int | None = None
+    range: Range = UNBOUNDED
 
     def encode(self) -> str:
-        """The commit metadata: ASCII, below 180 bytes."""
+        """The commit metadata: below 180 bytes, and 300 more for a range with an end."""
         fields = (
             f"{NAME}/{VERSION}",
             self.replay_offset,
@@ -57,7 +61,8 @@ class Checkpoint:
             self.partition_count,
             "" if self.refused_lead_us is None else self.refused_lead_us,
         )
-        return " ".join(str(field) or "-" for field in fields)
+        words = [str(field) or "-" for field in fields]
+        return " ".join([*words, self.range.encode()] if self.range.is_bounded else words)
 
     @classmethod
     def decode(cls, metadata: str) -> Self | None:
@@ -78,6 +83,7 @@ class Checkpoint:
                 f"to {VERSION}: run the release that wrote them, or a newer one"
             )
         try:
+            range_ = Range.decode(fields.pop() if fields[-1:] and fields[-1][:1] == "{" else "")
             replay_offset, replay_ms, stream_ms, behind_ms = map(int, fields[:4])
             topic_id, partition_count, *added = fields[4:]
             lead = added[0] if added else "-"
@@ -89,6 +95,7 @@ class Checkpoint:
                 "" if topic_id == "-" else topic_id,
                 int(partition_count),
                 int(lead) if lead.isdecimal() else None,
+                range=range_,
             )
         except ValueError:
             return None

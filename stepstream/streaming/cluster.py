@@ -245,13 +245,19 @@ class Cluster:
     def first_messages(
         self, partitions: Iterable[tuple[str, int]]
     ) -> dict[tuple[str, int], tuple[int, int]]:
-        """Offset of each partition's first message, and its time; without those that have none.
+        """Offset and time of each partition's first message; without those that have none."""
+        return self.messages_since(dict.fromkeys(partitions, 0))
 
-        Times are milliseconds since the epoch.
+    def messages_since(
+        self, since_ms: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """Offset and time of each partition's first message with a certain time or a later one.
+
+        Partitions that have none are left out. Times are milliseconds since the epoch.
         """
         kind: Any = OffsetSpec  # its methods have no types
         request: dict[Any, Any] = {
-            TopicPartition(topic, n): kind.for_timestamp(0) for topic, n in partitions
+            TopicPartition(topic, n): kind.for_timestamp(ms) for (topic, n), ms in since_ms.items()
         }
         if not request:
             return {}

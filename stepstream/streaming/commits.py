@@ -249,7 +249,9 @@ class Commits:
         if outcome is COMMITTED:
             for one in owned:
                 one.partition.note_committed(one.next_offset)
-                one.times.measure(self._totals, published_us / 1e6)
+                # How late results of the past are says nothing of how late the present ones are.
+                if not one.partition.range.is_bounded:
+                    one.times.measure(self._totals, published_us / 1e6)
             self._totals.commits += 1
             self._waiting_since_s = None
         else:

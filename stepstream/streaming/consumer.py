@@ -23,6 +23,7 @@ from stepstream.streaming.partitions import Phase
 from stepstream.streaming.polls import group_by_partition, split_errors
 from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.range_ends import RangeEnds
 from stepstream.streaming.reloading import ModelFile
 from stepstream.streaming.retention import Retention
 from stepstream.streaming.schema_waits import SchemaWaits
@@ -143,6 +144,7 @@ class Consumer:
             self._system,
         )
         self.schema_waits = SchemaWaits(self._kafka, self.processor, self.flow, self._system)
+        self.range_ends = RangeEnds(self.processor, self.flow, self.commits, self._system)
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
@@ -266,7 +268,8 @@ class Consumer:
         7. Process the messages, see `Processor`; their results go into the outbox. Messages whose
            schema has to be fetched first are left out, see `SchemaWaits`.
         8. Hold partitions with too many dead letters, and show the results to observers.
-        9. Let partitions go on whose schemas were fetched.
+        9. Let partitions go on whose schemas were fetched, and end those that have reached the end
+           of their range, see `RangeEnds`.
         10. Pause all partitions while the outbox is full, and resume them when it isn't.
         11. Commit in a second thread, if it is time, see `Commits`.
         12. Make the calls that other threads wait for.
@@ -288,6 +291,7 @@ class Consumer:
         self._process(messages)
         self.schema_waits.turn()
         owned = self.assignment.owned
+        self.range_ends.turn(owned)
         self.flow.apply_backpressure(owned, self.commits.records, self.commits.size)
         self.commits.turn()
         self.calls.make_all()
@@ -354,7 +358,7 @@ class Consumer:
             and not partition.is_held
             and not partition.is_waiting
         }
-        polled: dict[Partition, Any] = self.schema_waits.split(consumed)
+        polled: dict[Partition, Any] = self.schema_waits.split(self.range_ends.cut(consumed))
         if not polled:
             return
         results = self.processor.process(polled, self._system.now_us())

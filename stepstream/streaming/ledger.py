@@ -162,6 +162,10 @@ class Ledger:
         """The device's entry, if any step of it was counted."""
         return self._entries.get(device_id)
 
+    def step_counts(self) -> dict[str, int]:
+        """Steps of each device."""
+        return {device_id: entry.step_count for device_id, entry in self._entries.items()}
+
     def count(self, device_id: str, offset: int, ends_us: Sequence[int]) -> list[int | None]:
         """Count the steps that one message completed.
 

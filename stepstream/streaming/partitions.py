@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from stepstream.streaming.checkpoints import Checkpoint
+from stepstream.streaming.ranges import UNBOUNDED, Range
 from stepstream.streaming.stream_time import StreamTime
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class Phase(Enum):
 
     ::
 
-        ASSIGNED ──> RESTORING ──> STARTING ──> REPLAYING ──> RUNNING
-            │            │  │         │  └──────────┼──────────^ │
-            │            │  └> REFUSED│             │            │
-            │            │        │   │             │            │
-            └────────────┴────────┴───┴─────────────┴────────────┴──> RELEASED
+        ASSIGNED ──> RESTORING ──> STARTING ──> REPLAYING ──> RUNNING ──> ENDED
+            │            │  │         │ └┬──────────┼┬─────────^ │        ^ │
+            │            │  └> REFUSED│  └──────────┼┴───────────┼────────┘ │
+            │            │        │   │             │            │          │
+            └────────────┴────────┴───┴─────────────┴────────────┴──────────┴──> RELEASED
 
     """
 
@@ -43,6 +44,8 @@ class Phase(Enum):
     """Messages below the committed offset rebuild its windows; nothing is published."""
     RUNNING = auto()
     """Its messages are processed and the results are published."""
+    ENDED = auto()
+    """All messages of its range are processed; only `backfill` gives ranges an end."""
     RELEASED = auto()
     """Revoked or lost; its remaining results are not published."""
 
@@ -53,7 +56,7 @@ class Phase(Enum):
 
     @property
     def is_settled(self) -> bool:
-        """Whether it runs, or never will under this assignment."""
+        """Whether it runs, or has nothing more to do under this assignment."""
         return self in _SETTLED
 
     @property
@@ -64,14 +67,15 @@ class Phase(Enum):
 
 _PREPARING = {Phase.ASSIGNED, Phase.RESTORING, Phase.STARTING}
 _CONSUMING = {Phase.REPLAYING, Phase.RUNNING}
-_SETTLED = {Phase.RUNNING, Phase.REFUSED}
+_SETTLED = {Phase.RUNNING, Phase.REFUSED, Phase.ENDED}
 _NEXT = {
     Phase.ASSIGNED: {Phase.RESTORING, Phase.RELEASED},
     Phase.RESTORING: {Phase.STARTING, Phase.REFUSED, Phase.RELEASED},
     Phase.REFUSED: {Phase.RELEASED},
-    Phase.STARTING: {Phase.REPLAYING, Phase.RUNNING, Phase.RELEASED},
-    Phase.REPLAYING: {Phase.RUNNING, Phase.RELEASED},
-    Phase.RUNNING: {Phase.RELEASED},
+    Phase.STARTING: {Phase.REPLAYING, Phase.RUNNING, Phase.ENDED, Phase.RELEASED},
+    Phase.REPLAYING: {Phase.RUNNING, Phase.ENDED, Phase.RELEASED},
+    Phase.RUNNING: {Phase.ENDED, Phase.RELEASED},
+    Phase.ENDED: {Phase.RELEASED},
     Phase.RELEASED: set[Phase](),
 }
 
@@ -87,6 +91,8 @@ class PauseReason(Enum):
     """Too many of its messages are dead letters."""
     SCHEMA = auto()
     """Its next message has a schema that the registry has not given yet."""
+    ENDED = auto()
+    """The end of its range is reached."""
 
 
 UNHEARD_MS = 5_000
@@ -150,6 +156,8 @@ class Partition:
         """What Kafka says of it; from `Phase.RESTORING` on."""
         self.start: Start | None = None
         """Where it starts; from `Phase.STARTING` on."""
+        self.range: Range = UNBOUNDED
+        """Which of its messages are read; known from `Phase.STARTING` on."""
         self.committed_offset = 0
         """Messages below this were published: at the start, and by each commit."""
         self.publish_from = 0
@@ -191,6 +199,9 @@ class Partition:
         """Enter `Phase.STARTING`: the first offset to read is known."""
         self.enter(Phase.STARTING)
         self.start = start
+        self.range = start.range
+        self.time.is_past = start.range.is_bounded
+        self.lag.end_offset = min(self.lag.end_offset, start.range.end)
         self.publish_from = self.committed_offset = self.next_offset = start.offset
         if start.checkpoint is not None:
             self.next_offset = min(start.checkpoint.replay_offset, start.offset)
@@ -212,6 +223,17 @@ class Partition:
             or start.checkpoint is None
             or start.checkpoint.partition_count != position.topic.partition_count
         )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all messages of its range were committed when it started."""
+        return self.publish_from >= self.range.end
+
+    @property
+    def has_reached_end(self) -> bool:
+        """Whether all messages of its range are processed."""
+        is_read = max(self.next_offset, self.lag.reached_offset) >= self.range.end
+        return is_read and not self.is_waiting
 
     @property
     def topic_identity(self) -> TopicIdentity | None:
@@ -247,6 +269,10 @@ class Partition:
             )
         self.next_offset = next_offset
 
+    def note_results(self, readings: int, dead_letters: int) -> None:
+        """Note what came of messages that are processed, see `Range`."""
+        self.range = self.range.with_results(readings, dead_letters)
+
     def put_back(self) -> None:
         """Note that messages from the next offset on were consumed and will be consumed again."""
         # The end may have been reached with them.
@@ -269,7 +295,7 @@ class Partition:
 
     def note_end(self, end_offset: int, now_ms: int) -> None:
         """Note the end of what can be read."""
-        self.lag.end_offset = end_offset
+        self.lag.end_offset = min(end_offset, self.range.end)
         if self.lag_messages == 0:
             self.lag.caught_up_ms = now_ms
 
@@ -286,6 +312,8 @@ class Partition:
         messages, caught_up_ms = self.lag_messages, self.lag.caught_up_ms
         if messages is None:
             return None
+        if self.phase is Phase.ENDED:
+            return 0
         if not messages and (not caught_up_ms or now_ms - caught_up_ms < UNHEARD_MS):
             return 0
         since_ms = max(self.time.ms, self.time.replay_end_ms, caught_up_ms)
@@ -303,4 +331,5 @@ class Partition:
             identity.topic_id if identity else "",
             identity.partition_count if identity else 0,
             self.time.refused_lead_us(offset),
+            range=self.range,
         )

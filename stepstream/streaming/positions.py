@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from stepstream.streaming.ranges import UNBOUNDED, Range
+
 if TYPE_CHECKING:
     from stepstream.streaming.checkpoints import Checkpoint
     from stepstream.streaming.cluster import TopicIdentity
@@ -45,12 +47,12 @@ class StartRules:
     Attributes
     ----------
     start_at
-        Where it starts if it has no committed offset.
+        Where it starts if it has no committed offset; None if nothing of it is read then.
     may_be_recreated
         Whether its topic, if it was created again, is read without a setting that accepts it.
     """
 
-    start_at: StartAt
+    start_at: StartAt | None
     may_be_recreated: bool = False
 
 
@@ -66,8 +68,11 @@ class Start:
         How windows are rebuilt, if there is anything to rebuild.
     warnings
         What is out of the ordinary and accepted, in words.
+    range
+        Which of its messages are read.
     """
 
     offset: int
     checkpoint: Checkpoint | None
     warnings: tuple[str, ...] = ()
+    range: Range = UNBOUNDED

@@ -195,6 +195,12 @@ class Preparation:
             logger.error("%s; until then, nothing of it is read", error)  # noqa: TRY400 - its place says nothing
             partition.enter(Phase.REFUSED)
             return
+        if start.range.model not in {"", partition.ledger.model}:
+            raise StreamError(
+                f"{partition!r}: the backfill was begun with the model {start.range.model}, and "
+                f"this process has {partition.ledger.model}: continue with the same, or begin "
+                "another backfill"
+            )
         for warning in start.warnings:
             logger.warning(warning)
         partition.start_at(start)
@@ -213,6 +219,9 @@ class Preparation:
             first = self._processor.first_results(partition, self._system.now_us())
             if not self._commits.commit_offsets(first):
                 return
+        if partition.has_ended:
+            partition.enter(Phase.ENDED)
+            return
         partition.enter(Phase.REPLAYING if partition.is_replaying else Phase.RUNNING)
         self._flow.start(partition)
         if partition.phase is Phase.RUNNING:

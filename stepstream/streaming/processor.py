@@ -314,6 +314,7 @@ class Processor:
         if not partition.is_replaying:
             self._counter.complete(results, now_ms)
         self.devices.update_replay_offset(partition)
+        partition.note_results(results.readings, results.dead_letters.total())
         results.next_offset = partition.next_offset
         results.metadata = partition.checkpoint(now_ms).encode()
 

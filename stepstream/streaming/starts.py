@@ -9,6 +9,7 @@ from stepstream.errors import AbnormalStartError
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import NO_OFFSET, TopicIdentity
 from stepstream.streaming.positions import Position, Start, StartRules
+from stepstream.streaming.ranges import NOTHING, UNBOUNDED, Range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +111,9 @@ def plan_start(
         The start is abnormal, and no setting accepts it.
     """
     rules = rules or StartRules(settings.kafka.start_at)
+    nothing_left = _start_at_end(position, rules)
+    if nothing_left is not None:
+        return nothing_left
     check = _Check(name, settings.processing.accept, rules)
     first, end = position.first_offset, position.end_offset
     committed = position.committed_offset
@@ -127,6 +131,7 @@ def plan_start(
         beginning = first if rules.start_at == "earliest" else end
         return check.start(beginning, None)
     checkpoint = Checkpoint.decode(position.metadata)
+    check.range = checkpoint.range if checkpoint is not None else UNBOUNDED
     if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
         return check.start(first, None)
     if committed < first:
@@ -149,6 +154,17 @@ def plan_start(
     return check.start(committed, checkpoint)
 
 
+def _start_at_end(position: Position, rules: StartRules) -> Start | None:
+    """The start of a partition of which nothing is left to read, whatever has become of it."""
+    committed = position.committed_offset
+    if committed == NO_OFFSET:
+        return Start(0, None, range=NOTHING) if rules.start_at is None else None
+    checkpoint = Checkpoint.decode(position.metadata)
+    if checkpoint is None or committed < checkpoint.range.end:
+        return None
+    return Start(committed, replace(checkpoint, replay_offset=committed), range=checkpoint.range)
+
+
 class _Check:
     """Refuses abnormal starts that no setting accepts, and collects warnings of the others."""
 
@@ -157,6 +173,7 @@ class _Check:
         self._accepted = accepted
         self._rules = rules
         self._warnings: list[str] = []
+        self.range: Range = UNBOUNDED
 
     def abnormal(self, kind: AbnormalStart, what: str, consequence: str) -> None:
         if kind not in self._accepted:
@@ -181,7 +198,8 @@ class _Check:
         if checkpoint.topic_id and topic.topic_id and checkpoint.topic_id != topic.topic_id:
             self.recreated()
             return False
-        if checkpoint.partition_count != topic.partition_count:
+        # What is in a range doesn't move when partitions are added.
+        if checkpoint.partition_count != topic.partition_count and not checkpoint.range.is_bounded:
             self.abnormal(
                 "changed-partitions",
                 f"the topic had {checkpoint.partition_count} partitions and has "
@@ -191,4 +209,5 @@ class _Check:
         return True
 
     def start(self, offset: int, checkpoint: Checkpoint | None) -> Start:
-        return Start(offset, checkpoint, tuple(self._warnings))
+        offset = min(offset, self.range.end)
+        return Start(offset, checkpoint, tuple(self._warnings), self.range)

@@ -43,6 +43,8 @@ class StreamTime:
         """The running maximum of the records' times, milliseconds since the epoch."""
         self.replay_end_ms = 0
         """Stream time at the end of the replay; no message of the replay exceeds it."""
+        self.is_past = False
+        """Whether readings of the past are read on purpose: stream time is the clock for them."""
         self._max_ahead_us = max_ahead_us
         self._checkpoint: Checkpoint | None = None
         self._refused_lead_us = 0
@@ -92,6 +94,8 @@ class StreamTime:
         now_us, is_replaying
             See `advance`.
         """
+        if self.is_past:
+            return stream_ms.astype(np.float64) * 1e3 + self._max_ahead_us
         if not is_replaying or self._checkpoint is None:
             return now_us + self._max_ahead_us
         lead_us = self._checkpoint.refused_lead_us

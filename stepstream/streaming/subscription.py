@@ -69,7 +69,7 @@ class Subscription:
         self._kafka = kafka
         self._cluster = cluster
         self._topics = settings.topics
-        self._start_at = settings.kafka.start_at
+        self._start_at = None if settings.reads_ranges else settings.kafka.start_at
         self._interval_s = interval_s
         self._system = system
         self._callbacks: dict[str, Callable[..., None]] = {}

@@ -1,0 +1,204 @@
+"""``stepstream backfill``."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from stepstream.commands import supervising
+from stepstream.detection import default_model_path, read_metadata
+from stepstream.errors import SettingsError, TopicError
+from stepstream.logs import configure_logging
+from stepstream.settings import HttpSettings, KafkaSettings, ProcessingSettings, Settings
+from stepstream.settings.commands import describe_errors
+from stepstream.streaming.backfill import Backfill as Plan
+from stepstream.streaming.backfill import Bounds, Done
+from stepstream.streaming.backfill_progress import BackfillProgress
+from stepstream.streaming.clients import check_connection, explain_kafka_errors
+from stepstream.streaming.cluster import Cluster
+from stepstream.streaming.comparison import (
+    Comparison,
+    Counts,
+    compare,
+    count_found,
+    count_published,
+)
+from stepstream.streaming.topics import create_topics
+
+if TYPE_CHECKING:
+    from stepstream.streaming.cluster import TopicIdentity
+
+__all__ = ["Backfill"]
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
+
+class Backfill(Settings):
+    """Read a past range of the readings once more, into topics of its own, and end."""
+
+    # An alias has the prefix, too: `FROM` means something else to many programs.
+    model_config = SettingsConfigDict(env_prefix_target="all")
+    reads_ranges: ClassVar[bool] = True
+
+    begin: Annotated[int, Field(ge=0)] | AwareDatetime | None = Field(
+        None, alias="from", union_mode="left_to_right"
+    )
+    """Where to begin: a record time like 2030-01-31T12:00:00Z, or an offset for each partition; the oldest readings if not given."""
+    end: Annotated[int, Field(ge=0)] | AwareDatetime | None = Field(
+        None, alias="to", union_mode="left_to_right"
+    )
+    """Where to end, before that time or offset; with the readings that are there now if not given."""
+    into: str | None = None
+    """Name of the backfill. A dot and this name are added to the group, to the transactional id, and to all topics that are written, which are created. If not given, the settings have to name a group of its own."""
+    compare: bool = False
+    """Compare the steps of each device with those that were published live for the same readings."""
+
+    @field_validator("into")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not NAME.fullmatch(name):
+            raise ValueError("up to 80 letters, digits, dots, hyphens and underscores are expected")
+        return name
+
+    def execute(self) -> int:
+        """Run workers until the whole range is done, and print what came of it."""
+        configure_logging(self.logging, self.hide_secrets)
+        bounds = Bounds(self.begin, self.end)
+        bounds.check()
+        if self.compare and self.into is None:
+            raise SettingsError("--compare needs --into: only then it has events of its own")
+        model = read_metadata(self.model.path or default_model_path()).label
+        check_connection(self.kafka)
+        with explain_kafka_errors("kafka settings"):
+            cluster = Cluster(self.model_copy(update={"kafka": self._kafka}))
+        topics = self._find_topics(cluster)
+        own = self._own(max(topic.partition_count for topic in topics.values()))
+        for name in create_topics(own.kafka, own.topics):
+            logger.info("topic created", extra={"topic": name})
+        plan = Plan(own, cluster, topics)
+        done = plan.begin(bounds, model)
+        # Not those that match a pattern and were created since.
+        read = own.topics.model_copy(update={"readings": done.topics})
+        own = own.model_copy(update={"topics": read})
+        begin_s = time.monotonic()
+        with BackfillProgress(plan, done) as progress:
+            if not done.is_complete:
+                supervising.run(own, lambda: progress.is_over)
+        if progress.error is not None:
+            raise progress.error
+        if not progress.done.is_complete:
+            logger.warning("stopped before the end; the same command continues there")
+            return 1
+        seconds = time.monotonic() - begin_s
+        with explain_kafka_errors(f"{own.topics.state} can't be read"):
+            found = count_found(own, cluster, progress.done.ranges)
+        _write_summary(progress.done, found, progress.done.readings - done.readings, seconds)
+        if self.compare:
+            self._compare(cluster, found, progress.done)
+        return 0
+
+    def _find_topics(self, cluster: Cluster) -> dict[str, TopicIdentity]:
+        """The topics of readings that exist now."""
+        with explain_kafka_errors("topics can't be listed"):
+            found = cluster.find_topics(self.topics)
+        for name in self.topics.named:
+            if name not in found:
+                raise TopicError(f"there is no topic {name}; is topics.readings right?")
+        if not found:
+            raise TopicError(f"no topic matches {' or '.join(self.topics.patterns)}")
+        return {name: topic.identity for name, topic in found.items()}
+
+    def _own(self, partitions: int) -> Self:
+        """The settings of the backfill's workers."""
+        written = self.topics
+        if self.into is not None:
+            try:
+                written = written.into(self.into, partitions)
+            except ValidationError as error:
+                raise SettingsError(f"--into {self.into}: {describe_errors(error)}") from None
+        return self.model_copy(
+            update={
+                "kafka": self._kafka,
+                "topics": written,
+                "processing": self._processing,
+                "http": self._http,
+            }
+        )
+
+    @property
+    def _kafka(self) -> KafkaSettings:
+        kafka = self.kafka
+        names = {"group_id": kafka.group_id, "transactional_id": kafka.transactional_id}
+        if self.into is not None:
+            names = {key: name and f"{name}.{self.into}" for key, name in names.items()}
+        return kafka.model_copy(update=names)
+
+    @property
+    def _processing(self) -> ProcessingSettings:
+        # A partition that waits for an operator would never reach its end.
+        is_paused = self.processing.on_dead_letter_limit == "pause"
+        return self.processing.model_copy(
+            update={"on_dead_letter_limit": "stop"} if is_paused else {}
+        )
+
+    @property
+    def _http(self) -> HttpSettings:
+        is_given = "port" in self.http.model_fields_set
+        return self.http.model_copy(update={} if is_given else {"port": 0})
+
+    def _compare(self, cluster: Cluster, found: Counts, done: Done) -> None:
+        live = count_published(self, cluster, self.topics.events, done.ranges)
+        if live.may_lack:
+            logger.warning(
+                "the oldest events of %s may have been deleted: they would be missing below",
+                self.topics.events,
+            )
+        _write_comparison(compare(found, live.counts), self.topics.events)
+
+
+def _write_summary(done: Done, found: Counts, readings: int, seconds: float) -> None:
+    """Print what came of the range, and at what rate it was read by this command."""
+    sys.stdout.write(
+        f"{'partition':30} {'readings':>14} {'invalid':>9} {'devices':>9} {'steps':>11}\n"
+    )
+    rows = [
+        (f"{topic}-{number}", range_.readings, range_.dead_letters, found[topic, number])
+        for (topic, number), range_ in sorted(done.ranges.items())
+    ]
+    for name, good, bad, devices in rows:
+        sys.stdout.write(
+            f"{name:30} {good:14,} {bad:9,} {len(devices):9,} {sum(devices.values()):11,}\n"
+        )
+    sys.stdout.write(
+        f"{'all':30} {done.readings:14,} {sum(row[2] for row in rows):9,} "
+        f"{sum(len(row[3]) for row in rows):9,} {sum(sum(row[3].values()) for row in rows):11,}\n"
+    )
+    if readings:
+        rate = readings / seconds
+        sys.stdout.write(f"{readings:,} readings in {seconds:.1f} s: {rate:,.0f} a second\n")
+
+
+def _write_comparison(result: Comparison, events: str) -> None:
+    change = f"{result.found / result.live - 1:+.2%}" if result.live else "none to compare with"
+    sys.stdout.write(
+        f"\ncompared with {events}, for the same readings\n"
+        f"steps: {result.found:,}, live {result.live:,} ({change})\n"
+        f"devices with steps: {result.devices:,}; only here {result.only_found:,}, "
+        f"only live {result.only_live:,}\n"
+    )
+    if result.ratios:
+        shown = "  ".join(f"p{share} {value:.3f}" for share, value in result.ratios.items())
+        sys.stdout.write(f"steps for each live step, by device: {shown}\n")
+    for one in result.most:
+        sys.stdout.write(
+            f"  {one.device_id} ({one.topic}): {one.found:,}, live {one.live:,} "
+            f"({one.found - one.live:+,})\n"
+        )

@@ -1,0 +1,226 @@
+"""Steps by device: what a backfill found, beside what the live consumers published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stepstream.errors import StreamError
+from stepstream.streaming.clients import explain_kafka_errors
+from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.reading import read_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from stepstream.settings import Settings
+    from stepstream.streaming.cluster import Cluster
+    from stepstream.streaming.ranges import Range
+
+__all__ = ["Comparison", "Difference", "Live", "compare", "count_found", "count_published"]
+
+MARGIN_MS = 600_000
+"""Events may be this much older than the first reading, by record time: clocks differ."""
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+MOST = 10
+
+Counts = dict[tuple[str, int], dict[str, int]]
+"""Steps of each device, by topic and partition of its readings."""
+
+
+class _Event(msgspec.Struct):
+    event_id: str
+    device_id: str
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class Live(NamedTuple):
+    """What was published.
+
+    Attributes
+    ----------
+    counts
+        Steps of each device in the ranges.
+    may_lack
+        Whether some of its oldest events may have been deleted.
+    """
+
+    counts: Counts
+    may_lack: bool
+
+
+class Difference(NamedTuple):
+    """A device: its topic, its id, and its steps by both."""
+
+    topic: str
+    device_id: str
+    found: int
+    live: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Steps by device of two models.
+
+    Attributes
+    ----------
+    devices
+        Devices with a step by either.
+    only_found, only_live
+        Those with steps by one of them only.
+    found, live
+        All steps.
+    ratios
+        Percentiles, over the devices with steps in both, of the steps found for each live one.
+    most
+        The devices that differ most.
+    """
+
+    devices: int
+    only_found: int
+    only_live: int
+    found: int
+    live: int
+    ratios: Mapping[int, float]
+    most: list[Difference]
+
+
+def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:
+    """Steps that a backfill found, from its ledger.
+
+    Parameters
+    ----------
+    settings
+        Those of the backfill.
+    cluster
+        Says where its state topic ends.
+    names
+        Its partitions.
+
+    Raises
+    ------
+    StreamError
+        Nothing more of the state topic comes.
+    KafkaException
+        It can't be read.
+    """
+    state, group = settings.topics.state, settings.kafka.group_id
+    ledgers = {name: Ledger(group, name[0], "", 0, 0) for name in names}
+    by_number: dict[int, list[Ledger]] = {}
+    for (_, number), ledger in ledgers.items():
+        by_number.setdefault(number, []).append(ledger)
+    asked = [(state, number) for number in by_number]
+    ends = cluster.offsets(asked, at_end=True, stable=True)
+    offsets = {number: (0, end) for (_, number), end in ends.items()}
+    for messages in read_between(settings.kafka, state, offsets):
+        for message in messages:
+            for ledger in by_number[message.partition() or 0]:
+                ledger.restore(message.key(), message.value(), message.timestamp()[1])
+    return {name: ledger.step_counts() for name, ledger in ledgers.items()}
+
+
+def count_published(
+    settings: Settings, cluster: Cluster, events: str, ranges: Mapping[tuple[str, int], Range]
+) -> Live:
+    """Steps that were published of the readings in ranges: their event ids say where they are.
+
+    Memory grows with the devices, not with the events.
+
+    Parameters
+    ----------
+    settings
+        How to connect.
+    cluster
+        Says where the events begin and end.
+    events
+        The topic of the events.
+    ranges
+        Of each partition.
+
+    Raises
+    ------
+    StreamError
+        The topic can't be read, or doesn't hold events.
+    """
+    counts: dict[tuple[str, int], Counter[str]] = {name: Counter() for name in ranges}
+    with explain_kafka_errors(f"{events} can't be read"):
+        topic = cluster.identify_topics([events]).get(events)
+        if topic is None:
+            raise StreamError(f"there is no topic {events} to compare with")
+        names = [(events, number) for number in range(topic.partition_count)]
+        first = cluster.offsets(names, at_end=False)
+        ends = cluster.offsets(names, at_end=True, stable=True)
+        begins, may_lack = _begins(cluster, names, first, ends, ranges)
+        offsets = {number: (begins[events, number], ends[events, number]) for _, number in names}
+        for messages in read_between(settings.kafka, events, offsets):
+            for message in messages:
+                try:
+                    event = _decode(message.value() or b"")
+                    topic_name, number, offset, _ = event.event_id.rsplit("-", 3)
+                    name = topic_name, int(number)
+                    range_ = ranges.get(name)
+                    if range_ is not None and range_.begin <= int(offset) < range_.end:
+                        counts[name][event.device_id] += 1
+                except ValueError:
+                    raise StreamError(
+                        f"{events}-{message.partition()}, offset {message.offset()}, is no event "
+                        "in JSON"
+                    ) from None
+    return Live({name: dict(found) for name, found in counts.items()}, may_lack)
+
+
+def _begins(
+    cluster: Cluster,
+    names: list[tuple[str, int]],
+    first: Mapping[tuple[str, int], int],
+    ends: Mapping[tuple[str, int], int],
+    ranges: Mapping[tuple[str, int], Range],
+) -> tuple[dict[tuple[str, int], int], bool]:
+    """Where to begin to read each partition of events, and whether some may be deleted."""
+    # No event of a reading was published before the reading.
+    oldest_ms = min((range_.begin_ms for range_ in ranges.values()), default=0) - MARGIN_MS
+    found = cluster.messages_since(dict.fromkeys(names, max(0, oldest_ms)))
+    begins = {name: found[name][0] if name in found else ends[name] for name in names}
+    may_lack = any(0 < first[name] == begins[name] for name in names)
+    return begins, may_lack
+
+
+def compare(found: Counts, live: Counts) -> Comparison:
+    """Compare steps by device.
+
+    Parameters
+    ----------
+    found, live
+        By both; a device of two topics is two devices.
+    """
+    pairs: dict[tuple[str, str], list[int]] = {}
+    for place, counts in enumerate((found, live)):
+        for (topic, _), devices in counts.items():
+            for device_id, count in devices.items():
+                pairs.setdefault((topic, device_id), [0, 0])[place] += count
+    table = np.array([*pairs.values()], np.int64).reshape(-1, 2)
+    both = table[(table > 0).all(axis=1)]
+    ratios = np.percentile(both[:, 0] / both[:, 1], PERCENTILES) if len(both) else ()
+    names = list(pairs)
+    differences = np.abs(table[:, 0] - table[:, 1])
+    most = [
+        Difference(names[row][0], names[row][1], int(table[row, 0]), int(table[row, 1]))
+        for row in np.argsort(-differences, kind="stable")[:MOST].tolist()
+        if differences[row]
+    ]
+    total = table.sum(axis=0).tolist()
+    return Comparison(
+        len(table),
+        int((table[:, 1] == 0).sum()),
+        int((table[:, 0] == 0).sum()),
+        total[0],
+        total[1],
+        dict(zip(PERCENTILES, map(float, ratios), strict=False)),
+        most,
+    )
