@@ -38,6 +38,7 @@ COMMANDS = {
         "ReplayDeadLetters",
         "publish dead letters again to where they came from",
     ),
+    "compare": ("Compare", "compare the steps of two groups with different models, as they run"),
     "capacity": ("Capacity", "compute what a number of devices needs, from a run on this machine"),
     "train": ("Train", "train a model on labelled recordings"),
     "quantize": ("Quantize", "convert a trained model to int8"),

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field
 from pydantic_settings import SettingsConfigDict
 
 from stepstream.commands import supervising
 from stepstream.detection import default_model_path, read_metadata
 from stepstream.errors import SettingsError, TopicError
 from stepstream.logs import configure_logging
-from stepstream.settings import HttpSettings, KafkaSettings, ProcessingSettings, Settings
-from stepstream.settings.commands import describe_errors
+from stepstream.settings import HttpSettings, ProcessingSettings, Settings
 from stepstream.streaming.backfill import Backfill as Plan
 from stepstream.streaming.backfill import Bounds, Done
 from stepstream.streaming.backfill_progress import BackfillProgress
 from stepstream.streaming.clients import check_connection, explain_kafka_errors
 from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.comparison import (
-    Comparison,
     Counts,
     compare,
     count_found,
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Backfill"]
 
 logger = logging.getLogger(__name__)
-
-NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
 
 
 class Backfill(Settings):
@@ -56,17 +51,8 @@ class Backfill(Settings):
         None, alias="to", union_mode="left_to_right"
     )
     """Where to end, before that time or offset; with the readings that are there now if not given."""
-    into: str | None = None
-    """Name of the backfill. A dot and this name are added to the group, to the transactional id, and to all topics that are written, which are created. If not given, the settings have to name a group of its own."""
     compare: bool = False
     """Compare the steps of each device with those that were published live for the same readings."""
-
-    @field_validator("into")
-    @classmethod
-    def _check_name(cls, name: str | None) -> str | None:
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError("up to 80 letters, digits, dots, hyphens and underscores are expected")
-        return name
 
     def execute(self) -> int:
         """Run workers until the whole range is done, and print what came of it."""
@@ -78,7 +64,7 @@ class Backfill(Settings):
         model = read_metadata(self.model.path or default_model_path()).label
         check_connection(self.kafka)
         with explain_kafka_errors("kafka settings"):
-            cluster = Cluster(self.model_copy(update={"kafka": self._kafka}))
+            cluster = Cluster(self.renamed())
         topics = self._find_topics(cluster)
         own = self._own(max(topic.partition_count for topic in topics.values()))
         for name in create_topics(own.kafka, own.topics):
@@ -118,28 +104,15 @@ class Backfill(Settings):
 
     def _own(self, partitions: int) -> Self:
         """The settings of the backfill's workers."""
-        written = self.topics
-        if self.into is not None:
-            try:
-                written = written.into(self.into, partitions)
-            except ValidationError as error:
-                raise SettingsError(f"--into {self.into}: {describe_errors(error)}") from None
-        return self.model_copy(
+        renamed = self.renamed()
+        created = {"partitions": partitions} if self.into is not None else {}
+        return renamed.model_copy(
             update={
-                "kafka": self._kafka,
-                "topics": written,
+                "topics": renamed.topics.model_copy(update=created),
                 "processing": self._processing,
                 "http": self._http,
             }
         )
-
-    @property
-    def _kafka(self) -> KafkaSettings:
-        kafka = self.kafka
-        names = {"group_id": kafka.group_id, "transactional_id": kafka.transactional_id}
-        if self.into is not None:
-            names = {key: name and f"{name}.{self.into}" for key, name in names.items()}
-        return kafka.model_copy(update=names)
 
     @property
     def _processing(self) -> ProcessingSettings:
@@ -161,7 +134,7 @@ class Backfill(Settings):
                 "the oldest events of %s may have been deleted: they would be missing below",
                 self.topics.events,
             )
-        _write_comparison(compare(found, live.counts), self.topics.events)
+        sys.stdout.write(f"\n{compare(found, live.counts).describe(self.topics.events)}")
 
 
 def _write_summary(done: Done, found: Counts, readings: int, seconds: float) -> None:
@@ -184,21 +157,3 @@ def _write_summary(done: Done, found: Counts, readings: int, seconds: float) -> 
     if readings:
         rate = readings / seconds
         sys.stdout.write(f"{readings:,} readings in {seconds:.1f} s: {rate:,.0f} a second\n")
-
-
-def _write_comparison(result: Comparison, events: str) -> None:
-    change = f"{result.found / result.live - 1:+.2%}" if result.live else "none to compare with"
-    sys.stdout.write(
-        f"\ncompared with {events}, for the same readings\n"
-        f"steps: {result.found:,}, live {result.live:,} ({change})\n"
-        f"devices with steps: {result.devices:,}; only here {result.only_found:,}, "
-        f"only live {result.only_live:,}\n"
-    )
-    if result.ratios:
-        shown = "  ".join(f"p{share} {value:.3f}" for share, value in result.ratios.items())
-        sys.stdout.write(f"steps for each live step, by device: {shown}\n")
-    for one in result.most:
-        sys.stdout.write(
-            f"  {one.device_id} ({one.topic}): {one.found:,}, live {one.live:,} "
-            f"({one.found - one.live:+,})\n"
-        )

@@ -18,5 +18,5 @@ class Run(Settings):
         configure_logging(self.logging, self.hide_secrets)
         # The parent of workers needs neither a Kafka client nor the model.
         kind = "supervising" if self.workers > 1 else "consuming"
-        run: int = importlib.import_module(f"stepstream.commands.{kind}").run(self)
+        run: int = importlib.import_module(f"stepstream.commands.{kind}").run(self.renamed())
         return run

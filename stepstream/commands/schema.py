@@ -23,17 +23,17 @@ class Schema(Settings):
     def execute(self) -> int:
         """Print it."""
         try:
-            document = self._document()
+            document = self._document(self.renamed())
         except (OSError, ValueError) as error:
             raise SettingsError(f"input.schema: {error}") from None
         json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
         return 0
 
-    def _document(self) -> object:
-        topics = self.topics
+    def _document(self, settings: Settings) -> object:
+        topics = settings.topics
         if not self.topic:
-            return describe_topics(self)
+            return describe_topics(settings)
         if topics.reads(self.topic):
             return readings_schema(self.input_of(self.topic))
         for kind, name in topics.outputs.items():

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stepstream.errors import SettingsError
 from stepstream.settings.groups import in_unit
 from stepstream.settings.inputs import SCHEMA_FORMATS, InputSettings, RegistrySettings
 from stepstream.settings.kafka import KafkaSettings
@@ -89,6 +90,33 @@ class Settings(CommandSettings):
     """What is different from `input` in some topics: a JSON object from their names, or patterns as in `topics.readings`, to objects with the settings of `input`."""
     workers: int = Field(1, ge=1, le=256, json_schema_extra=in_unit("processes"))
     """Consumers to run as processes of their own, up to one for each free core, under one parent that restarts them and serves HTTP for all."""
+
+    into: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    """Name of a second group on the same readings: a backfill, or another model to compare. A dot and this name are added to the group, to the transactional id and to all topics that are written."""
+
+    def renamed(self) -> Self:
+        """The same settings with all names as ``into`` makes them.
+
+        Raises
+        ------
+        SettingsError
+            A pattern of readings topics matches one of the topics to write to.
+        """
+        if self.into is None:
+            return self
+        names = {
+            key: name and f"{name}.{self.into}"
+            for key, name in (
+                ("group_id", self.kafka.group_id),
+                ("transactional_id", self.kafka.transactional_id),
+            )
+        }
+        try:
+            topics = self.topics.into(self.into)
+        except ValidationError as error:
+            raise SettingsError(f"into {self.into}: {describe_errors(error)}") from None
+        kafka = self.kafka.model_copy(update=names)
+        return self.model_copy(update={"kafka": kafka, "topics": topics, "into": None})
 
     @model_validator(mode="after")
     def _refuse_a_shared_name(self) -> Self:

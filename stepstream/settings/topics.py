@@ -108,15 +108,8 @@ class TopicSettings(SettingsGroup):
         """Whether a topic is one of readings: it is named, or it matches a pattern."""
         return name in self.named or self.matches(name)
 
-    def into(self, name: str, partitions: int) -> Self:
+    def into(self, name: str) -> Self:
         """These topics with others to write to: the same names, with a dot and ``name`` behind.
-
-        Parameters
-        ----------
-        name
-            Tells them from those of others that read the same readings.
-        partitions
-            Partitions that they are created with.
 
         Raises
         ------
@@ -126,7 +119,7 @@ class TopicSettings(SettingsGroup):
         # Every text in this group is the name of a topic that is written.
         texts = {key: value for key, value in self if isinstance(value, str) and value}
         changed = {key: f"{value}.{name}" for key, value in texts.items()}
-        return type(self)(**{**dict(self), **changed, "partitions": partitions})
+        return type(self)(**{**dict(self), **changed})
 
     @property
     def outputs(self) -> dict[OutputKind, str]:

@@ -96,6 +96,11 @@ class Cluster:
         self._policies: dict[tuple[str, str], str] = {}
         """Cleanup policies of topics that match patterns, by name and id."""
 
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._settings.kafka.group_id
+
     def _make_admin(self) -> AdminClient:
         properties = client_properties(self._settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY)
         return AdminClient(

@@ -12,6 +12,7 @@ import numpy as np
 from stepstream.errors import StreamError
 from stepstream.streaming.clients import explain_kafka_errors
 from stepstream.streaming.ledger import Ledger
+from stepstream.streaming.ranges import Range
 from stepstream.streaming.reading import read_between
 
 if TYPE_CHECKING:
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 
     from stepstream.settings import Settings
     from stepstream.streaming.cluster import Cluster
-    from stepstream.streaming.ranges import Range
 
-__all__ = ["Comparison", "Difference", "Live", "compare", "count_found", "count_published"]
+__all__ = [
+    "PERCENTILES",
+    "Comparison",
+    "Difference",
+    "Live",
+    "common_ranges",
+    "compare",
+    "count_found",
+    "count_published",
+]
 
 MARGIN_MS = 600_000
 """Events may be this much older than the first reading, by record time: clocks differ."""
@@ -89,6 +98,67 @@ class Comparison:
     live: int
     ratios: Mapping[int, float]
     most: list[Difference]
+
+    def describe(self, events: str) -> str:
+        """Some lines of text; ``events`` is the topic of what was published live."""
+        change = f"{self.found / self.live - 1:+.2%}" if self.live else "none to compare with"
+        lines = [
+            f"compared with {events}, for the same readings",
+            f"steps: {self.found:,}, live {self.live:,} ({change})",
+        ]
+        lines.append(
+            f"devices with steps: {self.devices:,}; only here {self.only_found:,}, "
+            f"only live {self.only_live:,}"
+        )
+        if self.ratios:
+            shown = "  ".join(f"p{share} {value:.3f}" for share, value in self.ratios.items())
+            lines.append(f"steps for each live step, by device: {shown}")
+        lines += [
+            f"  {one.device_id} ({one.topic}): {one.found:,}, live {one.live:,} "
+            f"({one.found - one.live:+,})"
+            for one in self.most
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def common_ranges(
+    settings: Settings, one: Cluster, other: Cluster, begin_ms: int
+) -> dict[tuple[str, int], Range]:
+    """What two groups have both processed of their readings since a time.
+
+    Parameters
+    ----------
+    settings
+        Topics of the readings.
+    one, other
+        Say what each group has committed.
+    begin_ms
+        The first record time, milliseconds since the epoch.
+
+    Raises
+    ------
+    StreamError
+        A group has committed nothing.
+    KafkaException
+        A broker refuses.
+    """
+    names = [
+        (name, number)
+        for name, topic in one.find_topics(settings.topics).items()
+        for number in range(topic.identity.partition_count)
+    ]
+    begins = one.messages_since(dict.fromkeys(names, begin_ms))
+    committed = [cluster.committed_offsets(names) for cluster in (one, other)]
+    for offsets, cluster in zip(committed, (one, other), strict=True):
+        if all(position.offset < 0 for position in offsets.values()):
+            raise StreamError(f"the group {cluster.group} has committed nothing")
+    ranges = {}
+    for name, (begin, _) in begins.items():
+        # One whose offset a transaction is changing is left out this time.
+        ends = [offsets[name].offset for offsets in committed if name in offsets]
+        if len(ends) == len(committed) and begin < min(ends):
+            ranges[name] = Range(begin, min(ends), begin_ms)
+    return ranges
 
 
 def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:

@@ -96,12 +96,12 @@ def test_readings_of_the_past_are_ahead_or_not_by_the_times_of_their_records() -
 
 def test_all_topics_that_are_written_get_the_name_and_those_that_are_read_keep_theirs() -> None:
     topics = TopicSettings(readings=("a", "^b"), events="e", replication_factor=3)
-    own = topics.into("new", 7)
+    own = topics.into("new")
     assert own.readings == topics.readings
     assert own.written == tuple(f"{name}.new" for name in topics.written)
-    assert (own.partitions, own.replication_factor) == (7, 3)
+    assert own.replication_factor == 3
     with pytest.raises(ValueError, match="matches step-events"):
-        TopicSettings(readings=(r"^step-events\.",)).into("new", 7)
+        TopicSettings(readings=(r"^step-events\.",)).into("new")
 
 
 @pytest.mark.parametrize(

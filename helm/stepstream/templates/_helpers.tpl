@@ -51,6 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- dig "group_id" "stepstream" .Values.settings.kafka -}}
 {{- end -}}
 
+{{- /* What the consumers make of it. */ -}}
+{{- define "stepstream.consumerGroup" -}}
+{{- include "stepstream.group" . -}}{{- with .Values.settings.into }}.{{ . }}{{ end -}}
+{{- end -}}
+
 {{- define "stepstream.bootstrapServers" -}}
 {{- required "settings.kafka.bootstrap_servers is not set: the brokers to start from, as host:port" .Values.settings.kafka.bootstrap_servers -}}
 {{- end -}}

@@ -1,0 +1,76 @@
+"""A canary: a second group with another model, and ``stepstream compare`` beside both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.builders import put_model
+from tests.kafka.broker import free_port
+from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
+from tests.kafka.test_backfill import into
+from tests.kafka.test_run import walk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def compare(topics: TopicSet, folder: Path, *arguments: str, **more: str) -> RunProcess:
+    class Compare(RunProcess):
+        program = ("stepstream", "compare", *arguments)
+
+    return Compare(topics, folder, "compare", **more)
+
+
+def gauges(port: int) -> dict[tuple[str, ...], float]:
+    """Values by name and label."""
+    status, text = fetch(port, "/metrics")
+    assert status == 200
+    return {
+        (sample.name.removeprefix("stepstream_comparison_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_canary_publishes_apart_and_is_compared_with_the_live_group(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    stricter = tmp_path / "stricter.tflite"
+    put_model(stricter, version="9.9", start_threshold=0.5, end_threshold=0.75)
+    canary = into(topics, "next")
+    topics.produce(walk(6, 30.0, batch=20))
+    with RunProcess(topics, tmp_path, "live") as live:
+        topics.wait_consumed()
+        named = {"STEPSTREAM_INTO": "next", "STEPSTREAM_MODEL__PATH": str(stricter)}
+        with compare(topics, tmp_path, "--into", "next", "--once") as early:
+            wait_until("the end", lambda: not early.is_alive)
+            assert early.exit_code == 1
+            assert f"{canary.group} has committed nothing" in early.log.read_text()
+        with create(topics, tmp_path) as made:
+            wait_until("the topics of the canary", lambda: not made.is_alive)
+            assert made.exit_code == 0
+        with RunProcess(topics, tmp_path, "canary", **named) as other:
+            canary.wait_consumed()
+            port = free_port()
+            options = {"STEPSTREAM_HTTP__PORT": str(port)}
+            with compare(topics, tmp_path, "--into", "next", **options) as beside:
+                beside.wait_for_log("steps for each live step, by device")
+                shown = gauges(port)
+                assert beside.terminate() == 0
+            assert other.terminate() == 0
+        assert live.terminate() == 0
+    counts = len(topics.read_events()), len(canary.read_events())
+    assert counts[0] > counts[1] > 0
+    assert [shown["steps", "live"], shown["steps", "other"]] == [*counts]
+    assert shown["devices", "both"] == 6
+    assert shown["ratio", "1"] <= shown["ratio", "50"] <= shown["ratio", "99"] <= 1
+    assert {event["model"].rpartition("-")[2] for event in canary.read_events()} == {"9.9"}
+
+
+def create(topics: TopicSet, folder: Path) -> RunProcess:
+    class Topics(RunProcess):
+        program = ("stepstream", "topics", "--into", "next")
+
+    return Topics(topics, folder, "topics")
