@@ -1,7 +1,8 @@
 """Steps around gaps: gaps are cut into labelled recordings, and the steps nearby are compared.
 
 ``python -m benchmarks.gaps DATA...``: recall by the time since the gap, for several lengths of gaps
-and several values of ``max_gap_ms``. A row without ``max_gap_ms`` has the same stretches uncut.
+and several values of ``max_gap_ms``. A row without ``max_gap_ms`` has the same stretches uncut. In
+recordings in which nobody steps, all ends are false ones.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Tally:
 
     ``true`` and ``found`` are the true ends, and those of them that were found, by `COLUMNS`.
     ``false`` counts ends that belong to no true one, ``twice`` those of them that are near a true
-    one, ``surplus`` found minus true ends.
+    one, ``surplus`` found minus true ends. ``all_found`` are those anywhere in the recordings.
     """
 
     true: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(COLUMNS), np.int64))
@@ -57,6 +58,7 @@ class Tally:
     false: int = 0
     twice: int = 0
     surplus: int = 0
+    all_found: int = 0
 
     def add(self, true: Places, found: Places, begin: int, end: int) -> None:
         """Compare the ends around the gap between two samples."""
@@ -120,6 +122,7 @@ def measure(
             for begin in begins:
                 kept[begin + 1 : begin + length] = False
         found = find_ends(model, recording, kept, max_gap_ms or 250)
+        tally.all_found += len(found)
         true = np.sort(recording.ends).astype(np.int64)
         for begin in begins:
             tally.add(true, found, begin, begin + length)
@@ -130,7 +133,7 @@ def tables(recordings: list[tuple[Model, LabelledRecording]], limits: list[int])
     """A table for gaps anywhere, and one for those in which a walk ends."""
     for title, cut in (("gaps anywhere", anywhere), ("a walk ends in the gap", at_stops)):
         table = Table(title=f"{title}: recall of ends, then ends for each gap")
-        for column in ("gap s", "max gap ms", *COLUMNS, "false", "twice", "surplus", "gaps"):
+        for column in ("gap s", "max gap ms", *COLUMNS, "false", "twice", "surplus", "gaps", "all"):
             table.add_column(column, justify="right")
         for gap_s in GAPS_S:
             for limit in (None, *limits):
@@ -140,10 +143,10 @@ def tables(recordings: list[tuple[Model, LabelledRecording]], limits: list[int])
                     f"{gap_s}",
                     "uncut" if limit is None else f"{limit:,}",
                     *(f"{share:.2f}" for share in recall),
-                    f"{tally.false / tally.gaps:.2f}",
-                    f"{tally.twice / tally.gaps:.2f}",
-                    f"{tally.surplus / tally.gaps:+.2f}",
+                    *(f"{count / max(tally.gaps, 1):.2f}" for count in (tally.false, tally.twice)),
+                    f"{tally.surplus / max(tally.gaps, 1):+.2f}",
                     f"{tally.gaps:,}",
+                    f"{tally.all_found:,}",
                 )
             table.add_section()
         yield table
@@ -162,7 +165,12 @@ def main() -> None:
     for folder in options.data:
         recordings = [(choose(one), one) for one in load_people([folder])]
         aligned = [
-            (model, align(one, predict_recording(model, one)[:, 1]) if one.contacts_only else one)
+            (
+                model,
+                align(one, predict_recording(model, one)[:, 1])
+                if one.contacts_only and len(one.ends)
+                else one,
+            )
             for model, one in recordings
         ]
         for table in tables(aligned, options.max_gap_ms):

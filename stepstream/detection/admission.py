@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     Flags = NDArray[np.bool_]
 
-__all__ = ["NO_SPAN", "Admission", "Grid", "LastReadings", "shift"]
-
-NO_SPAN = -1
-"""Stands for the span of a message that there is not."""
+__all__ = ["Admission", "Grid", "LastReadings", "shift"]
 
 N = TypeVar("N", int, "NDArray[np.int64]")
 
@@ -34,8 +31,8 @@ class LastReadings(SlotTable):
 
     ``last_us`` is `NO_TIME` where a device has no window. ``whole_after_us`` is the time of the
     last reading that followed a gap or opened a window. ``last_span_ms`` is the span of the last
-    reading's message. ``dropped_span_ms`` is the longest span of the messages of late readings
-    that followed it, `NO_SPAN` if there were none.
+    reading's message. ``dropped_until_ms`` is the latest stream time of the messages of late
+    readings that followed it, their spans added, `NO_TIME` if there were none.
     """
 
     last_us: NDArray[np.int64]
@@ -45,7 +42,7 @@ class LastReadings(SlotTable):
     first_sample: NDArray[np.int64]
     last_span_ms: NDArray[np.int64]
     whole_after_us: NDArray[np.int64]
-    dropped_span_ms: NDArray[np.int64]
+    dropped_until_ms: NDArray[np.int64]
 
     @classmethod
     def of(cls, axes: int) -> LastReadings:
@@ -153,7 +150,7 @@ class Admission:
         needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
         needed_ms += np.minimum.reduceat(span_ms, heads)
         aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
-        has_dropped = devices.dropped_span_ms[slots] != NO_SPAN
+        has_dropped = devices.dropped_until_ms[slots] != NO_TIME
         walk = np.flatnonzero(disorder | aged | has_dropped)
         if not len(walk):
             return opens, bridged, None
@@ -197,7 +194,7 @@ class Admission:
         slot = int(readings.slot[0])
         last_us, last_ms = int(devices.last_us[slot]), int(devices.last_stream_ms[slot])
         last_offset, last_span_ms = int(devices.last_offset[slot]), int(devices.last_span_ms[slot])
-        dropped_ms = int(devices.dropped_span_ms[slot])
+        dropped_until_ms = int(devices.dropped_until_ms[slot])
         opening_hop = int(devices.first_sample[slot]) // grid.hop_samples
         whole_after_us = int(devices.whole_after_us[slot])
         needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
@@ -228,12 +225,12 @@ class Admission:
             bridged.append(bridges)
             accepted.append(not late)
             if late:
-                dropped_ms = max(dropped_ms, span_ms)
+                dropped_until_ms = max(dropped_until_ms, stream_ms + span_ms)
                 continue
             if new:
-                if dropped_ms != NO_SPAN and last_us != NO_TIME:
-                    last = (last_offset, last_ms)
-                    history.pin(slot, last, stream_ms, base_ms[needed_hop], dropped_ms)
+                if dropped_until_ms != NO_TIME and last_us != NO_TIME:
+                    last, left_ms = (last_offset, last_ms), max(0, dropped_until_ms - stream_ms)
+                    history.pin(slot, last, stream_ms, base_ms[needed_hop], left_ms)
                 opening_hop = grid.sample_from(time_us) // grid.hop_samples
                 base_ms = {opening_hop: stream_ms}
             else:
@@ -246,9 +243,9 @@ class Admission:
             if new or bridges:
                 whole_after_us = time_us
             last_us, last_ms, last_offset, last_span_ms = time_us, stream_ms, offset, span_ms
-            dropped_ms = NO_SPAN
+            dropped_until_ms = NO_TIME
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
-        devices.dropped_span_ms[slot] = dropped_ms
+        devices.dropped_until_ms[slot] = dropped_until_ms
         return opens, bridged, accepted
 
 

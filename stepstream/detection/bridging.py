@@ -1,4 +1,4 @@
-"""Short gaps are bridged: the movement before a gap goes on in it."""
+"""Short gaps are bridged: a movement as quick as walking goes on in them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ SHORTEST_LAG_US, LONGEST_LAG_US = 400_000, 1_200_000
 """A step of a quick walk, and the two steps of a slow one."""
 COMPARED_US = 300_000
 """Length of the movement that is compared with the movement one lag earlier."""
+CHANGE_US = 150_000
+"""Time after which a walk's acceleration has little to do with what it was."""
+LEAST_CHANGE = 0.75
+"""Mean square of the change within that time, as a part of that between unrelated moments.
+
+More than 0.75 in 99 % of 2,422 gaps in which somebody walked.
+"""
 
 
 def bridge_samples(period_us: int) -> int:
@@ -75,7 +82,9 @@ def bridge_gaps(
     rings: SampleRings,
     period_us: int,
 ) -> None:
-    """Replace the samples in gaps by the movement before each gap.
+    """Replace the samples in gaps by the movement before each gap, if that is as quick as walking.
+
+    Otherwise they stay as they are, on a line between the two readings.
 
     Parameters
     ----------
@@ -95,7 +104,20 @@ def bridge_gaps(
         first, known = int(place[begin]), min(begin - head, kept)
         earlier = rings.read(slot, first - kept, first - known - 1)
         before = np.concatenate([earlier, channels[begin - known : begin]])
-        channels[begin:end] = _repeat(before, end - begin, period_us)
+        if _is_quick(before, period_us):
+            channels[begin:end] = _repeat(before, end - begin, period_us)
+
+
+def _is_quick(before: NDArray[np.float32], period_us: int) -> bool:
+    """Whether the acceleration changes as quickly as that of somebody who walks.
+
+    If a slow movement, as of exercises with the arms, is cut off and repeated, it becomes a rhythm
+    that looks like steps.
+    """
+    acceleration = before[:, MAGNITUDES.start].astype(np.float64)
+    after = CHANGE_US // period_us
+    change = float(np.square(acceleration[after:] - acceleration[:-after]).mean())
+    return change > LEAST_CHANGE * 2 * float(acceleration.var())
 
 
 def _repeat(before: NDArray[np.float32], count: int, period_us: int) -> NDArray[np.float32]:

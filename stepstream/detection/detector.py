@@ -143,9 +143,10 @@ class Detector(Generic[C]):
     def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
         """Those of the devices that are idle at a stream time, or have no window.
 
-        Their next readings open new windows, so that nothing is lost if they are removed.
+        Their next readings open new windows, here and in a replay, so that nothing is lost if they
+        are removed.
         """
-        idle = self._windows.find_idle(slots, stream_ms)
+        idle = slots[self._windows.is_done(slots, stream_ms)]
         return idle[~self._joiner.is_live(idle, stream_ms)] if self._joiner else idle
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:

@@ -141,7 +141,7 @@ class History:
         return {hop: int(ring[hop % self._kept]) for hop in hops}
 
     def pin(
-        self, slot: int, last: tuple[int, int], stream_ms: int, needed_ms: int, span_ms: int
+        self, slot: int, last: tuple[int, int], stream_ms: int, needed_ms: int, left_ms: int
     ) -> None:
         """Keep the last reading before a new window, because late readings followed it.
 
@@ -154,7 +154,7 @@ class History:
             stream time --+----------+-------+-----------+-------------------+--------->
                                                      stream_ms           until_ms
                                                          '- idle_timeout_ms -'
-                                                            and span_ms
+                                                            and left_ms
 
             replay from 40:   R is accepted, L and L are late, N opens a window. As before.
             replay from 41:   L is accepted. N is in the window of L, or late. Other steps.
@@ -173,17 +173,17 @@ class History:
             Stream time at N.
         needed_ms
             Stream time at the oldest reading that the window of R needs.
-        span_ms
-            Longest span of the messages with the late readings.
+        left_ms
+            What is left at N of the spans of the messages with the late readings.
         """
         pins = self._pins
         holds = needed_ms <= pins.until_ms[slot]
         # Without this limit, a device that continues like this would keep its first pin forever.
-        is_young = not self._rules.is_too_old(int(pins.since_ms[slot]) + span_ms, stream_ms)
+        is_young = not self._rules.is_too_old(int(pins.since_ms[slot]) + left_ms, stream_ms)
         if not (holds and is_young):
             pins.offset[slot], pins.stream_ms[slot] = last
             pins.since_ms[slot] = stream_ms
-        pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms + span_ms
+        pins.until_ms[slot] = stream_ms + self._rules.idle_timeout_ms + left_ms
 
     def replay_point(
         self,

@@ -143,11 +143,11 @@ class Joiner:
         self._row[slots], self._slot[rows] = rows, slots
 
     def is_live(self, slots: Rows, stream_ms: int) -> Flags:
-        """Whether each device is split and a sensor of it is not idle."""
+        """Whether each device is split and one of its sensors is not done."""
         rows = self._row[slots]
         accel, gyro = self._accel.windows, self._gyro.windows
-        idle = accel.is_idle(rows, stream_ms) & gyro.is_idle(rows, stream_ms)
-        live: Flags = (rows != NO_ROW) & ~idle
+        done = accel.is_done(rows, stream_ms) & gyro.is_done(rows, stream_ms)
+        live: Flags = (rows != NO_ROW) & ~done
         return live
 
     def bounds(self, slot: int) -> tuple[int, int] | None:
@@ -165,17 +165,21 @@ class Joiner:
         """See `Detector.replay_point`."""
         rows = self._rows(slots)
         accel, gyro = self._accel.windows, self._gyro.windows
-        has_accel, has_gyro = ~accel.is_idle(rows, stream_ms), ~gyro.is_idle(rows, stream_ms)
-        live = has_accel | has_gyro
-        if not live.any():
+        rows = rows[~accel.is_done(rows, stream_ms) | ~gyro.is_done(rows, stream_ms)]
+        if not len(rows):
             return None
-        rows, has_accel = rows[live], has_accel[live]
+        has_accel, has_gyro = ~accel.is_idle(rows, stream_ms), ~gyro.is_idle(rows, stream_ms)
         # Only what has a window has a base; the greatest offset stands for none.
         none = np.full(len(rows), MOST), np.full(len(rows), stream_ms)
         joined = self._needs.base(rows, accel.needed_hop(rows))
         offset, needed_ms = _lower(none, joined, has_accel)
-        offset, needed_ms = _lower((offset, needed_ms), gyro.base(rows), has_gyro[live])
+        offset, needed_ms = _lower((offset, needed_ms), gyro.base(rows), has_gyro)
         for windows in (accel, gyro):
+            newest = windows.newest(rows)
+            last = newest.offset, newest.stream_ms
+            offset, needed_ms = _lower(
+                (offset, needed_ms), last, windows.needs_last(rows, stream_ms)
+            )
             offset, needed_ms = windows.from_pins(rows, offset, needed_ms)
         return oldest(offset, needed_ms)
 

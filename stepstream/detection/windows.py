@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from stepstream.detection.admission import NO_SPAN, Admission, LastReadings, shift
+from stepstream.detection.admission import Admission, LastReadings, shift
 from stepstream.detection.columns import first_rows
-from stepstream.detection.history import NO_TIME, History
+from stepstream.detection.history import NO_TIME, History, oldest
 from stepstream.detection.model import AXES
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Windows:
         """Drop the windows in ``slots``."""
         self._devices.last_us[slots] = NO_TIME
         self._devices.last_span_ms[slots] = 0
-        self._devices.dropped_span_ms[slots] = NO_SPAN
+        self._devices.dropped_until_ms[slots] = NO_TIME
         self._history.clear(slots)
 
     def bounds(self, slot: int) -> tuple[int, int] | None:
@@ -131,9 +131,24 @@ class Windows:
         last_us = int(self._devices.last_us[slot])
         return None if last_us == NO_TIME else (int(self._devices.first_sample[slot]), last_us)
 
-    def find_idle(self, slots: NDArray[np.intp], stream_ms: int) -> NDArray[np.intp]:
-        """Those of the devices that are idle or have no window."""
-        return slots[self.is_idle(slots, stream_ms)]
+    def is_done(self, slots: NDArray[np.intp], stream_ms: int) -> Flags:
+        """Whether each device is idle or has no window, and a replay need not know it either."""
+        return self.is_idle(slots, stream_ms) & ~self.needs_last(slots, stream_ms)
+
+    def needs_last(self, slots: NDArray[np.intp], stream_ms: int) -> Flags:
+        """Whether each device's last reading is needed although the device may be idle.
+
+        A replay that begins with late readings accepts them. For it, the device is idle later
+        than here, and the device's next reading opens no window. So the replay must begin with the
+        reading before them, as far as the bound on replays allows.
+        """
+        devices, rules = self._devices, self._rules
+        until_ms = devices.dropped_until_ms[slots]
+        has_late = (until_ms != NO_TIME) & (devices.last_us[slots] != NO_TIME)
+        last_ms = devices.last_stream_ms[slots] + devices.last_span_ms[slots]
+        has_late &= ~rules.is_idle(np.where(has_late, until_ms, stream_ms), stream_ms)
+        needs: Flags = has_late & ~rules.is_too_old(last_ms, stream_ms)
+        return needs
 
     def is_idle(self, slots: NDArray[np.intp], stream_ms: int | NDArray[np.int64]) -> Flags:
         """Whether each device is idle or has no window, at one stream time or one for each."""
@@ -145,9 +160,15 @@ class Windows:
 
     def replay_point(self, slots: NDArray[np.intp], stream_ms: int) -> tuple[int, int] | None:
         """See `Detector.replay_point`."""
+        pinned = slots[self.needs_last(slots, stream_ms)]
         slots = slots[~self.is_idle(slots, stream_ms)]
-        last = self._devices.last_stream_ms[slots], self._devices.last_span_ms[slots]
-        return self._history.replay_point(slots, self.needed_hop(slots), last, stream_ms)
+        devices, history = self._devices, self._history
+        last = devices.last_stream_ms[slots], devices.last_span_ms[slots]
+        points = [history.replay_point(slots, self.needed_hop(slots), last, stream_ms)]
+        if len(pinned):
+            last = devices.last_offset[pinned], devices.last_stream_ms[pinned]
+            points.append(oldest(*history.from_pins(pinned, *last)))
+        return min((point for point in points if point), default=None)
 
     def newest(self, slots: NDArray[np.intp]) -> Newest:
         """The last reading of each device."""

@@ -83,7 +83,8 @@ def load_people(folders: Sequence[Path]) -> list[LabelledRecording]:
     optionally ``activity`` (0 standing, 1 walking, 2 stairs up, 3 stairs down) and ``time`` in
     seconds; without a time, row i is at i / 80 s. Labels are either steps,
     ``<recording>.steps.csv`` with ``start`` and ``end`` (in seconds if the recording has times,
-    else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``.
+    else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``; without a row, nobody
+    steps.
 
     Raises
     ------
@@ -192,6 +193,21 @@ def _with_contacts(
     contacts: NDArray[np.float64],
     first: int,
 ) -> LabelledRecording:
+    if not len(contacts):
+        known, nothing = np.ones(len(axes), np.bool_), np.empty(0)
+        return LabelledRecording(
+            path.parent.name,
+            name,
+            _placement(name),
+            axes,
+            activity,
+            nothing,
+            nothing,
+            known,
+            known,
+            (0, 0),
+            contacts_only=True,
+        )
     feet = [np.sort(contacts[contacts[:, 1] == foot, 0]) for foot in np.unique(contacts[:, 1])]
     if len(feet) != 2:
         raise ValueError("the contacts are not of two feet")

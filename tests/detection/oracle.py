@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
 HISTORY_HOPS = 31
 LONGEST_INTERPOLATED_US = 250_000
-SHORTEST_LAG, LONGEST_LAG, COMPARED = 32, 96, 24
+SHORTEST_LAG, LONGEST_LAG, COMPARED, CHANGE = 32, 96, 24, 12
 
 
 class _Window:
@@ -59,10 +59,14 @@ class _Window:
         return list(added)
 
     def _bridge(self, places: list[int]) -> None:
-        def acceleration(begin: int) -> np.ndarray:
-            compared = np.array([self.samples[begin + i] for i in range(COMPARED)])
+        def acceleration(begin: int, count: int = COMPARED) -> np.ndarray:
+            compared = np.array([self.samples[begin + i] for i in range(count)])
             return scale_channels(compared, 10.0, 2.0)[:, 6]
 
+        before = acceleration(places[0] - LONGEST_LAG - COMPARED, LONGEST_LAG + COMPARED)
+        before = before.astype(np.float64)
+        if np.square(before[CHANGE:] - before[:-CHANGE]).mean() <= 1.5 * before.var():
+            return
         last = acceleration(places[0] - COMPARED)
         lags = range(LONGEST_LAG, SHORTEST_LAG - 1, -1)
         best = min(

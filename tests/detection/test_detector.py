@@ -12,6 +12,7 @@ from stepstream.detection import Columns, Counters, Detector, Rules, make_step_d
 from tests.detection import oracle
 from tests.detection.builders import (
     EPOCH_US,
+    PERIOD_US,
     Feed,
     Reading,
     TransparentModel,
@@ -173,6 +174,31 @@ def test_a_device_that_stands_still_before_a_gap_stands_still_in_it() -> None:
     assert feed.detector.counters.bridged_gaps == 1
 
 
+@pytest.mark.parametrize(("rhythm_hz", "goes_on"), [(0.4, False), (2.0, True)])
+def test_only_a_movement_as_quick_as_walking_goes_on_in_a_gap(
+    rhythm_hz: float, *, goes_on: bool
+) -> None:
+    times_s = np.arange(0, 3.75, 1 / 80)
+    accel = 10 + 3 * np.sin(2 * np.pi * rhythm_hz * times_s)
+    begin, end = 240, 280
+    feed = Feed()
+    feed.feed(
+        [
+            Reading(0, EPOCH_US + i * PERIOD_US, (value, 0, 0, 0, 0, 0), i)
+            for i, value in enumerate(accel.tolist())
+            if not begin < i < end
+        ]
+    )
+    assert feed.detector.counters == Counters(windows_opened=1, bridged_gaps=1)
+    newest = feed.detector.magnitudes(feed.slots[0], -1)
+    assert newest is not None
+    first, seen = newest
+    within = np.arange(begin + 1, end)
+    shown = seen[EPOCH_US // PERIOD_US + within - first, 0]
+    line = np.interp(within, [begin, end], accel[[begin, end]])
+    assert shown == pytest.approx(accel[within] if goes_on else line, abs=0.05)
+
+
 def test_what_was_repeated_in_a_gap_is_not_repeated_in_the_next_one() -> None:
     readings, truth = walk(12)
     begin = truth[5][1] - 100_000
@@ -267,6 +293,37 @@ def test_a_short_message_after_a_long_one_continues_its_window() -> None:
     feed = Feed()
     assert [step[2] for step in feed.feed(uploads)] == [end for _, end in truth]
     assert feed.detector.counters == Counters(windows_opened=1)
+
+
+@pytest.mark.parametrize("sensors", [0, 3])
+def test_a_replay_knows_what_was_late_of_a_device_that_is_idle(sensors: int) -> None:
+    readings, truth = walk(8)
+    readings = [replace(r, sensors=sensors) for r in readings]
+    cut = next(i for i, r in enumerate(readings) if r.time_us > truth[4][1] + 50_000)
+    last_ms = readings[cut - 1].stream_ms
+    late = [replace(r, stream_ms=last_ms + 6_000) for r in readings[cut - 60 : cut]]
+    late = [replace(r, offset=cut) for r in late]
+    later = [
+        replace(r, offset=r.offset + 1, stream_ms=last_ms + 12_000 + r.offset - cut)
+        for r in readings[cut:]
+    ]
+    whole = Feed()
+    whole.feed(readings[:cut] + late)
+    slots = np.array([whole.slots[0]])
+    # It is idle, and its next reading opens a window: not so for who begins with the late ones.
+    assert Feed().feed(late + later) != Feed().feed(later)
+    assert whole.detector.find_idle(slots, last_ms + 16_000).tolist() == []
+    assert whole.detector.replay_point(slots, last_ms + 11_000) == (cut - 1, last_ms)
+    found = whole.feed(later)
+    for begin in (0, cut // 2, cut - 1):
+        replayed = Feed().feed([r for r in readings[:cut] if r.offset >= begin] + late + later)
+        assert [step for step in replayed if step[5] > cut] == found
+
+    # Nobody is waited for longer than the late readings allow.
+    forgotten = Feed()
+    forgotten.feed(readings[:cut] + late)
+    assert forgotten.detector.replay_point(slots, last_ms + 16_001) is None
+    assert forgotten.detector.find_idle(slots, last_ms + 16_001).tolist() == slots.tolist()
 
 
 def test_a_message_spans_a_minute_at_most() -> None:
