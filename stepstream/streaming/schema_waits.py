@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 OUTCOMES = ("found", "unknown", "failed")
 """Of a request for a schema."""
 AT_ONCE = 20
-"""Schemas that a partition waits for, and that are fetched in one go."""
+"""Schemas that are fetched in one go."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 """Between two attempts while the registry is away; each pause is twice the one before."""
@@ -40,7 +40,11 @@ WARN_S = 60.0
 
 
 class _Wait(NamedTuple):
-    """Schemas that the next messages of a partition need."""
+    """Schemas that the next messages of a partition need, in this order.
+
+    The partition goes on with the first. If it waited for all, one that the registry doesn't know
+    could be due again before the last has come.
+    """
 
     schemas: Schemas
     ids: tuple[SchemaId, ...]
@@ -138,7 +142,7 @@ class SchemaWaits:
         for partition, wait in list(self._waits.items()):
             pending = wait.schemas.pending(wait.ids)
             wanted |= dict.fromkeys((wait.schemas, schema_id) for schema_id in pending)
-            if not pending and self._seek(partition):
+            if wait.ids[0] not in pending and self._seek(partition):
                 del self._waits[partition]
                 self._flow.resume([partition], PauseReason.SCHEMA)
         is_time = self._system.monotonic() >= self._next_attempt_s
