@@ -62,7 +62,7 @@ class KafkaSettings(SettingsGroup):
     max_poll_interval_ms: int = Field(15_000, ge=1, le=86_400_000, json_schema_extra=in_unit("ms"))
     """A consumer that doesn't poll for this time leaves the group, and a rebalance waits this long for a consumer that doesn't answer. The loop blocks for 5 s at most, while it commits before partitions are released."""
     start_at: Literal["earliest", "latest"] = "earliest"
-    """Offset at which a group without committed offsets begins."""
+    """Offset at which a group begins with the partitions that it finds; later ones are read from their first message."""
     transaction_timeout_ms: int = Field(
         10_000, ge=1_000, le=900_000, json_schema_extra=in_unit("ms")
     )

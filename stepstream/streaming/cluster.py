@@ -205,14 +205,14 @@ class Cluster:
             if policy != READINGS_POLICY
         }
 
-    def has_committed(self) -> bool:
-        """Whether the group has committed any offset."""
+    def committed_topics(self) -> frozenset[str]:
+        """Topics in which the group has committed an offset."""
         group = self._settings.kafka.group_id
         futures = self._polled_admin().list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S
         )
         found = self._result(futures[group]).topic_partitions or []
-        return any(tp.offset >= 0 for tp in found)
+        return frozenset(tp.topic for tp in found if tp.offset >= 0)
 
     def committed_offsets(
         self, partitions: Iterable[tuple[str, int]]

@@ -81,9 +81,9 @@ class Subscription:
         self._absent: frozenset[str] = frozenset()
         """Topics that the last look didn't find. One that is gone isn't found twice."""
         self._from_their_end: dict[str, int] = {}
-        """Topics that were there when the group began, and their number of partitions then."""
-        self._is_new_group: bool | None = None
-        """Whether the group had no offsets at the first look; None if nobody needs to know."""
+        """Topics that were there when the group began with them, and how many partitions then."""
+        self._committed: frozenset[str] | None = None
+        """Topics in which the group had offsets at the first look; None if all start alike."""
         self._has_looked = False
         self._is_subscribed = False
         self.names = frozenset(settings.topics.named)
@@ -102,13 +102,18 @@ class Subscription:
         return len(self._topics.readings) == 1 and not self._topics.patterns
 
     def begin(self, **callbacks: Callable[..., None]) -> None:
-        """Subscribe to topics that are named; what matches patterns follows with the first look.
+        """Subscribe to topics that are named, unless the first look says how they start.
 
         The callbacks are those of the Kafka client.
         """
         self._callbacks = callbacks
-        if not self._topics.patterns:
+        if not self._needs_look:
             self._subscribe({*self._topics.named})
+
+    @property
+    def _needs_look(self) -> bool:
+        """Whether nothing is subscribed to before a look."""
+        return bool(self._topics.patterns) or self._start_at == "latest"
 
     def renew(self) -> None:
         """Leave the group, and join it as a member that has nothing."""
@@ -130,10 +135,8 @@ class Subscription:
 
     def start_rules(self, topic: str, number: int) -> StartRules:
         """How a partition starts."""
-        if not self.is_matched(topic):
-            return StartRules(self._start_at)
         at_end = number < self._from_their_end.get(topic, 0)
-        return StartRules("latest" if at_end else "earliest", may_be_recreated=True)
+        return StartRules("latest" if at_end else "earliest", self.is_matched(topic))
 
     def turn(self) -> Changes:
         """Look at the topics if it is time, without waiting; subscribe if there are others."""
@@ -148,8 +151,7 @@ class Subscription:
             try:
                 return self._use(done.result())
             except KafkaException as error:
-                # Topics that are named are read without a look.
-                if self._topics.patterns and not self._has_looked:
+                if self._needs_look and not self._has_looked:
                     logger.warning("topics can't be listed yet: %s", error.args[0].str())
                     self.look_soon()
         return NO_CHANGES
@@ -157,17 +159,21 @@ class Subscription:
     def _find(self) -> dict[str, FoundTopic]:
         """Look; in a second thread."""
         found = self._cluster.find_topics(self._topics)
-        if self._is_new_group is None and self._topics.patterns and self._start_at == "latest":
-            self._is_new_group = not self._cluster.has_committed()
+        if self._committed is None and self._start_at == "latest":
+            self._committed = self._cluster.committed_topics()
         return found
 
     def _begin_at(self, found: Mapping[str, FoundTopic]) -> None:
         """Use the first look."""
         self._has_looked = True
-        if self._is_new_group:
+        if self._committed is not None:
             # What appears later is new, and all of it is read; also what appeared while no consumer
-            # ran, after the group had begun.
-            self._from_their_end = {n: t.identity.partition_count for n, t in found.items()}
+            # ran, after the group had begun. Somebody may have named a topic only now.
+            self._from_their_end = {
+                name: topic.identity.partition_count
+                for name, topic in found.items()
+                if not (self._committed if self.is_matched(name) else name in self._committed)
+            }
         if not found and not self._topics.named:
             logger.warning("no topic matches %s yet", " or ".join(self._topics.patterns))
 

@@ -175,11 +175,14 @@ def _ready(port: int) -> str:
         return ""
 
 
+@pytest.mark.parametrize("is_named", [True, False])
 def test_partitions_added_to_a_topic_are_read_from_their_start(
-    family: Family, tmp_path: Path
+    family: Family, tmp_path: Path, *, is_named: bool
 ) -> None:
-    more = {"STEPSTREAM_KAFKA__START_AT": "latest"}
     topics = family.create("growing", 1)
+    more = {"STEPSTREAM_KAFKA__START_AT": "latest"}
+    if is_named:
+        more["STEPSTREAM_TOPICS__READINGS"] = topics.readings
     before, later = walk("before"), walk("later", 8)
     with family.run(tmp_path, **more) as run:
         run.wait_for_log("partition started")
@@ -191,6 +194,8 @@ def test_partitions_added_to_a_topic_are_read_from_their_start(
         topics.wait_consumed()
         assert run.terminate() == 0
     family.check(before, later)
+    if is_named:
+        return
     with family.run(tmp_path, "refused") as run:
         run.wait_for_log("add changed-partitions to processing.accept")
         assert run.is_alive

@@ -42,7 +42,7 @@ class Cluster:
 
     def __init__(self, *names: str) -> None:
         self.topics = {name: self.topic(name) for name in names}
-        self.has_offsets = False
+        self.committed: frozenset[str] = frozenset()
         self.is_away = False
         self.looks = 0
 
@@ -56,8 +56,8 @@ class Cluster:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return {name: found for name, found in self.topics.items() if topics.reads(name)}
 
-    def has_committed(self) -> bool:
-        return self.has_offsets
+    def committed_topics(self) -> frozenset[str]:
+        return self.committed
 
 
 class Immediate:
@@ -216,31 +216,47 @@ def recreated(setup: Setup) -> None:
     setup.look()
 
 
+MATCHED, NAMED = ("^t",), ("t1", "t2")
+
+
 @pytest.mark.parametrize(
-    ("start_at", "has_offsets", "then", "at_end"),
+    ("readings", "start_at", "committed", "then", "at_end"),
     [
-        ("earliest", False, new_topics, []),
-        ("latest", False, new_topics, [("t1", 0), ("t1", 1)]),
-        ("latest", True, new_topics, []),
-        ("latest", False, recreated, []),
+        (MATCHED, "earliest", (), new_topics, []),
+        (MATCHED, "latest", (), new_topics, [("t1", 0), ("t1", 1)]),
+        (MATCHED, "latest", ("t1",), new_topics, []),
+        (MATCHED, "latest", ("t9",), new_topics, []),
+        (MATCHED, "latest", (), recreated, []),
+        (NAMED, "earliest", (), new_topics, []),
+        (NAMED, "latest", (), new_topics, [("t1", 0), ("t1", 1)]),
+        (NAMED, "latest", ("t1",), new_topics, []),
+        (NAMED, "latest", ("t9",), new_topics, [("t1", 0), ("t1", 1)]),
+        (NAMED, "latest", (), recreated, []),
     ],
 )
 def test_only_what_was_there_when_the_group_began_starts_at_the_end(
+    readings: tuple[str, ...],
     start_at: str,
-    has_offsets: bool,
+    committed: tuple[str, ...],
     then: Callable[[Setup], None],
     at_end: list[tuple[str, int]],
 ) -> None:
-    setup = Setup("t1", start_at=start_at)
-    setup.cluster.has_offsets = has_offsets
+    setup = Setup("t1", readings=readings, start_at=start_at)
+    setup.cluster.committed = frozenset(committed)
     subscription = setup.begin()
     then(setup)
     places = [(topic, number) for topic in ("t1", "t2") for number in range(4)]
     rules = {place: subscription.start_rules(*place) for place in places}
     assert [place for place in places if rules[place].start_at == "latest"] == at_end
-    assert all(each.may_be_recreated for each in rules.values())
+    assert {each.may_be_recreated for each in rules.values()} == {readings is MATCHED}
 
 
-def test_named_topics_start_as_the_setting_says() -> None:
-    subscription = Setup("t1", readings=("t1", "^u"), start_at="latest").begin()
-    assert subscription.start_rules("t1", 0) == StartRules("latest")
+def test_named_topics_wait_for_a_look_if_they_start_at_their_end() -> None:
+    setup = Setup("t1", readings=("t1",), start_at="latest")
+    setup.cluster.is_away = True
+    setup.begin()
+    assert setup.kafka.topics == []
+    setup.cluster.is_away = False
+    setup.look(1.0)
+    assert setup.kafka.topics == ["t1"]
+    assert setup.made.start_rules("t1", 0) == StartRules("latest")
