@@ -228,7 +228,7 @@ class Admission:
                 dropped_until_ms = max(dropped_until_ms, stream_ms + span_ms)
                 continue
             if new:
-                if dropped_until_ms != NO_TIME and last_us != NO_TIME:
+                if NO_TIME not in (dropped_until_ms, last_us):
                     last, left_ms = (last_offset, last_ms), max(0, dropped_until_ms - stream_ms)
                     history.pin(slot, last, stream_ms, base_ms[needed_hop], left_ms)
                 opening_hop = grid.sample_from(time_us) // grid.hop_samples

@@ -83,8 +83,8 @@ def load_people(folders: Sequence[Path]) -> list[LabelledRecording]:
     optionally ``activity`` (0 standing, 1 walking, 2 stairs up, 3 stairs down) and ``time`` in
     seconds; without a time, row i is at i / 80 s. Labels are either steps,
     ``<recording>.steps.csv`` with ``start`` and ``end`` (in seconds if the recording has times,
-    else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``; without a row, nobody
-    steps.
+    else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``.
+    There nobody steps if it has no rows.
 
     Raises
     ------

@@ -109,3 +109,39 @@ def test_files_of_messages_are_read_as_the_settings_say(
     packed.write_bytes(msgspec.msgpack.encode([*messages[:3], {"id": "phone", "t": 1}]))
     assert main(["detect", str(packed)]) == 1
     assert "message 1: missing-field: acc.x is missing" in capsys.readouterr().err
+
+
+def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        missing("matplotlib (extra plot)")
+    time_s, axes = Walker(1, 100.0).read(20.0)
+    table = tmp_path / "phone.csv"
+    header = "time,accel_x,accel_y,accel_z,gyro_x,gyro_y,gyro_z"
+    rows = np.column_stack([time_s, axes])
+    np.savetxt(table, rows, fmt="%.6f", delimiter=",", header=header, comments="")
+    joined = detect(capsys, table)
+    rows = np.loadtxt(table, delimiter=",", skiprows=1)
+    # The gyroscope sends some readings later than the accelerometer, and less often.
+    sent = [(row[0], "acc", row[1:4]) for row in rows]
+    sent += [(row[0] + 0.05, "gyro", (*row[4:], row[0])) for row in rows[::2]]
+    lines = [
+        {"t": values[3] if of == "gyro" else at, "of": of, "v": list(values[:3])}
+        for at, of, values in sorted(sent, key=lambda one: one[0])
+    ]
+    monkeypatch.setenv(
+        "STEPSTREAM_INPUT__SENSOR",
+        json.dumps({"path": "of", "accelerometer": "acc", "gyroscope": "gyro"}),
+    )
+    axis_of = {
+        f"{sensor}_{a}": f"v.{n}" for sensor in ("accel", "gyro") for n, a in enumerate("xyz")
+    }
+    monkeypatch.setenv("STEPSTREAM_INPUT__FIELDS", json.dumps({"timestamp": "t", **axis_of}))
+    messages = tmp_path / "phone.jsonl"
+    messages.write_text("\n".join(map(json.dumps, lines)))
+    split = detect(capsys, messages, "--plot", tmp_path / "phone.png")
+    assert {step["device_id"] for step in split} == {"phone"}
+    ends = [[step["ended_at"] for step in steps] for steps in (joined, split)]
+    assert ends[1] == pytest.approx(ends[0], abs=0.0126)
+    assert (tmp_path / "phone.png").read_bytes().startswith(b"\x89PNG")

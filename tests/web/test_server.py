@@ -231,6 +231,32 @@ def test_readings_are_taken_as_the_topic_takes_them(consumer: Consumer) -> None:
     assert ends[0]
 
 
+def test_sensors_may_send_apart(consumer: Consumer) -> None:
+    singles, _, _ = walk(30)
+    with serve(settings(), consumer) as server:
+        joined = conforms(request(server, "/v1/detect", encode(singles)), "/v1/detect", "post")
+    paths = {f"{sensor}_{axis}": f"values.{axis}" for sensor in ("accel", "gyro") for axis in "xyz"}
+    split = InputSettings(
+        readings="items",
+        fields={"timestamp": "at", **paths},
+        sensor={"path": "of", "accelerometer": "accel", "gyroscope": "gyro"},
+    )
+    items = [
+        {
+            "of": sensor,
+            "at": one["timestamp"],
+            "values": {axis: one[f"{sensor}_{axis}"] for axis in "xyz"},
+        }
+        for sensor in ("accel", "gyro")
+        for one in singles
+    ]
+    with serve(settings().model_copy(update={"input": split}), consumer) as server:
+        answer = request(server, "/v1/detect", encode({"items": items}))
+        found = conforms(answer, "/v1/detect", "post")
+    assert found["readings"] == 2 * len(singles)
+    assert found["steps"] == joined["steps"] != []
+
+
 def test_a_body_beyond_the_limit_and_too_many_requests_are_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
