@@ -132,7 +132,8 @@ def _axes(found: Understanding) -> Iterator[tuple[str, str]]:
     accel = gyro = "too few readings to judge its unit"
     if verdict.pieces:
         wrong = [text for doubt, text in said.items() if doubt is not Doubt.GYRO_IN_DEGREES]
-        accel = f"{verdict.accel:.2f} m/s^2 typical length; "
+        part = f" in {verdict.share:.0%} of the readings" if verdict.share < 1 else ""
+        accel = f"{verdict.accel:.2f} m/s^2 typical length{part}; "
         accel += wrong[0] if wrong else "gravity is included"
         gyro = f"a tenth of the time over {verdict.gyro:.2f} rad/s"
         if Doubt.GYRO_IN_DEGREES in said:

@@ -137,7 +137,7 @@ def test_the_page_says_what_somebody_should_look_at(page: Page, consumer: Consum
         page.goto(address(server))
         await_ready(page)
         expect(warnings).to_be_hidden()
-        verdict = Verdict((Doubt.ACCEL_IN_G, Doubt.GYRO_IN_DEGREES), 300, 1.02, 0.1, 35.0)
+        verdict = Verdict((Doubt.ACCEL_IN_G, Doubt.GYRO_IN_DEGREES), 300, 1.02, 1.0, 35.0)
         consumer.processor.doubts.verdicts = {"watches": verdict}
         consumer.subscription.refused = {"sensors.new": "it has 12 partitions, the state has 8"}
         expect(warnings.locator("li")).to_have_text(
