@@ -19,9 +19,13 @@ class Counters:
         Those of them that followed another window of the device.
     bridged_gaps
         Gaps that were bridged: no window was opened after them.
+    late_gyro_samples
+        Samples of the gyroscopes of split devices that came after the acceleration had been joined
+        with zeros.
     """
 
     late_readings: int = 0
     windows_opened: int = 0
     gaps: int = 0
     bridged_gaps: int = 0
+    late_gyro_samples: int = 0

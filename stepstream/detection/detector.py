@@ -189,6 +189,10 @@ class Detector(Generic[C]):
             return self._joiner.bounds(slot)
         return bounds
 
+    def has_late_gyroscope(self, slot: int) -> bool:
+        """Whether a device's sensors send apart, and its gyroscope comes too late to be joined."""
+        return self._joiner is not None and self._joiner.has_late_gyroscope(slot)
+
     def magnitudes(self, slot: int, after: int) -> tuple[int, NDArray[np.float64]] | None:
         """A device's newest samples, as far as they are kept.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepstream.detection.admission import shift
 from stepstream.detection.columns import ACCELEROMETER, GYROSCOPE, first_rows
 from stepstream.detection.history import History, oldest
 from stepstream.detection.resampling import Completed, Samples, expand_spans
@@ -37,6 +38,7 @@ PLACE_BITS = 41
 
 They suffice for times until 2255 at 200 Hz, and leave room for 4 million windows in a call.
 """
+PLACES = (1 << PLACE_BITS) - 1
 ACCEL_AXES, GYRO_AXES = slice(0, SENSOR_AXES), slice(SENSOR_AXES, 2 * SENSOR_AXES)
 
 
@@ -97,6 +99,8 @@ class Joiner:
         self._needs = History(rules, hops)
         self._next = np.empty(0, np.int64)
         """Index of the next sample to be joined, of each row."""
+        self._is_late = np.empty(0, np.bool_)
+        """Whether the newest gyroscope sample of each row came too late."""
         self._row = np.empty(0, np.intp)
         """Row of each slot."""
         self._slot = np.empty(0, np.intp)
@@ -119,6 +123,7 @@ class Joiner:
         self._accel.windows.clear(rows)
         self._gyro.windows.clear(rows)
         self._next[rows] = 0
+        self._is_late[rows] = False
 
     def _rows(self, slots: Rows) -> Rows:
         """Rows of those devices that are split."""
@@ -135,6 +140,7 @@ class Joiner:
             self._gyro.resize(grown)
             self._needs.resize(grown)
             self._next = grow(self._next, grown)
+            self._is_late = grow(self._is_late, grown)
             self._slot = grow(self._slot, grown)
             added = np.arange(capacity, grown)
             self._clear(added)
@@ -149,6 +155,10 @@ class Joiner:
         done = accel.is_done(rows, stream_ms) & gyro.is_done(rows, stream_ms)
         live: Flags = (rows != NO_ROW) & ~done
         return live
+
+    def has_late_gyroscope(self, slot: int) -> bool:
+        """Whether a device is split, and its newest gyroscope sample came too late to be joined."""
+        return bool(self._is_late[self._rows(np.array([slot]))].any())
 
     def bounds(self, slot: int) -> tuple[int, int] | None:
         """Index of the first sample of a device's window, and time of the newest joined one."""
@@ -296,7 +306,8 @@ class Joiner:
         known = window[initial] << PLACE_BITS | self._next[rows]
         reached[messages.heads] = np.maximum(reached[messages.heads], known)
         np.maximum.accumulate(reached, out=reached)
-        self._next[rows] = reached[messages.ends - 1] & ((1 << PLACE_BITS) - 1)
+        self._next[rows] = reached[messages.ends - 1] & PLACES
+        self._note_late(gyro, shift(reached, messages.heads, known) & PLACES, rows)
 
         at = np.searchsorted(reached, key, side="right")
         device = accel.device[entry]
@@ -307,6 +318,16 @@ class Joiner:
         is_kept = (window_at[at] == window[entry]) | (accel.message[entry] == at)
         done = np.flatnonzero(is_kept & ~waits)
         return entry[done], place[done], axes[done], at[done]
+
+    def _note_late(self, gyro: Heard, following: Numbers, rows: Rows) -> None:
+        """Note which gyroscope samples come after acceleration was joined without them.
+
+        ``following`` is the next sample to be joined, before each message.
+        """
+        entry = gyro.samples.row
+        is_late = gyro.samples.place < following[gyro.message[entry]]
+        self._counters.late_gyro_samples += int(np.count_nonzero(is_late))
+        self._is_late[rows[gyro.device[entry]]] = is_late
 
     def _find_gyro(
         self, gyro: Heard, run: Rows, place: Numbers, at: Rows, messages: Messages

@@ -73,7 +73,8 @@ PARTITIONS = (
     Metric(
         "stepstream_doubtful_topics",
         "gauge",
-        "Topics of this consumer whose readings look as if they had another unit, or no gravity.",
+        "Topics of this consumer whose readings look as if they had another unit or no gravity, or "
+        "whose gyroscopes send apart and come too late.",
         by(Doubt, doubtful_topics),
         {"doubt": ", ".join(f"`{doubt}`" for doubt in Doubt)},
     ),

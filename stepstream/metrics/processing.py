@@ -38,8 +38,15 @@ PROCESSING = (
     Metric(
         "stepstream_bridged_gaps_total",
         "counter",
-        "Pauses of over 250 ms in a device's readings, in which the movement before them went on.",
+        "Pauses of over 250 ms in a device's readings after which its window went on.",
         lambda consumer: consumer.processor.counters.bridged_gaps,
+    ),
+    Metric(
+        "stepstream_late_gyroscope_samples_total",
+        "counter",
+        "Samples of gyroscopes, 80 a second, that were not used: the sensors send apart, and the "
+        "gyroscope came more than `processing.sensor_wait_ms` after the accelerometer.",
+        lambda consumer: consumer.processor.counters.late_gyro_samples,
     ),
     Metric(
         "stepstream_devices_in_two_partitions_total",

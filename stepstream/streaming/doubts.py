@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepstream.detection.sanity import MIN_ROWS, Doubt, Verdict, judge, measure
+from stepstream.detection.sanity import MIN_PIECES, MIN_ROWS, Doubt, Verdict, judge, measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,14 +33,20 @@ FORGET_AFTER = 60
 REPEAT_US = 3_600_000_000
 """Shortest time between two warnings of the same doubt about a topic."""
 MAX_TOPICS = 1_000
+LATE_SHARE = 0.2
+"""More of the looks find a gyroscope that is too late if the setting doesn't fit the topic."""
 
-ACCEL = "topic {topic}: the typical acceleration is {accel:.2f} m/s^2, and gravity alone is 9.81; "
+ACCEL = (
+    "topic {topic}: the typical acceleration {of}is {accel:.2f} m/s^2, and gravity alone is 9.81; "
+)
 GYRO = "topic {topic}: the angular velocity often exceeds {gyro:.0f} rad/s, which nobody does; "
 TEXTS = {
     Doubt.ACCEL_IN_G: ACCEL + "if the devices send g, set accel_unit to g",
     Doubt.ACCEL_TOO_LARGE: ACCEL + "if the devices send m/s^2, set accel_unit to m/s2",
     Doubt.NO_GRAVITY: ACCEL + "if the devices take gravity out, let them send it as measured",
     Doubt.GYRO_IN_DEGREES: GYRO + "if the devices send degrees, set gyro_unit to deg/s",
+    Doubt.GYRO_TOO_LATE: "topic {topic}: the gyroscope's readings come too late and are not used; "
+    "set processing.sensor_wait_ms above their delay",
 }
 
 
@@ -49,13 +56,24 @@ class _Topic:
     def __init__(self) -> None:
         self.pieces: dict[tuple[int, int], tuple[float, float, float]] = {}
         """By slot and first sample, so that none is kept twice."""
+        self.late: deque[bool] = deque(maxlen=KEPT_PIECES)
+        """Whether the gyroscope was too late at each of the last looks at a device."""
         self.verdict = judge(np.empty((0, 3)))
         self.last_look = 0
         self.warned_us: dict[Doubt, int] = {}
 
-    def add(self, key: tuple[int, int], piece: tuple[float, float, float], look: int) -> None:
+    def judge(self) -> None:
+        verdict = judge(np.array(list(self.pieces.values())))
+        if len(self.late) >= MIN_PIECES and sum(self.late) > LATE_SHARE * len(self.late):
+            verdict = verdict._replace(doubts=(*verdict.doubts, Doubt.GYRO_TOO_LATE))
+        self.verdict = verdict
+
+    def add(
+        self, key: tuple[int, int], piece: tuple[float, float, float], look: int, *, is_late: bool
+    ) -> None:
         if key not in self.pieces:
             self.pieces[key] = piece
+            self.late.append(is_late)
             self.last_look = look
             if len(self.pieces) > KEPT_PIECES:
                 del self.pieces[next(iter(self.pieces))]
@@ -93,7 +111,11 @@ class Doubts:
         for slot in devices.next_slots(DEVICES_AT_ONCE):
             newest = detector.magnitudes(slot, -1)
             if newest is not None and len(newest[1]) >= MIN_ROWS:
-                self._add(devices[slot].partition.topic, (slot, newest[0]), measure(newest[1]))
+                topic = self._topic(devices[slot].partition.topic)
+                if topic:
+                    is_late = detector.has_late_gyroscope(slot)
+                    piece = measure(newest[1])
+                    topic.add((slot, newest[0]), piece, self._look, is_late=is_late)
         if self._look % JUDGE_EVERY == 0:
             self._judge(now_us)
 
@@ -105,20 +127,18 @@ class Doubts:
     def _publish(self) -> None:
         self.verdicts = {n: t.verdict for n, t in self._topics.items() if t.verdict.doubts}
 
-    def _add(self, topic: str, key: tuple[int, int], piece: tuple[float, float, float]) -> None:
-        known = self._topics.get(topic)
-        if known is None:
-            if len(self._topics) >= MAX_TOPICS:
-                return
-            known = self._topics[topic] = _Topic()
-        known.add(key, piece, self._look)
+    def _topic(self, name: str) -> _Topic | None:
+        """A topic, unless there are too many."""
+        if name not in self._topics and len(self._topics) < MAX_TOPICS:
+            self._topics[name] = _Topic()
+        return self._topics.get(name)
 
     def _judge(self, now_us: int) -> None:
         recent = self._look - FORGET_AFTER
         self._topics = {n: topic for n, topic in self._topics.items() if topic.last_look > recent}
         for name, topic in self._topics.items():
             if topic.last_look > self._look - JUDGE_EVERY:
-                topic.verdict = judge(np.array(list(topic.pieces.values())))
+                topic.judge()
                 for doubt in topic.verdict.doubts:
                     if now_us - topic.warned_us.get(doubt, -REPEAT_US) >= REPEAT_US:
                         topic.warned_us[doubt] = now_us
@@ -136,4 +156,5 @@ class Doubts:
 
 
 def _text(topic: str, verdict: Verdict, doubt: Doubt) -> str:
-    return TEXTS[doubt].format(topic=topic, accel=verdict.accel, gyro=verdict.gyro)
+    of = f"in {verdict.share:.0%} of the readings " if verdict.share < 1 else ""
+    return TEXTS[doubt].format(topic=topic, of=of, accel=verdict.accel, gyro=verdict.gyro)

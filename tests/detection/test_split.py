@@ -256,9 +256,31 @@ def test_a_gyroscope_that_is_a_second_behind_counts_as_missing() -> None:
     accel = sensor(readings, ACCELEROMETER)
     alone = Feed().feed(flat(delivered(accel)))
     behind = delivered(accel, sensor(readings, GYROSCOPE, late_us=1_000_000))
-    assert [step[:5] for step in Feed().feed(flat(behind))] == [step[:5] for step in alone]
+    late = Feed()
+    assert [step[:5] for step in late.feed(flat(behind))] == [step[:5] for step in alone]
+    assert late.detector.counters.late_gyro_samples == len(readings)
+    assert late.detector.has_late_gyroscope(late.slots[0])
+
     in_time = delivered(accel, sensor(readings, GYROSCOPE, late_us=100_000))
-    assert [step[:5] for step in Feed().feed(flat(in_time))] != [step[:5] for step in alone]
+    joined = Feed()
+    assert [step[:5] for step in joined.feed(flat(in_time))] != [step[:5] for step in alone]
+    assert joined.detector.counters.late_gyro_samples == 0
+    assert not joined.detector.has_late_gyroscope(joined.slots[0])
+
+
+@given(cuts=st.lists(st.integers(0, 2000), max_size=30), late_ms=st.integers(150, 400))
+def test_late_samples_of_a_gyroscope_are_counted_alike_in_any_cut(
+    cuts: list[int], late_ms: int
+) -> None:
+    readings = turning(walk(4)[0])
+    messages = delivered(
+        sensor(readings, ACCELEROMETER, size=5),
+        sensor(readings, GYROSCOPE, size=7, late_us=late_ms * 1000),
+    )
+    whole, pieces = Feed(), Feed()
+    whole.feed(flat(messages))
+    feed_messages(pieces, messages, cuts)
+    assert pieces.detector.counters == whole.detector.counters
 
 
 def test_a_gyroscope_for_which_a_longer_time_is_set_is_waited_for() -> None:

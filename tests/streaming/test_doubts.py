@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.sanity import Doubt
-from stepstream.settings import Settings
+from stepstream.settings import InputSettings, ProcessingSettings, Settings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.doubts import KEPT_PIECES
 from stepstream.streaming.processor import Processor
@@ -18,8 +20,6 @@ from tests.streaming.records import NOW_US, TIME_MS, FakeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
     from stepstream.streaming.partitions import Partition
 
@@ -112,3 +112,51 @@ def test_a_topic_that_goes_to_another_consumer_is_forgotten_at_once() -> None:
     assert fleets.doubts()
     fleets.made.remove_partition(fleets.partitions["sensors"])
     assert fleets.doubts() == {}
+
+
+@pytest.mark.parametrize(("late_s", "wait_ms", "doubts"), [(1, 200, 1), (1, 1_500, 0), (0, 200, 0)])
+def test_a_gyroscope_that_is_always_too_late_is_named_once(
+    caplog: pytest.LogCaptureFixture, late_s: int, wait_ms: int, doubts: int
+) -> None:
+    axes_of = {f"{of}_{a}": f"v.{n}" for of in ("accel", "gyro") for n, a in enumerate("xyz")}
+    made_with = Settings(
+        input=InputSettings(
+            fields={"timestamp": "t", **axes_of},
+            sensor={"path": "of", "accelerometer": "acc", "gyroscope": "gyr"},
+        ),
+        processing=ProcessingSettings(sensor_wait_ms=wait_ms),
+    )
+    made = Processor(Model(default_model_path()), made_with)
+    partition = made.add_partition("phones", 0)
+    walkers = [Walker(n, 50.0) for n in range(5)]
+    waiting: list[list[tuple[float, str, Any, int]]] = []
+    with caplog.at_level(logging.WARNING, "stepstream.streaming.doubts"):
+        for second in range(60):
+            read = [walker.read(second + 1) for walker in walkers]
+            now, later = (
+                [
+                    (at, of, values.tolist(), number)
+                    for number, (time_s, axes) in enumerate(read)
+                    for at, values in zip(time_s.tolist(), axes[:, columns], strict=True)
+                ]
+                for of, columns in (("acc", slice(0, 3)), ("gyr", slice(3, 6)))
+            )
+            waiting.append(later)
+            due = waiting.pop(0) if len(waiting) > late_s else []
+            sent = sorted(now + due, key=lambda one: one[0] + (late_s if one[1] == "gyr" else 0))
+            records = [
+                FakeRecord(
+                    b"phone-%d" % number,
+                    json.dumps({"t": TIME_MS / 1000 + at, "of": of, "v": v}).encode(),
+                    partition.next_offset + row,
+                    TIME_MS + second * 1000,
+                )
+                for row, (at, of, v, number) in enumerate(sent)
+            ]
+            made.process({partition: records}, NOW_US + second * 1_000_000)
+    assert made.doubts.verdicts.keys() == ({"phones"} if doubts else set())
+    assert [text for text in caplog.messages if "come too late and are not used" in text] == (
+        caplog.messages
+    )
+    assert len(caplog.messages) == doubts
+    assert (made.counters.late_gyro_samples > 1_000) == bool(doubts)
