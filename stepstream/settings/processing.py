@@ -30,7 +30,7 @@ class ProcessingSettings(SettingsGroup):
     poll_max_messages: int = Field(8_000, ge=1, le=1_000_000, json_schema_extra=in_unit("messages"))
     """Most messages that one poll consumes."""
     max_gap_ms: int = Field(1_200, ge=25, le=5_000, json_schema_extra=in_unit("ms"))
-    """A longer pause between two readings of a device starts a new window; in a shorter one of over 250 ms the movement before it goes on."""
+    """A longer pause between two readings of a device starts a new window; in a shorter one of over 250 ms a walk goes on. If accelerometer and gyroscope send apart, each pause of over 250 ms starts a new window."""
     max_lateness_s: float = Field(600.0, gt=0, json_schema_extra=in_unit("s"))
     """A reading that is further behind its device's last one means that the device's clock was set back; one that is less behind is late."""
     max_ahead_s: float = Field(60.0, gt=0, json_schema_extra=in_unit("s"))
