@@ -441,11 +441,12 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Late readings and gaps",
-                "Late readings, which are dropped, gaps in devices' readings, bridged or not, and devices "
-                "that are in two partitions of a topic.",
+                "Late readings, which are dropped, samples of gyroscopes that come too late to be joined, "
+                "gaps in devices' readings, bridged or not, and devices in two partitions of a topic.",
                 "cps",
                 [
                     Query(_rate("stepstream_late_readings_total"), "late"),
+                    Query(_rate("stepstream_late_gyroscope_samples_total"), "late gyroscope"),
                     Query(_rate("stepstream_gaps_total"), "gaps"),
                     Query(_rate("stepstream_bridged_gaps_total"), "bridged gaps"),
                     Query(_rate("stepstream_devices_in_two_partitions_total"), "in two partitions"),
@@ -453,7 +454,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Topics",
-                "Topics that are read, those that match a pattern and can't be read, and those whose readings look as if they had another unit. The log and the live page say more.",
+                "Topics that are read, those that match a pattern and can't be read, and those whose readings look wrong. The log and the live page say more.",
                 "short",
                 [
                     Query("max by (state) (stepstream_topics@)", "{{state}}"),
