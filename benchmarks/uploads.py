@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-EPOCH_S = 1_700_000_000.0
+AGO_S = 7_200.0
+"""How long ago the first upload is; the broker soon deletes what is older than a week."""
 DEVICES = 120
 RATE_HZ = 20.0
-KILLS = 5
+KILLS = 3
 UPLOADS = 12
 """Of a device that stays."""
 STARTED = re.compile(r"partition started.*-(\d+) offset=(\d+) replay=(\d+)")
@@ -48,10 +50,10 @@ class Upload(NamedTuple):
 
 def uploads(span_s: float) -> list[Upload]:
     """All uploads in the order of their record times."""
-    random = np.random.default_rng(0)
+    random, epoch_s = np.random.default_rng(0), time.time() - AGO_S
     found = []
     for number in range(DEVICES):
-        begin_s = EPOCH_S + random.uniform(0, span_s)
+        begin_s = epoch_s + random.uniform(0, span_s)
         leaves = number % 3 == 0
         length_s = span_s * (random.integers(2, UPLOADS) if leaves else UPLOADS)
         device = Device(f"device-{number}", Walker(number, RATE_HZ))
@@ -103,7 +105,7 @@ def has_started(run: RunProcess) -> bool:
 
 def measure(broker: Broker, folder: Path, span_s: float) -> list[float]:
     """Stream time from where each replay begins to where it ends, seconds."""
-    topics = TopicSet.create(broker.bootstrap, PARTITIONS)
+    topics = TopicSet.create(broker.bootstrap, PARTITIONS, own_times=True)
     sent = uploads(span_s)
     replays: list[tuple[int, int, int]] = []
     for kill in range(KILLS + 1):

@@ -62,6 +62,9 @@ class Registry:
         self.known.add(schema_id)
         return True
 
+    def forget(self) -> None:
+        """There are never too many."""
+
 
 class Loop(Clock):
     """The parts around the waits, which are the clock's own."""
