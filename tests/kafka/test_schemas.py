@@ -1,4 +1,4 @@
-"""Messages with schemas of a real registry, written by Confluent's own serializers."""
+"""Messages whose schema is not there: unknown, unusable, or the registry is away."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaReference
-from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.schema_registry.json_schema import JSONSerializer
-from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.schema_registry import Schema
 
 from tests.faults.proxy import Proxy
-from tests.inputs.protobuf_types import compile_set, new
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
-from tests.kafka.registry import SchemaRegistry, environment, url_at
+from tests.kafka.registry import environment, url_at
+from tests.kafka.schema_forms import DRAFT, avro_versions
 from tests.kafka.test_run import headers_of, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    Serialize = Callable[[dict[str, list[float]]], bytes]
+    from tests.kafka.registry import SchemaRegistry
+    from tests.kafka.schema_forms import Serialize
 
-AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
-DRAFT = "http://json-schema.org/draft-07/schema#"
 DEVICES = 3
 SECONDS = 12.0
 READINGS = 20
@@ -61,200 +55,6 @@ class Walk:
 @pytest.fixture(scope="module")
 def walked() -> Walk:
     return Walk()
-
-
-def avro_record(**fields: Any) -> dict[str, Any]:
-    listed = [{"name": name, "type": kind} for name, kind in fields.items()]
-    return {"type": "record", "name": "Batch", "namespace": "house.sensors", "fields": listed}
-
-
-def avro_array(items: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def avro(registry: SchemaRegistry, topic: str, schema: dict[str, Any], change: Any) -> Serialize:
-    client = registry.client
-    serializer = AvroSerializer(client, json.dumps(schema))
-    context = SerializationContext(topic, MessageField.VALUE)
-    return lambda columns: serializer(change(columns), context) or b""
-
-
-def avro_versions(registry: SchemaRegistry, topic: str) -> list[Serialize]:
-    """Three versions of a schema, as devices have them after two updates."""
-    first = avro_record(timestamp=avro_array("double"), **dict.fromkeys(AXES, avro_array("double")))
-    second = avro_record(
-        battery="int",
-        timestamp=avro_array("double"),
-        **dict.fromkeys(AXES, avro_array("float")),
-        note=["null", "string"],
-    )
-    time = {"type": "long", "logicalType": "timestamp-micros"}
-    third = avro_record(
-        timestamp=avro_array(time), **{axis: ["null", avro_array("float")] for axis in AXES}
-    )
-
-    def in_microseconds(columns: dict[str, list[float]]) -> dict[str, Any]:
-        return {**columns, "timestamp": [round(at * 1e6) for at in columns["timestamp"]]}
-
-    return [
-        avro(registry, topic, first, dict),
-        avro(registry, topic, second, lambda c: {**c, "battery": 93, "note": "ä"}),
-        avro(registry, topic, third, in_microseconds),
-    ]
-
-
-def run_to_the_end(topics: TopicSet, folder: Path, given: Any) -> dict[str, list[tuple[Any, ...]]]:
-    with RunProcess(topics, folder, **given) as run:
-        topics.wait_consumed()
-        assert run.terminate() == 0
-    assert not topics.read(topics.dead_letters)
-    return by_device(topics.read_events())
-
-
-def test_avro_of_three_versions_in_turn(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    topics.produce(walked.written(*avro_versions(registry, topics.readings)))
-    given = environment(registry.url, format="avro")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_avro_that_refers_to_other_schemas(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    client = registry.client
-    vector = avro_record(x="float", y="float", z="float")
-    vector["name"] = "Vector"
-    client.register_schema("vector-value", Schema(json.dumps(vector), "AVRO"))
-    item = avro_record(t="double", acc="house.sensors.Vector", gyr="house.sensors.Vector")
-    item["name"] = "Item"
-    schema = Schema(
-        json.dumps(avro_record(device="string", samples=avro_array(item))),
-        "AVRO",
-        [SchemaReference("house.sensors.Vector", "vector-value", 1)],
-    )
-    serializer = AvroSerializer(client, schema)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        rows = [
-            {
-                "t": columns["timestamp"][row],
-                "acc": {axis: columns[f"accel_{axis}"][row] for axis in "xyz"},
-                "gyr": {axis: columns[f"gyro_{axis}"][row] for axis in "xyz"},
-            }
-            for row in range(len(columns["timestamp"]))
-        ]
-        return serializer({"device": columns["device_id"], "samples": rows}, context) or b""
-
-    topics.produce([(b"ignored", value) for _, value in walked.written(serialize)])
-    places = {f"accel_{axis}": f"acc.{axis}" for axis in "xyz"}
-    places |= {f"gyro_{axis}": f"gyr.{axis}" for axis in "xyz"}
-    given = environment(
-        registry.url,
-        format="avro",
-        readings="samples",
-        device_id="device",
-        fields=json.dumps({"timestamp": "t", **places}),
-    )
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-PROTOBUF = f"""
-syntax = "proto3";
-package house;
-message Other {{ string text = 1; }}
-message Batch {{
-  repeated double timestamp = 1;
-  {" ".join(f"repeated float {axis} = {number};" for number, axis in enumerate(AXES, 2))}
-}}
-"""
-NESTED = """
-syntax = "proto3";
-package house;
-import "google/protobuf/timestamp.proto";
-import "0.proto";
-message Reading {
-  google.protobuf.Timestamp at = 1;
-  Vector acc = 2;
-  Vector gyr = 3;
-}
-message Batch { string device = 1; repeated Reading samples = 2; }
-"""
-VECTOR = """
-syntax = "proto3";
-package house;
-message Vector { float x = 1; float y = 2; float z = 3; }
-"""
-
-
-def protobuf_type(name: str, *sources: str) -> Any:
-    from stepstream.inputs.protobuf import find_message, load_descriptors  # noqa: PLC0415
-
-    return find_message(load_descriptors(compile_set(*sources))[0], name)
-
-
-def test_packed_protobuf_whose_type_is_not_the_first(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    descriptor = protobuf_type("house.Batch", PROTOBUF)
-    serializer = ProtobufSerializer(type(new(descriptor)), registry.client)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        fields = {name: columns[name] for name in ("timestamp", *AXES)}
-        return serializer(new(descriptor, **fields), context) or b""
-
-    topics.produce(walked.written(serialize))
-    given = environment(registry.url, format="protobuf")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_protobuf_with_imports_and_times(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    client = registry.client
-    descriptor = protobuf_type("house.Batch", VECTOR, NESTED)
-    client.register_schema("house-vector", Schema(VECTOR, "PROTOBUF"))
-    references = [SchemaReference("0.proto", "house-vector", 1)]
-    subject = f"{topics.readings}-value"
-    schema_id = client.register_schema(subject, Schema(NESTED, "PROTOBUF", references))
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        message = new(descriptor, device=columns["device_id"])
-        for row, at in enumerate(columns["timestamp"]):
-            sample = message.samples.add()
-            sample.at.FromNanoseconds(round(at * 1e6) * 1000)
-            for axis in "xyz":
-                setattr(sample.acc, axis, columns[f"accel_{axis}"][row])
-                setattr(sample.gyr, axis, columns[f"gyro_{axis}"][row])
-        # The place of the type: the list of one index, 1.
-        framed: bytes = b"\0" + schema_id.to_bytes(4) + b"\x02\x02" + message.SerializeToString()
-        return framed
-
-    topics.produce([(b"ignored", value) for _, value in walked.written(serialize)])
-    places = {f"accel_{axis}": f"acc.{axis}" for axis in "xyz"}
-    places |= {f"gyro_{axis}": f"gyr.{axis}" for axis in "xyz"}
-    given = environment(
-        registry.url,
-        format="protobuf",
-        readings="samples",
-        device_id="device",
-        fields=json.dumps({"timestamp": "at", **places}),
-        message_type="house.Batch",
-    )
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_json_with_a_schema(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    schema = {"$schema": DRAFT, "title": "Batch", "type": "object"}
-    serializer = JSONSerializer(json.dumps(schema), registry.client)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-    topics.produce(walked.written(lambda columns: serializer(columns, context) or b""))
-    given = environment(registry.url, format="json-schema")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
 
 
 def test_what_has_no_known_schema_becomes_a_dead_letter(
