@@ -1,6 +1,7 @@
 """All forms of messages through a broker, and those with a schema by a registry, in one consumer.
 
-Each is a topic of its own; the events are those of `detect` on the same recording.
+Each is a topic of its own, with poison among its messages; the events are those of `detect` on the
+same recording.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from stepstream.detection import Model, Rules, default_model_path, detect_series
+from stepstream.inputs.framing import frame
 from stepstream.outputs import encode_event
 from stepstream.settings import ProcessingSettings, TopicSettings
 from stepstream.streaming.counting import count_steps
@@ -27,11 +29,13 @@ from tests.kafka.schema_forms import schema_forms
 from tests.kafka.test_run import headers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.inputs.forms import Form, Row
     from tests.kafka.played import Step
     from tests.kafka.registry import SchemaRegistry
+    from tests.streaming.records import FakeRecord
 
 SECONDS = 25
 OF_REGISTRY = (
@@ -47,12 +51,20 @@ OF_REGISTRY = (
 ALL = (*FORMS, *OF_REGISTRY)
 
 
+class Poison(NamedTuple):
+    """A value that can't be read, and the code of its dead letter."""
+
+    value: bytes | None
+    code: str
+
+
 class Published(NamedTuple):
-    """What came of a form's messages, and what `detect` finds, both as `by_device` gives it."""
+    """What came of a form's messages, and what should: steps as `by_device` gives them."""
 
     events: dict[str, list[Step]]
     expected: dict[str, list[Step]]
-    dead_letters: list[bytes]
+    poison: list[Poison]
+    dead_letters: list[Poison]
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +85,15 @@ def published(
     _create(outputs, inputs)
     walk = _walk(recordings, int(time.time() - 60) * 10**6)
     rows = {name: form.rows(*walk) for name, form in forms.items()}
-    counts = _send(bootstrap, {inputs[name].readings: (forms[name], rows[name]) for name in ALL})
+    poison = {name: _poison(form, rows[name]) for name, form in forms.items()}
+    counts = _send(
+        bootstrap, {inputs[n].readings: (forms[n].records(rows[n]), poison[n]) for n in ALL}
+    )
     given = {
         "STEPSTREAM_TOPICS__READINGS": ",".join(one.readings for one in inputs.values()),
         "STEPSTREAM_INPUTS": json.dumps({inputs[n].readings: forms[n].settings for n in ALL}),
         "STEPSTREAM_REGISTRY__URL": registry.url,
+        "STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT": "continue",
     }
     with RunProcess(outputs, tmp_path_factory.mktemp("run"), **given) as run:
         wait_until(
@@ -88,16 +104,18 @@ def published(
     events: dict[str, list[dict[str, Any]]] = {}
     for event in outputs.read_events():
         events.setdefault(event["event_id"].rsplit("-", 3)[0], []).append(event)
-    letters: dict[str, list[bytes]] = {}
+    letters: dict[str, list[Poison]] = {}
     for letter in outputs.read(outputs.dead_letters):
         headers = headers_of(letter)
         topic = headers["stepstream-topic"].decode()
-        letters.setdefault(topic, []).append(headers["stepstream-error-detail"])
+        refused = Poison(letter.value(), headers["stepstream-error"].decode())
+        letters.setdefault(topic, []).append(refused)
     model = Model(default_model_path())
     return {
         name: Published(
             by_device(events.get(inputs[name].readings, [])),
             _detected(model, form.device_id, rows[name]),
+            poison[name],
             letters.get(inputs[name].readings, []),
         )
         for name, form in forms.items()
@@ -120,12 +138,18 @@ def _walk(recordings: Path, begin_us: int) -> tuple[Any, Any]:
     return time_us, axes[rows].astype(np.float64)
 
 
-def _send(bootstrap: str, sent: dict[str, tuple[Form, list[Row]]]) -> dict[str, int]:
-    """Send the messages of all forms; how many there are in each topic."""
+def _send(
+    bootstrap: str, sent: dict[str, tuple[Iterable[FakeRecord], list[Poison]]]
+) -> dict[str, int]:
+    """Send messages to some topics, with poison in the middle; how many there are in each."""
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
-    counts = dict.fromkeys(sent, 0)
-    for topic, (form, rows) in sent.items():
-        for record in form.records(rows):
+    counts = {}
+    for topic, (good, poison) in sent.items():
+        records = list(good)
+        middle = len(records) // 2
+        bad = [replace(records[middle], message_value=one.value) for one in poison]
+        records[middle:middle] = bad
+        for record in records:
             producer.produce(
                 topic,
                 record.value(),
@@ -133,10 +157,23 @@ def _send(bootstrap: str, sent: dict[str, tuple[Form, list[Row]]]) -> dict[str, 
                 headers=list(record.headers()),
                 timestamp=record.time_ms,
             )
-            counts[topic] += 1
+        counts[topic] = len(records)
         producer.poll(0)
     assert producer.flush(DEADLINE_S) == 0
     return counts
+
+
+def _poison(form: Form, rows: list[Row]) -> list[Poison]:
+    """What is no message in a form."""
+    kind = form.settings.get("format", "json")
+    value = next(form.records(rows)).value() or b""
+    wrong = "invalid-json" if kind in {"json", "json-schema"} else "invalid-encoding"
+    poison = [Poison(None, "null-value")]
+    poison += [Poison(one, wrong) for one in (value[:-1], b"", b"\xff" * 9)]
+    if kind in {"avro", "protobuf"}:
+        poison.append(Poison(frame(1 << 30) + value[5:], "unknown-schema"))
+        poison.append(Poison(b"\2" + value[1:], wrong))
+    return poison
 
 
 def _detected(model: Model, device_id: str, rows: list[Row]) -> dict[str, list[Step]]:
@@ -154,6 +191,6 @@ def _detected(model: Model, device_id: str, rows: list[Row]) -> dict[str, list[S
 @pytest.mark.parametrize("name", ALL)
 def test_each_form_gives_the_steps_of_detect(name: str, published: dict[str, Published]) -> None:
     found = published[name]
-    assert not found.dead_letters
+    assert found.dead_letters == found.poison
     assert sum(map(len, found.expected.values())) > 25
     assert found.events == found.expected

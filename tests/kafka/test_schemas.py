@@ -27,6 +27,8 @@ DEVICES = 3
 SECONDS = 12.0
 READINGS = 20
 """In a message."""
+PATIENT = {"STEPSTREAM_PROCESSING__IDLE_TIMEOUT_S": "120"}
+"""A device that sends nothing while the test waits doesn't start anew, on any machine."""
 
 
 class Walk:
@@ -98,7 +100,7 @@ def test_a_registry_that_is_away_makes_nothing_a_dead_letter(
     half = len(messages) // 2
     newer = walked.written(versions[1])[half:]
     port, address = free_port(), f"127.0.0.1:{free_port()}"
-    given = environment(url_at(address), format="avro")
+    given = {**environment(url_at(address), format="avro"), **PATIENT}
     with Proxy(address, registry.address) as proxy:
         proxy.refuse()
         topics.produce(messages[:half])
@@ -130,7 +132,7 @@ def test_a_consumer_that_dies_while_the_registry_is_away_loses_and_repeats_nothi
     messages = walked.written(versions[0])
     half = len(messages) // 2
     address = f"127.0.0.1:{free_port()}"
-    given = environment(url_at(address), format="avro")
+    given = {**environment(url_at(address), format="avro"), **PATIENT}
     with Proxy(address, registry.address) as proxy:
         topics.produce(messages[:half])
         with RunProcess(topics, tmp_path, "first", **given) as run:
