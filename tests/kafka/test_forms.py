@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from stepstream.detection import Model, Rules, default_model_path, detect_series
 from stepstream.inputs.framing import frame
-from stepstream.outputs import encode_event
+from stepstream.outputs import encode_value
 from stepstream.settings import ProcessingSettings, TopicSettings
 from stepstream.streaming.counting import count_steps
 from stepstream.streaming.topics import create_topics
@@ -125,9 +126,11 @@ def published(
 def _create(outputs: TopicSet, inputs: dict[str, TopicSet]) -> None:
     settings = outputs.settings()
     named = tuple(one.readings for one in inputs.values())
+    # A change of the configuration would take effect some time later.
+    with_own_times = NewTopic(inputs["the record's time"].readings, 1, 1)
+    admin = AdminClient({"bootstrap.servers": outputs.bootstrap})
+    admin.create_topics([with_own_times])[with_own_times.topic].result()
     create_topics(settings.kafka, TopicSettings(**{**dict(settings.topics), "readings": named}))
-    of_record = inputs["the record's time"]
-    of_record.configure(of_record.readings, "message.timestamp.type", "CreateTime")
 
 
 def _walk(recordings: Path, begin_us: int) -> tuple[Any, Any]:
@@ -185,7 +188,7 @@ def _detected(model: Model, device_id: str, rows: list[Row]) -> dict[str, list[S
         Rules.of(settings),
     )
     events = count_steps(device_id, steps, model, settings)[1]
-    return by_device(json.loads(encode_event(event)) for event in events)
+    return by_device(json.loads(encode_value(event)) for event in events)
 
 
 @pytest.mark.parametrize("name", ALL)

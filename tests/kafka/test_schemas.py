@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka.schema_registry import Schema
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    header_schema_id_serializer,
+)
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from tests.faults.proxy import Proxy
+from tests.inputs.forms import AXES
 from tests.kafka.broker import free_port
-from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
+from tests.kafka.builders import DEADLINE_S, RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
 from tests.kafka.registry import environment, url_at
-from tests.kafka.schema_forms import DRAFT, avro_versions
+from tests.kafka.schema_forms import DRAFT, avro_array, avro_record, avro_versions
 from tests.kafka.test_run import headers_of, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kafka.registry import SchemaRegistry
@@ -174,3 +185,88 @@ def test_other_topics_go_on_while_the_registry_is_away(
             wait_until("all steps", lambda: len(topics.read_events()) == 2 * count)
             assert run.terminate() == 0
     assert not topics.read(topics.dead_letters)
+
+
+GUID = "89791762-2336-4186-9674-299b90a802e2"
+
+
+class RegistryWithGuids(BaseHTTPRequestHandler):
+    """What Confluent's registry answers, which Apicurio's doesn't, about one schema."""
+
+    schema = ""
+
+    def do_POST(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        RegistryWithGuids.schema = content["schema"]
+        self._answer()
+
+    def do_GET(self) -> None:
+        if self.path.endswith(f"/schemas/guids/{GUID}"):
+            self._answer()
+        else:
+            self.send_error(404)
+
+    def _answer(self) -> None:
+        answer = {"id": 1, "version": 1, "guid": GUID, "schema": self.schema}
+        body = json.dumps({**answer, "subject": "any", "schemaType": "AVRO"}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def with_guids() -> Iterator[str]:
+    """Address of such a registry."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), RegistryWithGuids) as server:
+        thread = Thread(target=server.serve_forever, name="registry", daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def send_by_headers(topics: TopicSet, url: str, walked: Walk) -> int:
+    """Send everything as Confluent's serializer writes it with the schema in a header."""
+    schema = avro_record(timestamp=avro_array("double"), **dict.fromkeys(AXES, avro_array("float")))
+    conf = {"schema.id.serializer": header_schema_id_serializer}
+    producer = Producer({"bootstrap.servers": topics.bootstrap, "partitioner": "murmur2_random"})
+    with SchemaRegistryClient({"url": url}) as client:
+        serializer = AvroSerializer(client, json.dumps(schema), conf=conf)
+        for key, columns in walked.messages:
+            headers: list[Any] = []
+            context = SerializationContext(topics.readings, MessageField.VALUE, headers)
+            producer.produce(topics.readings, serializer(columns, context), key, headers=headers)
+            assert [name for name, _ in headers] == ["__value_schema_id"]
+    assert producer.flush(DEADLINE_S) == 0
+    return len(walked.messages)
+
+
+def test_schemas_that_headers_name(
+    topics: TopicSet, with_guids: str, walked: Walk, tmp_path: Path
+) -> None:
+    send_by_headers(topics, with_guids, walked)
+    with RunProcess(topics, tmp_path, **environment(with_guids, format="avro")) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert not topics.read(topics.dead_letters)
+    assert by_device(topics.read_events()) == walked.expected
+
+
+def test_a_registry_without_guids_makes_dead_letters_that_say_so(
+    topics: TopicSet, with_guids: str, registry: SchemaRegistry, walked: Walk, tmp_path: Path
+) -> None:
+    count = send_by_headers(topics, with_guids, walked)
+    given = environment(registry.url, format="avro")
+    given["STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT"] = "continue"
+    with RunProcess(topics, tmp_path, **given) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    letters = [headers_of(letter) for letter in topics.read(topics.dead_letters)]
+    assert [one["stepstream-error"] for one in letters] == [b"unknown-schema"] * count
+    said = f"schema {GUID}: the registry has no schemas by GUID".encode()
+    assert {one["stepstream-error-detail"] for one in letters} == {said}
