@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stepstream.inputs.columns import ACCELEROMETER, FIELDS, GYROSCOPE, MAX_READINGS
-from stepstream.inputs.documents import Columns
+from stepstream.inputs.columns import ACCELEROMETER, FIELDS, GYROSCOPE, MAX_READINGS, Columns
 from stepstream.inputs.strides import PADDING, ItemLayout, Segment
 from stepstream.inputs.validation import MAX_TIME_US
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+import numpy as np
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
     from numpy.typing import NDArray
 
     from stepstream.inputs.errors import InvalidMessage
@@ -25,6 +26,7 @@ __all__ = [
     "GYROSCOPE_BIT",
     "MAX_MESSAGE_BYTES",
     "MAX_READINGS",
+    "Columns",
     "Decoded",
     "InputFormat",
     "Messages",
@@ -89,6 +91,48 @@ class Decoded(NamedTuple):
     axes: NDArray[np.float32]
     invalid: dict[int, InvalidMessage]
     sensors: NDArray[np.uint8] | None = None
+
+
+class Columns(NamedTuple):
+    """Readings of messages, before their units and ranges are looked at.
+
+    Attributes
+    ----------
+    message : (n,) intp
+        Row of the message of each reading, ascending.
+    columns : (7, n) float64
+        A row for each of `FIELDS`: microseconds since the epoch, and axes in the layout's units.
+        A row for each of `FIELDS`: times, and axes in the layout's units.
+        See `Decoded`.
+    """
+
+    message: NDArray[np.intp]
+    columns: NDArray[np.float64]
+    sensors: NDArray[np.uint8] | None
+
+    @classmethod
+    def none(cls) -> Columns:
+        """No readings."""
+        return cls(np.empty(0, np.intp), np.empty((len(FIELDS), 0)), None)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Columns]) -> Columns:
+        """The readings of several parts, by message; those of a message keep their order."""
+        parts = [part for part in parts if len(part.message)]
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
+        message = np.concatenate([part.message for part in parts])
+        order = np.argsort(message, kind="stable")
+        columns = np.concatenate([part.columns for part in parts], axis=1)
+        bits = [part.sensors for part in parts if part.sensors is not None]
+        sensors = np.concatenate(bits)[order] if bits else None
+        return cls(message[order], columns[:, order], sensors)
+
+    def without(self, rows: Collection[int]) -> Columns:
+        """The readings of all but some messages."""
+        good = ~np.isin(self.message, list(rows))
+        sensors = None if self.sensors is None else self.sensors[good]
+        return Columns(self.message[good], self.columns[:, good], sensors)
 
 
 class Opened(NamedTuple):

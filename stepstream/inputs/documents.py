@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,65 +11,23 @@ from stepstream.inputs.axes import AxesReader, Messages
 from stepstream.inputs.columns import (
     ACCELEROMETER,
     ACCELEROMETER_BIT,
-    FIELDS,
     GYROSCOPE,
     GYROSCOPE_BIT,
+    Columns,
 )
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.paths import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from stepstream.inputs.layout import Layout, SensorNames
 
-__all__ = ["Columns", "DocumentReader"]
+__all__ = ["DocumentReader"]
 
 _BOTH = ACCELEROMETER_BIT | GYROSCOPE_BIT
-
-
-class Columns(NamedTuple):
-    """Readings of messages, before their units and ranges are looked at.
-
-    Attributes
-    ----------
-    message : (n,) intp
-        Row of the message of each reading, ascending.
-    columns : (7, n) float64
-        A row for each of `FIELDS`: microseconds since the epoch, and axes in the layout's units.
-    sensors : (n,) uint8, or None
-        See `Decoded`.
-    """
-
-    message: NDArray[np.intp]
-    columns: NDArray[np.float64]
-    sensors: NDArray[np.uint8] | None
-
-    @classmethod
-    def none(cls) -> Columns:
-        """No readings."""
-        return cls(np.empty(0, np.intp), np.empty((len(FIELDS), 0)), None)
-
-    @classmethod
-    def merge(cls, parts: Sequence[Columns]) -> Columns:
-        """The readings of several parts, by message; those of a message keep their order."""
-        parts = [part for part in parts if len(part.message)]
-        if len(parts) < 2:
-            return parts[0] if parts else cls.none()
-        message = np.concatenate([part.message for part in parts])
-        order = np.argsort(message, kind="stable")
-        columns = np.concatenate([part.columns for part in parts], axis=1)
-        bits = [part.sensors for part in parts if part.sensors is not None]
-        sensors = np.concatenate(bits)[order] if bits else None
-        return cls(message[order], columns[:, order], sensors)
-
-    def without(self, rows: Collection[int]) -> Columns:
-        """The readings of all but some messages."""
-        good = ~np.isin(self.message, list(rows))
-        sensors = None if self.sensors is None else self.sensors[good]
-        return Columns(self.message[good], self.columns[:, good], sensors)
 
 
 class DocumentReader:

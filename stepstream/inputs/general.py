@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Opened
-from stepstream.inputs.documents import Columns, DocumentReader
+from stepstream.inputs.columns import MAX_MESSAGE_BYTES, Columns, Opened
+from stepstream.inputs.documents import DocumentReader
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.framing import FramedParser, join_headers
 from stepstream.inputs.identities import KEY_DECODERS, id_of_document, id_of_header
@@ -49,6 +49,7 @@ class GeneralFormat:
         self.schemas = parser if isinstance(parser, FramedParser) else None
         """See `InputFormat.schemas`."""
         self._layout = layout
+        self._names = layout.names
         self._typed = typed
         self._reader = DocumentReader(layout)
         # The readers give microseconds.
@@ -125,8 +126,8 @@ class GeneralFormat:
     def decode(self, messages: Messages) -> Decoded:
         """See `InputFormat.decode`."""
         invalid: dict[int, InvalidMessage] = {}
-        message, columns, sensors = self._read(messages.values, messages.record_ms, invalid)
-        return validate(message, columns, messages, self._units, invalid, sensors)
+        columns = self._read(messages.values, messages.record_ms, invalid)
+        return validate(columns, messages, self._units, invalid, self._names)
 
     def _read(
         self,

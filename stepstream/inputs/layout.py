@@ -108,6 +108,13 @@ class Layout:
         return self == replace(_PLAIN, units=self.units)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What errors call the fields of `FIELDS`: their paths."""
+        paths = self.fields
+        time = paths.get("timestamp") or paths.get("start") or "the record's time"
+        return tuple(str(one) for one in (time, *(paths[name] for name in FIELDS[1:])))
+
+    @property
     def wanted(self) -> tuple[Path, ...]:
         """All paths, from the message on, at which something may be looked for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,16 +109,23 @@ class CborParser:
             )
         import cbor2  # noqa: PLC0415 - an extra
 
-        self._loads = cbor2.loads
+        self._decoder = cbor2.CBORDecoder
         self.encode = cbor2.dumps
         """The inverse of `parse`."""
 
     def parse(self, value: bytes) -> Any:
         """See `Parser.parse`."""
+        file = io.BytesIO(value)
         try:
-            return self._loads(value, tag_hook=_typed_array)
+            document = self._decoder(file, tag_hook=_typed_array).decode()
         except Exception as error:  # noqa: BLE001 - of many kinds, from decimals to regular expressions
             raise _invalid(error) from None
+        left = len(value) - file.tell()
+        if left:
+            raise InvalidMessage(
+                ErrorCode.INVALID_ENCODING, f"{left} bytes are left over behind the CBOR"
+            )
+        return document
 
 
 _TYPED_ARRAYS = {

@@ -13,7 +13,7 @@ import numpy as np
 import simdjson
 from msgspec.structs import astuple
 
-from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, MAX_READINGS, Opened
+from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, MAX_READINGS, Columns, Opened
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.explain_json import explain_json
 from stepstream.inputs.validation import check_device_id, check_size, validate
@@ -103,7 +103,7 @@ class PlainJson:
             or _decode_short_batches(values, device_ids)
             or self._decode_each(values, device_ids, invalid)
         )
-        return validate(message, columns, messages, self._units, invalid)
+        return validate(Columns(message, columns, None), messages, self._units, invalid)
 
     def _decode_each(
         self,

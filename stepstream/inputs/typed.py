@@ -23,8 +23,8 @@ from stepstream.inputs.columns import (
     GYROSCOPE,
     GYROSCOPE_BIT,
     MAX_READINGS,
+    Columns,
 )
-from stepstream.inputs.documents import Columns
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.identities import id_of_readings
 from stepstream.inputs.paths import Path

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE, MAX_MESSAGE_BYTES, Decoded
+from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, Decoded
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.settings.inputs import ACCELERATIONS, ANGULAR_VELOCITIES, unit_factor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from stepstream.inputs.columns import Messages
+    from stepstream.inputs.columns import Columns, Messages
     from stepstream.settings import InputSettings
 
 __all__ = [
@@ -96,31 +98,29 @@ def check_size(value: bytes) -> None:
 
 
 def validate(
-    message: NDArray[np.intp],
-    columns: NDArray[np.float64],
+    readings: Columns,
     messages: Messages,
     units: Units,
     invalid: dict[int, InvalidMessage],
-    sensors: NDArray[np.uint8] | None = None,
+    names: Sequence[str] = FIELDS,
 ) -> Decoded:
     """Convert the units of readings, and leave out messages of which a reading is invalid.
 
     Parameters
     ----------
-    message : (n,) intp
-        Row of the message that carried each reading, ascending.
-    columns : (7, n) float64
-        One row for each of `FIELDS`, in the messages' units. NaN stands for what a reading lacks:
-        its time, or all three axes of the gyroscope. The array is changed.
+    readings
+        In the messages' units. NaN stands for what a reading lacks: its time, or all three axes of
+        the gyroscope. The array is changed.
     messages
         The messages, for the times of their records and their latest times.
     units
         The messages' units.
     invalid
         Messages that gave no reading, by their row. Those that turn out to be invalid are added.
-    sensors : (n,) uint8, or None
-        See `Decoded`.
+    names
+        What errors call the columns.
     """
+    message, columns, sensors = readings
     with np.errstate(over="ignore"):
         # Infinite is out of range, too.
         time_us = columns[0] * units.time_us
@@ -150,7 +150,7 @@ def validate(
         for place in bad:
             row = int(message[place])
             if row not in invalid:
-                invalid[row] = _explain(accel[:, place], gyro[:, place], time_us[place])
+                invalid[row] = _explain(accel[:, place], gyro[:, place], time_us[place], names)
         if len(bad):
             good = ~np.isin(message, list(invalid))
             message, time_us, columns = message[good], time_us[good], columns[:, good]
@@ -178,24 +178,27 @@ def _all_valid(
 
 
 def _explain(
-    accel: NDArray[np.float64], gyro: NDArray[np.float64], time_us: np.float64
+    accel: NDArray[np.float64],
+    gyro: NDArray[np.float64],
+    time_us: np.float64,
+    names: Sequence[str],
 ) -> InvalidMessage:
     """Why a reading is invalid; it has numbers in every given field."""
     if np.isnan(gyro).any():
-        return InvalidMessage(ErrorCode.MISSING_FIELD, "only some of gyro_x, gyro_y, gyro_z")
-    for names, values, unit, limit in (
-        (ACCELEROMETER, accel, "m/s^2", MAX_ACCELERATION),
-        (GYROSCOPE, gyro, "rad/s", MAX_ANGULAR_VELOCITY),
+        return InvalidMessage(ErrorCode.MISSING_FIELD, f"only some of {', '.join(names[4:])}")
+    for of_sensor, values, unit, limit in (
+        (names[1:4], accel, "m/s^2", MAX_ACCELERATION),
+        (names[4:], gyro, "rad/s", MAX_ANGULAR_VELOCITY),
     ):
-        for name, value in zip(names, values.tolist(), strict=True):
+        for name, value in zip(of_sensor, values.tolist(), strict=True):
             if not abs(value) <= limit:
                 return InvalidMessage(
                     ErrorCode.OUT_OF_RANGE, f"{name} is {value:.6g} {unit}, at most {limit:.0f}"
                 )
     if time_us < 0:
-        return InvalidMessage(ErrorCode.OUT_OF_RANGE, "timestamp is before 1970")
+        return InvalidMessage(ErrorCode.OUT_OF_RANGE, f"{names[0]} is before 1970")
     return InvalidMessage(
         ErrorCode.TIME_IN_FUTURE,
-        f"timestamp is {time_us / 1e6:.6f} s, ahead of the clock",
+        f"{names[0]} is {time_us / 1e6:.6f} s, ahead of the clock",
         math.ceil(min(float(time_us) - 0.5, MAX_INT64)),
     )

@@ -51,6 +51,7 @@ from stepstream.streaming.outbox import Outbox
 from stepstream.streaming.partitions import Partition, Phase
 from stepstream.streaming.preparation import Preparation
 from stepstream.streaming.processor import Processor
+from stepstream.streaming.schema_waits import SchemaWaits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,6 +252,10 @@ def _forget_what_is_final() -> None:
     _replace(Activities, "restore", restore)
 
 
+def _skip_what_has_no_schema() -> None:
+    _replace(SchemaWaits, "_seek", lambda *_: True)
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "keep-what-another-had": _keep_what_another_had,
     "replay-nothing": _replay_nothing,
@@ -262,6 +267,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "end-ledgers-by-event-only": _end_ledgers_by_event_only,
     "forget-open-groups": _forget_open_groups,
     "forget-what-is-final": _forget_what_is_final,
+    "skip-what-has-no-schema": _skip_what_has_no_schema,
 }
 
 

@@ -90,7 +90,12 @@ def invalid(document: Any, **settings: Any) -> tuple[ErrorCode, str]:
             "not-finite",
             "acc.x is nan",
         ),
-        (changed(acc={"x": 401, "y": 0, "z": 0}), {"fields": NESTED}, "out-of-range", "accel_x"),
+        (
+            changed(acc={"x": 401, "y": 0, "z": 0}),
+            {"fields": NESTED},
+            "out-of-range",
+            "acc.x is 401",
+        ),
         (
             changed(acc={"x": "nan", "y": 0, "z": 0}),
             {"fields": NESTED, "numeric_strings": True},

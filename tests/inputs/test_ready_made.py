@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
-import fastavro
 import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -17,18 +15,15 @@ from stepstream.inputs import MessageWriter
 from stepstream.settings import ProcessingSettings, Settings
 from tests.builders import load_walk
 from tests.conftest import ROOT
-from tests.inputs.forms import BATCH, DEVICE, Form, G
-from tests.inputs.protobuf_types import compile_set, message_type, new
+from tests.inputs.forms import BATCH, DEVICE, Form
+from tests.inputs.protobuf_types import compile_set
 from tests.inputs.test_forms import published
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from stepstream.settings import InputSettings
     from tests.inputs.forms import Row
-
-    Write = Callable[[InputSettings, list[Row]], bytes]
 
 FOLDER = ROOT / "examples" / "inputs"
 EXAMPLES = sorted(path.name for path in FOLDER.iterdir())
@@ -91,7 +86,7 @@ def test_its_message_is_read(
 
 def test_a_recording_in_its_form_gives_the_steps_of_detect(example: Path, recordings: Path) -> None:
     given, rows = Settings(_env_file="settings.env").input, recorded(recordings)
-    write = WRITERS.get(example.name, by_writer)
+    write = list_of_objects if example.name == "thingsboard" else by_writer
     form = Form(
         lambda these: write(given, these),
         given.model_dump(by_alias=True, exclude_unset=True),
@@ -112,32 +107,8 @@ def by_writer(given: InputSettings, rows: list[Row]) -> bytes:
     return written.value
 
 
-def avro(given: InputSettings, rows: list[Row]) -> bytes:
-    assert given.schema_ is not None
-    samples = [{"at": row.time_us, "acc": row.accel, "gyr": row.gyro} for row in rows]
-    content = io.BytesIO()
-    fastavro.schemaless_writer(
-        content,
-        fastavro.parse_schema(json.loads(given.schema_.read_text())),
-        {"device": DEVICE, "firmware": None, "samples": samples},
-    )
-    return content.getvalue()
-
-
-def protobuf(given: InputSettings, rows: list[Row]) -> bytes:
-    descriptor = message_type(
-        (FOLDER / "protobuf-wearable/batch.proto").read_text(), str(given.message_type)
-    )
-    message = new(descriptor, start_ms=rows[0].time_us // 1000, rate_hz=80)
-    for row in rows:
-        for place, axis in enumerate("xyz"):
-            getattr(message.accel, axis).append(row.accel[place] / G)
-            getattr(message.gyro, axis).append(np.degrees(row.gyro[place]))
-    content: bytes = message.SerializeToString()
-    return content
-
-
 def list_of_objects(_: InputSettings, rows: list[Row]) -> bytes:
+    """What `simulate` doesn't write: several readings there are columns."""
     names = ("ax", "ay", "az", "gx", "gy", "gz")
     items: list[dict[str, Any]] = [
         {
@@ -147,14 +118,6 @@ def list_of_objects(_: InputSettings, rows: list[Row]) -> bytes:
         for row in rows
     ]
     return json.dumps(items).encode()
-
-
-WRITERS: dict[str, Write] = {
-    "avro-gateway": avro,
-    "protobuf-wearable": protobuf,
-    "thingsboard": list_of_objects,
-}
-"""What writes a message where `simulate` can't; a list of objects is as `thingsboard` says."""
 
 
 def test_the_compiled_schema_is_that_of_the_text() -> None:

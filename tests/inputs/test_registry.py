@@ -230,6 +230,30 @@ def test_an_unknown_schema_is_asked_for_again_after_a_while() -> None:
     assert one.lacking([framed(1), framed(9)]) == {9: 1}
 
 
+def test_schemas_are_registered_and_the_newest_is_found() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.raw_path == b"/api/subjects/a%2Fb-value/versions"
+        assert json.loads(request.content) == {"schema": "{}", "schemaType": "AVRO"}
+        return httpx.Response(200, json={"id": 7})
+
+    assert registry(answer).register("a/b-value", Registered("AVRO", "{}", {})) == 7
+    answers = answering(("subjects/b-value/versions/latest", {"schema": "B", "id": 8}))
+    assert registry(answers).fetch_latest("b-value") == (8, Registered("AVRO", "B", {}))
+    with pytest.raises(SchemaError, match="the registry doesn't know it"):
+        registry(answers).fetch_latest("c-value")
+
+
+def test_a_schema_that_is_refused_and_a_registry_that_is_away() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(409, json={"error_code": 409, "message": "not compatible"})
+
+    schema = Registered("AVRO", "{}", {})
+    with pytest.raises(SchemaError, match="the registry refuses it: not compatible"):
+        registry(refuse).register("a", schema)
+    with pytest.raises(RegistryAwayError, match="HTTP status 500"):
+        registry(lambda _: httpx.Response(500)).register("a", schema)
+
+
 GUID = UUID("89791762-2336-4186-9674-299b90a802e2")
 
 

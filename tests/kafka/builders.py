@@ -234,6 +234,12 @@ class TopicSet:
         found = self._ask("committed offsets", lambda c: c.committed(asked, DEADLINE_S))
         return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
 
+    def committed_in(self, topics: Iterable[str]) -> dict[str, int]:
+        """Committed offsets of the group in topics of one partition."""
+        asked = [TopicPartition(topic, 0) for topic in topics]
+        found = self._ask("committed offsets", lambda c: c.committed(asked, DEADLINE_S))
+        return {tp.topic: tp.offset for tp in found}
+
     def _ask(self, what: str, ask: Callable[[Consumer], T], isolation: str = "read_committed") -> T:
         """An answer from a broker that may not know its topics or groups yet, or again."""
         consumer = Consumer({**self._client, "group.id": self.group, "isolation.level": isolation})

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from tests.kafka.builders import TopicSet
@@ -37,16 +37,22 @@ def by_device(events: Iterable[dict[str, Any]]) -> dict[str, list[Step]]:
 
 
 class Played:
-    """One recording each of five people; times are shifted to now when they are played."""
+    """One recording each of some people; times are shifted to now when they are played."""
 
-    def __init__(self, topics: TopicSet, recordings: Path, truth: Path) -> None:
+    def __init__(
+        self,
+        topics: TopicSet,
+        recordings: Path,
+        truth: Path,
+        people: Sequence[str] = PEOPLE,
+    ) -> None:
         self._topics = topics
-        self._files = [str(min((recordings / "simul-hand" / p).glob("*.csv.gz"))) for p in PEOPLE]
+        self._files = [str(min((recordings / "simul-hand" / p).glob("*.csv.gz"))) for p in people]
         self._truth = truth
 
-    def start(self, speed: int) -> subprocess.Popen[bytes]:
+    def start(self, speed: int, *more: str) -> subprocess.Popen[bytes]:
         """Play them in a process of its own."""
-        options = ["--rate", "80", "--speed", str(speed), "--truth", str(self._truth)]
+        options = ["--rate", "80", "--speed", str(speed), "--truth", str(self._truth), *more]
         return subprocess.Popen(
             [sys.executable, "-m", "stepstream", "simulate", *self._files, *options],
             env={**os.environ, **self._topics.environment()},
@@ -61,7 +67,7 @@ class Played:
             capture_output=True,
         )
         steps = by_device(map(json.loads, found.stdout.splitlines()))
-        assert len(steps) == len(PEOPLE)
+        assert len(steps) == len(self._files)
         shifts_us = {
             line["device_id"]: line["shift_s"] * 10**6
             for line in map(json.loads, self._truth.read_text().splitlines())

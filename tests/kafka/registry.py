@@ -12,14 +12,11 @@ import urllib.error
 import urllib.request
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from tests.kafka.broker import ROOT, die_with_parent, free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ARTIFACT = "apicurio-registry-app"
 VERSION = "2.6.13.Final"
@@ -109,7 +106,7 @@ def url_at(address: str) -> str:
     return f"http://{address}{API}"
 
 
-def environment(url: str, **settings: str) -> Mapping[str, Any]:
+def environment(url: str, **settings: str) -> dict[str, Any]:
     """What `run` needs to read a topic with schemas."""
     named = {f"STEPSTREAM_INPUT__{name.upper()}": value for name, value in settings.items()}
     return {"STEPSTREAM_REGISTRY__URL": url, **named}

@@ -9,8 +9,10 @@ import pytest
 
 from stepstream.cli import main
 from tests.commands.test_check import advised
-from tests.kafka.builders import TopicSet
-from tests.kafka.test_schemas import Walk, avro, avro_array, avro_record, run_to_the_end
+from tests.kafka.builders import RunProcess, TopicSet
+from tests.kafka.played import by_device
+from tests.kafka.schema_forms import avro, avro_array, avro_record
+from tests.kafka.test_schemas import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,8 @@ def test_avro_that_is_read_as_json(
     item = avro_record(at="long", acc=avro_array("float"), gyr=avro_array("float"))
     item["name"] = "Item"
     schema = avro_record(samples=avro_array(item))
-    topics.produce(walked.written(avro(registry, topics.readings, schema, nested)))
+    serialize = avro(registry, topics.readings, schema)
+    topics.produce(walked.written(lambda columns: serialize(nested(columns))))
     code, output = check(topics, {})
     assert code == 1
     assert "Avro behind the id of a schema" in output
@@ -65,7 +68,11 @@ def test_avro_that_is_read_as_json(
     assert code == 0, output
     assert "all is right" in output
     assert "20 readings in each" in output
-    assert run_to_the_end(topics, tmp_path, settings) == walked.expected
+    with RunProcess(topics, tmp_path, **settings) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert not topics.read(topics.dead_letters)
+    assert by_device(topics.read_events()) == walked.expected
 
 
 def test_the_last_messages_of_each_partition_are_looked_at(topics: TopicSet, check: Any) -> None:

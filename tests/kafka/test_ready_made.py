@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka.schema_registry import Schema
 
 from stepstream.cli import main
-from stepstream.detection import Model, default_model_path
 from stepstream.settings import Settings
-from tests.inputs.forms import BATCH, DEVICE
-from tests.inputs.test_ready_made import (
-    EXAMPLES,
-    FOLDER,
-    WRITERS,
-    by_writer,
-    detected_ends,
-    environment_of,
-    recorded,
-    tolerance_s,
-)
+from tests.inputs.test_ready_made import EXAMPLES, FOLDER, environment_of, tolerance_s
 from tests.kafka.builders import RunProcess, TopicSet
+from tests.kafka.played import Played, by_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,52 +22,80 @@ if TYPE_CHECKING:
     from tests.kafka.registry import SchemaRegistry
 
 SCHEMA = "STEPSTREAM_INPUT__SCHEMA"
-WITH_REGISTRY = {
-    "avro-gateway": ("readings.avsc", "AVRO", b""),
-    # The place of the type in its file: the list of one number, 1.
-    "protobuf-wearable": ("batch.proto", "PROTOBUF", b"\x02\x02"),
-}
+WALKERS = {"walker-0", "walker-1", "walker-2"}
 
 
 class Example:
-    """An example's settings, and a recording as it writes it."""
+    """An example's settings, and what its README says of `simulate`."""
 
-    def __init__(self, name: str, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(FOLDER / name)
-        self.environment = environment_of(FOLDER / name)
+    def __init__(self, name: str, topics: TopicSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = FOLDER / name
+        monkeypatch.chdir(self._folder)
+        self._monkeypatch = monkeypatch
+        self._topics = topics
         self.given = Settings(_env_file="settings.env").input
-        if SCHEMA in self.environment:
-            self.environment[SCHEMA] = str(FOLDER / name / self.environment[SCHEMA])
-        rows = recorded(recordings)
-        write = WRITERS.get(name, by_writer)
-        parts = [rows[begin : begin + BATCH] for begin in range(0, len(rows), BATCH)]
-        self.values = [write(self.given, part) for part in parts]
-        self.ends = detected_ends(Model(default_model_path()), rows)
+        self.set(**topics.environment())
+        self.set(**environment_of(self._folder))
+        if self.given.schema_ is not None:
+            self.set(**{SCHEMA: str(self._folder / self.given.schema_)})
 
-    def run(self, topics: TopicSet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def set(self, **environment: str) -> None:
+        for name, value in environment.items():
+            self._monkeypatch.setenv(name, value)
+
+    @property
+    def command(self) -> list[str]:
+        """The command of the README that sends messages in this form."""
+        lines = (self._folder / "README.md").read_text().splitlines()
+        (command,) = [line for line in lines if "stepstream simulate" in line]
+        return shlex.split(command)[2:]
+
+    def simulate(self) -> None:
+        """Three walkers, as the README says."""
+        done = subprocess.run(
+            [sys.executable, "-m", "stepstream", "simulate", *self.command],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def play(self, recordings: Path, folder: Path) -> Played:
+        """A recording, in messages like those of the walkers."""
+        played = Played(self._topics, recordings, folder / "truth.jsonl", ("person-08",))
+        options = [option for option in self.command if option not in {"--devices", "--seconds"}]
+        more = options[options.index("--batch") :] if "--batch" in options else []
+        assert played.start(0, *more).wait(120) == 0
+        return played
+
+    def run(self, played: Played, folder: Path) -> None:
         """Check the messages, run, and compare what is published."""
-        topics.produce((DEVICE, value) for value in self.values)
-        for name, value in {**topics.environment(), **self.environment}.items():
-            monkeypatch.setenv(name, value)
         assert main(["check"]) == 0
+        topics = self._topics
         with RunProcess(topics, folder) as run:
             topics.wait_consumed()
             assert run.terminate() == 0
-        events: list[dict[str, Any]] = topics.read_events()
         assert not topics.read(topics.dead_letters)
-        assert {event["device_id"] for event in events} == {DEVICE}
-        ends = [event["ended_at"] for event in events]
-        assert ends == pytest.approx(self.ends, abs=tolerance_s(self.given), rel=0)
+        found, expected = by_device(topics.read_events()), played.expected()
+        assert found.keys() == expected.keys() | WALKERS
+        for device, steps in expected.items():
+            ends = [end_us / 1e6 for _, _, end_us, *_ in steps]
+            assert [end_us / 1e6 for _, _, end_us, *_ in found[device]] == pytest.approx(
+                ends, abs=tolerance_s(self.given), rel=0
+            )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_gives_the_steps_of_detect(
     name: str, topics: TopicSet, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Example(name, recordings, monkeypatch).run(topics, tmp_path, monkeypatch)
+    example = Example(name, topics, monkeypatch)
+    example.simulate()
+    example.run(example.play(recordings, tmp_path), tmp_path)
 
 
-@pytest.mark.parametrize("name", WITH_REGISTRY)
+@pytest.mark.parametrize("name", ["avro-gateway", "protobuf-wearable"])
 def test_an_example_with_a_registry_gives_the_steps_of_detect(
     name: str,
     topics: TopicSet,
@@ -83,11 +104,11 @@ def test_an_example_with_a_registry_gives_the_steps_of_detect(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    example = Example(name, recordings, monkeypatch)
-    file, kind, place = WITH_REGISTRY[name]
-    schema = Schema((FOLDER / name / file).read_text(), kind)
-    number = registry.client.register_schema(f"{topics.readings}-value", schema)
-    example.values = [b"\0" + number.to_bytes(4) + place + value for value in example.values]
-    del example.environment[SCHEMA]
-    example.environment["STEPSTREAM_REGISTRY__URL"] = registry.url
-    example.run(topics, tmp_path, monkeypatch)
+    example = Example(name, topics, monkeypatch)
+    example.set(STEPSTREAM_REGISTRY__URL=registry.url)
+    # The first registers the schema of the file, the second takes the newest of the registry.
+    example.simulate()
+    monkeypatch.delenv(SCHEMA)
+    played = example.play(recordings, tmp_path)
+    assert registry.client.get_versions(f"{topics.readings}-value") == [1]
+    example.run(played, tmp_path)

@@ -1,38 +1,45 @@
-"""Messages with schemas of a real registry, written by Confluent's own serializers."""
+"""Messages whose schema is not there: unknown, unusable, or the registry is away."""
 
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaReference
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    header_schema_id_serializer,
+)
 from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.schema_registry.json_schema import JSONSerializer
-from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from tests.faults.proxy import Proxy
-from tests.inputs.protobuf_types import compile_set, new
+from tests.inputs.forms import AXES
 from tests.kafka.broker import free_port
-from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
+from tests.kafka.builders import DEADLINE_S, RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
-from tests.kafka.registry import SchemaRegistry, environment, url_at
+from tests.kafka.registry import environment, url_at
+from tests.kafka.schema_forms import DRAFT, avro_array, avro_record, avro_versions
 from tests.kafka.test_run import headers_of, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Serialize = Callable[[dict[str, list[float]]], bytes]
+    from tests.kafka.registry import SchemaRegistry
+    from tests.kafka.schema_forms import Serialize
 
-AXES = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
-DRAFT = "http://json-schema.org/draft-07/schema#"
 DEVICES = 3
 SECONDS = 12.0
 READINGS = 20
 """In a message."""
+PATIENT = {"STEPSTREAM_PROCESSING__IDLE_TIMEOUT_S": "120"}
+"""A device that sends nothing while the test waits doesn't start anew, on any machine."""
 
 
 class Walk:
@@ -61,200 +68,6 @@ class Walk:
 @pytest.fixture(scope="module")
 def walked() -> Walk:
     return Walk()
-
-
-def avro_record(**fields: Any) -> dict[str, Any]:
-    listed = [{"name": name, "type": kind} for name, kind in fields.items()]
-    return {"type": "record", "name": "Batch", "namespace": "house.sensors", "fields": listed}
-
-
-def avro_array(items: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def avro(registry: SchemaRegistry, topic: str, schema: dict[str, Any], change: Any) -> Serialize:
-    client = registry.client
-    serializer = AvroSerializer(client, json.dumps(schema))
-    context = SerializationContext(topic, MessageField.VALUE)
-    return lambda columns: serializer(change(columns), context) or b""
-
-
-def avro_versions(registry: SchemaRegistry, topic: str) -> list[Serialize]:
-    """Three versions of a schema, as devices have them after two updates."""
-    first = avro_record(timestamp=avro_array("double"), **dict.fromkeys(AXES, avro_array("double")))
-    second = avro_record(
-        battery="int",
-        timestamp=avro_array("double"),
-        **dict.fromkeys(AXES, avro_array("float")),
-        note=["null", "string"],
-    )
-    time = {"type": "long", "logicalType": "timestamp-micros"}
-    third = avro_record(
-        timestamp=avro_array(time), **{axis: ["null", avro_array("float")] for axis in AXES}
-    )
-
-    def in_microseconds(columns: dict[str, list[float]]) -> dict[str, Any]:
-        return {**columns, "timestamp": [round(at * 1e6) for at in columns["timestamp"]]}
-
-    return [
-        avro(registry, topic, first, dict),
-        avro(registry, topic, second, lambda c: {**c, "battery": 93, "note": "ä"}),
-        avro(registry, topic, third, in_microseconds),
-    ]
-
-
-def run_to_the_end(topics: TopicSet, folder: Path, given: Any) -> dict[str, list[tuple[Any, ...]]]:
-    with RunProcess(topics, folder, **given) as run:
-        topics.wait_consumed()
-        assert run.terminate() == 0
-    assert not topics.read(topics.dead_letters)
-    return by_device(topics.read_events())
-
-
-def test_avro_of_three_versions_in_turn(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    topics.produce(walked.written(*avro_versions(registry, topics.readings)))
-    given = environment(registry.url, format="avro")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_avro_that_refers_to_other_schemas(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    client = registry.client
-    vector = avro_record(x="float", y="float", z="float")
-    vector["name"] = "Vector"
-    client.register_schema("vector-value", Schema(json.dumps(vector), "AVRO"))
-    item = avro_record(t="double", acc="house.sensors.Vector", gyr="house.sensors.Vector")
-    item["name"] = "Item"
-    schema = Schema(
-        json.dumps(avro_record(device="string", samples=avro_array(item))),
-        "AVRO",
-        [SchemaReference("house.sensors.Vector", "vector-value", 1)],
-    )
-    serializer = AvroSerializer(client, schema)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        rows = [
-            {
-                "t": columns["timestamp"][row],
-                "acc": {axis: columns[f"accel_{axis}"][row] for axis in "xyz"},
-                "gyr": {axis: columns[f"gyro_{axis}"][row] for axis in "xyz"},
-            }
-            for row in range(len(columns["timestamp"]))
-        ]
-        return serializer({"device": columns["device_id"], "samples": rows}, context) or b""
-
-    topics.produce([(b"ignored", value) for _, value in walked.written(serialize)])
-    places = {f"accel_{axis}": f"acc.{axis}" for axis in "xyz"}
-    places |= {f"gyro_{axis}": f"gyr.{axis}" for axis in "xyz"}
-    given = environment(
-        registry.url,
-        format="avro",
-        readings="samples",
-        device_id="device",
-        fields=json.dumps({"timestamp": "t", **places}),
-    )
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-PROTOBUF = f"""
-syntax = "proto3";
-package house;
-message Other {{ string text = 1; }}
-message Batch {{
-  repeated double timestamp = 1;
-  {" ".join(f"repeated float {axis} = {number};" for number, axis in enumerate(AXES, 2))}
-}}
-"""
-NESTED = """
-syntax = "proto3";
-package house;
-import "google/protobuf/timestamp.proto";
-import "0.proto";
-message Reading {
-  google.protobuf.Timestamp at = 1;
-  Vector acc = 2;
-  Vector gyr = 3;
-}
-message Batch { string device = 1; repeated Reading samples = 2; }
-"""
-VECTOR = """
-syntax = "proto3";
-package house;
-message Vector { float x = 1; float y = 2; float z = 3; }
-"""
-
-
-def protobuf_type(name: str, *sources: str) -> Any:
-    from stepstream.inputs.protobuf import find_message, load_descriptors  # noqa: PLC0415
-
-    return find_message(load_descriptors(compile_set(*sources))[0], name)
-
-
-def test_packed_protobuf_whose_type_is_not_the_first(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    descriptor = protobuf_type("house.Batch", PROTOBUF)
-    serializer = ProtobufSerializer(type(new(descriptor)), registry.client)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        fields = {name: columns[name] for name in ("timestamp", *AXES)}
-        return serializer(new(descriptor, **fields), context) or b""
-
-    topics.produce(walked.written(serialize))
-    given = environment(registry.url, format="protobuf")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_protobuf_with_imports_and_times(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    client = registry.client
-    descriptor = protobuf_type("house.Batch", VECTOR, NESTED)
-    client.register_schema("house-vector", Schema(VECTOR, "PROTOBUF"))
-    references = [SchemaReference("0.proto", "house-vector", 1)]
-    subject = f"{topics.readings}-value"
-    schema_id = client.register_schema(subject, Schema(NESTED, "PROTOBUF", references))
-
-    def serialize(columns: dict[str, list[float]]) -> bytes:
-        message = new(descriptor, device=columns["device_id"])
-        for row, at in enumerate(columns["timestamp"]):
-            sample = message.samples.add()
-            sample.at.FromNanoseconds(round(at * 1e6) * 1000)
-            for axis in "xyz":
-                setattr(sample.acc, axis, columns[f"accel_{axis}"][row])
-                setattr(sample.gyr, axis, columns[f"gyro_{axis}"][row])
-        # The place of the type: the list of one index, 1.
-        framed: bytes = b"\0" + schema_id.to_bytes(4) + b"\x02\x02" + message.SerializeToString()
-        return framed
-
-    topics.produce([(b"ignored", value) for _, value in walked.written(serialize)])
-    places = {f"accel_{axis}": f"acc.{axis}" for axis in "xyz"}
-    places |= {f"gyro_{axis}": f"gyr.{axis}" for axis in "xyz"}
-    given = environment(
-        registry.url,
-        format="protobuf",
-        readings="samples",
-        device_id="device",
-        fields=json.dumps({"timestamp": "at", **places}),
-        message_type="house.Batch",
-    )
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
-
-
-def test_json_with_a_schema(
-    topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
-) -> None:
-    schema = {"$schema": DRAFT, "title": "Batch", "type": "object"}
-    serializer = JSONSerializer(json.dumps(schema), registry.client)
-    context = SerializationContext(topics.readings, MessageField.VALUE)
-    topics.produce(walked.written(lambda columns: serializer(columns, context) or b""))
-    given = environment(registry.url, format="json-schema")
-    assert run_to_the_end(topics, tmp_path, given) == walked.expected
 
 
 def test_what_has_no_known_schema_becomes_a_dead_letter(
@@ -298,7 +111,7 @@ def test_a_registry_that_is_away_makes_nothing_a_dead_letter(
     half = len(messages) // 2
     newer = walked.written(versions[1])[half:]
     port, address = free_port(), f"127.0.0.1:{free_port()}"
-    given = environment(url_at(address), format="avro")
+    given = {**environment(url_at(address), format="avro"), **PATIENT}
     with Proxy(address, registry.address) as proxy:
         proxy.refuse()
         topics.produce(messages[:half])
@@ -330,7 +143,7 @@ def test_a_consumer_that_dies_while_the_registry_is_away_loses_and_repeats_nothi
     messages = walked.written(versions[0])
     half = len(messages) // 2
     address = f"127.0.0.1:{free_port()}"
-    given = environment(url_at(address), format="avro")
+    given = {**environment(url_at(address), format="avro"), **PATIENT}
     with Proxy(address, registry.address) as proxy:
         topics.produce(messages[:half])
         with RunProcess(topics, tmp_path, "first", **given) as run:
@@ -372,3 +185,88 @@ def test_other_topics_go_on_while_the_registry_is_away(
             wait_until("all steps", lambda: len(topics.read_events()) == 2 * count)
             assert run.terminate() == 0
     assert not topics.read(topics.dead_letters)
+
+
+GUID = "89791762-2336-4186-9674-299b90a802e2"
+
+
+class RegistryWithGuids(BaseHTTPRequestHandler):
+    """What Confluent's registry answers, which Apicurio's doesn't, about one schema."""
+
+    schema = ""
+
+    def do_POST(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        RegistryWithGuids.schema = content["schema"]
+        self._answer()
+
+    def do_GET(self) -> None:
+        if self.path.endswith(f"/schemas/guids/{GUID}"):
+            self._answer()
+        else:
+            self.send_error(404)
+
+    def _answer(self) -> None:
+        answer = {"id": 1, "version": 1, "guid": GUID, "schema": self.schema}
+        body = json.dumps({**answer, "subject": "any", "schemaType": "AVRO"}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def with_guids() -> Iterator[str]:
+    """Address of such a registry."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), RegistryWithGuids) as server:
+        thread = Thread(target=server.serve_forever, name="registry", daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def send_by_headers(topics: TopicSet, url: str, walked: Walk) -> int:
+    """Send everything as Confluent's serializer writes it with the schema in a header."""
+    schema = avro_record(timestamp=avro_array("double"), **dict.fromkeys(AXES, avro_array("float")))
+    conf = {"schema.id.serializer": header_schema_id_serializer}
+    producer = Producer({"bootstrap.servers": topics.bootstrap, "partitioner": "murmur2_random"})
+    with SchemaRegistryClient({"url": url}) as client:
+        serializer = AvroSerializer(client, json.dumps(schema), conf=conf)
+        for key, columns in walked.messages:
+            headers: list[Any] = []
+            context = SerializationContext(topics.readings, MessageField.VALUE, headers)
+            producer.produce(topics.readings, serializer(columns, context), key, headers=headers)
+            assert [name for name, _ in headers] == ["__value_schema_id"]
+    assert producer.flush(DEADLINE_S) == 0
+    return len(walked.messages)
+
+
+def test_schemas_that_headers_name(
+    topics: TopicSet, with_guids: str, walked: Walk, tmp_path: Path
+) -> None:
+    send_by_headers(topics, with_guids, walked)
+    with RunProcess(topics, tmp_path, **environment(with_guids, format="avro")) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert not topics.read(topics.dead_letters)
+    assert by_device(topics.read_events()) == walked.expected
+
+
+def test_a_registry_without_guids_makes_dead_letters_that_say_so(
+    topics: TopicSet, with_guids: str, registry: SchemaRegistry, walked: Walk, tmp_path: Path
+) -> None:
+    count = send_by_headers(topics, with_guids, walked)
+    given = environment(registry.url, format="avro")
+    given["STEPSTREAM_PROCESSING__ON_DEAD_LETTER_LIMIT"] = "continue"
+    with RunProcess(topics, tmp_path, **given) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    letters = [headers_of(letter) for letter in topics.read(topics.dead_letters)]
+    assert [one["stepstream-error"] for one in letters] == [b"unknown-schema"] * count
+    said = f"schema {GUID}: the registry has no schemas by GUID".encode()
+    assert {one["stepstream-error-detail"] for one in letters} == {said}

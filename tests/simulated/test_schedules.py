@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 import pytest
 
-from stepstream.streaming.schema_waits import SchemaWaits
 from tests.faults.consumer import MUTATIONS
 from tests.simulated import kafka
 from tests.simulated.schedule import Schedule
@@ -58,10 +57,6 @@ def _drop_the_generation() -> None:
     patch.object(kafka.Consumer, "consumer_group_metadata", _in_no_group).start()
 
 
-def _skip_what_has_no_schema() -> None:
-    patch.object(SchemaWaits, "_seek", lambda *_: True).start()
-
-
 def _keep_what_another_had() -> None:
     MUTATIONS["keep-what-another-had"]()
     patch.object(kafka, "REPLACED", 1.0).start()
@@ -70,7 +65,6 @@ def _keep_what_another_had() -> None:
 MISTAKES = {
     **MUTATIONS,
     "drop-the-generation": _drop_the_generation,
-    "skip-what-has-no-schema": _skip_what_has_no_schema,
     "keep-what-another-had": _keep_what_another_had,
 }
 FIRST_SEEDS = {"keep-what-another-had": 320}
