@@ -184,6 +184,9 @@ class Processor:
                 new[partition] = messages[first_new:]
         # Windows must have all replayed messages before they get new ones.
         self._detect(replayed, now_us, results)
+        for partition in new:
+            # The last offsets that are replayed may be transaction markers, which never come.
+            partition.advance(max(partition.next_offset, partition.publish_from))
         self._detect(new, now_us, results)
         self.doubts.look(self.devices, self.detector, now_us)
         for partition, result in results.items():

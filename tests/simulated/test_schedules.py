@@ -34,6 +34,18 @@ def test_no_schedule_loses_or_repeats_anything(guarantee: str) -> None:
     assert {"kill", "freeze", "stop", "add", "lost", "schemas"} <= seen.keys()
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_no_backfill_loses_or_repeats_anything_or_leaves_its_range(guarantee: str) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SCHEDULES // 2 if guarantee == "exactly_once" else SCHEDULES // 4):
+        schedule = Schedule(seed, guarantee, is_backfill=True)
+        schedule.run()
+        assert not schedule.wrong, f"seed {seed}, {guarantee}: {schedule.wrong}"
+        seen += schedule.injected
+    assert seen["events"] > SCHEDULES // 4
+    assert {"kill", "freeze", "stop", "add"} <= seen.keys()
+
+
 def test_a_schedule_repeats_itself() -> None:
     first, again = Schedule(7), Schedule(7)
     first.run()
