@@ -14,6 +14,7 @@ from stepstream.settings import ProcessingSettings
 from stepstream.streaming.commits import Commits
 from stepstream.streaming.committer import COMMITTED, Outcome
 from stepstream.streaming.partitions import Phase
+from stepstream.streaming.ranges import Range
 from stepstream.streaming.totals import Totals
 from tests.streaming.records import Clock
 from tests.streaming.test_outbox import partition, results, values
@@ -170,6 +171,22 @@ def test_latency_is_measured_once_however_often_a_commit_is_tried() -> None:
         finish(made, clock)
     assert (totals.commits, totals.aborts) == (1, 2)
     assert sum(totals.broker_latency_s.counts) == sum(totals.reading_latency_s.counts) == 1
+
+
+def test_no_latency_is_measured_of_a_range_of_the_past() -> None:
+    made, _, clock, totals, _ = commits()
+    mine = partition()
+    mine.range = Range(0, 100)
+    one = results(mine, 5, b"a")
+    one.times.note(np.array([clock.now_us()]), np.array([clock.now_us() // 1000]))
+    one.times.note_events(np.array([clock.now_us() // 1000]))
+    made.add([one])
+    clock.now_s += 1
+    made.turn()
+    finish(made, clock)
+    assert totals.commits == 1
+    assert sum(totals.reading_latency_s.counts) == sum(totals.broker_latency_s.counts) == 0
+    assert sum(totals.event_lateness_s.counts) == 0
 
 
 def test_a_consumer_that_is_no_member_commits_nothing_and_says_for_how_long() -> None:
