@@ -135,6 +135,8 @@ class Subscription:
 
     def start_rules(self, topic: str, number: int) -> StartRules:
         """How a partition starts."""
+        if self._start_at is None:
+            return StartRules(None, self.is_matched(topic))
         at_end = number < self._from_their_end.get(topic, 0)
         return StartRules("latest" if at_end else "earliest", self.is_matched(topic))
 

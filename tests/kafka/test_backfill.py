@@ -219,7 +219,7 @@ def test_what_does_not_belong_together_is_refused_with_what_to_do(
         ),
         (("--into", "a", "--to", "2100-01-01T00:00:00Z"), "--to is in the future"),
         (("--into", "a", "--from", "5", "--to", "5"), "--to has to be after --from"),
-        (("--into", "a b"), "letters, digits, dots, hyphens and underscores"),
+        (("--into", "a b"), "into: String should match pattern"),
         (("--compare",), "--compare needs --into"),
         (("--into", "a", "--topics.readings", "nothing"), "there is no topic nothing"),
     ]:

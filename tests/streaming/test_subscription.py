@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from stepstream.commands.backfill import Backfill
 from stepstream.settings import KafkaSettings, Settings, TopicSettings
 from stepstream.streaming.cluster import FoundTopic, TopicIdentity
 from stepstream.streaming.positions import StartRules
@@ -82,12 +83,16 @@ class OneThread(Clock):
 
 class Setup:
     def __init__(
-        self, *names: str, readings: tuple[str, ...] = ("^t",), start_at: Any = "earliest"
+        self,
+        *names: str,
+        readings: tuple[str, ...] = ("^t",),
+        start_at: Any = "earliest",
+        kind: type[Settings] = Settings,
     ) -> None:
         self.kafka = Kafka()
         self.cluster = Cluster(*names)
         self.clock = OneThread()
-        settings = Settings(
+        settings = kind(
             topics=TopicSettings(readings=readings), kafka=KafkaSettings(start_at=start_at)
         )
         kafka: Any = self.kafka
@@ -260,3 +265,10 @@ def test_named_topics_wait_for_a_look_if_they_start_at_their_end() -> None:
     setup.look(1.0)
     assert setup.kafka.topics == ["t1"]
     assert setup.made.start_rules("t1", 0) == StartRules("latest")
+
+
+def test_a_backfill_reads_nothing_of_a_partition_that_was_given_no_range() -> None:
+    setup = Setup("t1", readings=("t1",), start_at="latest", kind=Backfill)
+    setup.begin()
+    assert setup.kafka.topics == ["t1"]
+    assert setup.made.start_rules("t1", 0) == StartRules(None)
