@@ -5,6 +5,7 @@ import json
 import pytest
 
 from stepstream.errors import StreamError
+from stepstream.outputs import ActivityRules, CountedStep
 from stepstream.streaming.ledger import Entry, Ledger
 
 DAY_MS = 86_400_000
@@ -80,3 +81,24 @@ def test_old_entries_are_forgotten_unless_their_device_still_sends() -> None:
     assert made.get("gone") is None
     assert made.get("here") == Entry(1, 1_000_000, 1, 0)
     assert made.maintain(DAY_MS * 11 + 500, DAY_MS * 10, lambda _: False) == ([], [])
+
+
+def test_entries_of_a_release_without_minutes_are_read_and_begin_them_anew() -> None:
+    rules = ActivityRules(minutes=True, walks=True, walk_gap_us=10_000_000, grace_us=30_000_000)
+    made = Ledger("group", "readings", "model-1", 200_000, 600_000_000, rules)
+    older = {"version": 1, "step_count": 7, "ended_us": 5_000_000, "offset": 3, "topic_id": ""}
+    made.restore(b'["group","readings","phone"]', json.dumps(older).encode(), 0)
+    assert made.get("phone") == Entry(7, 5_000_000, 3, 0)
+    assert made.activities.get("phone") is None
+
+
+def test_open_minutes_and_walks_survive_in_the_entry() -> None:
+    rules = ActivityRules(minutes=True, walks=True, walk_gap_us=10_000_000, grace_us=30_000_000)
+    made, again = (
+        Ledger("group", "readings", "model-1", 200_000, 600_000_000, rules) for _ in range(2)
+    )
+    made.count("phone", 3, [5_000_000])
+    step = CountedStep("readings", 0, 3, 0, b"phone", "phone", 1, 4_500_000, 5_000_000, 0.9, 0.9)
+    made.activities.add(step, 5_400)
+    again.restore(*made.record("phone", 0), 0)
+    assert again.activities.get("phone") == made.activities.get("phone") is not None
