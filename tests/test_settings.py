@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def test_the_environment_sets_nested_values(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.processing.idle_timeout_s == 60
     assert settings.kafka.properties == {"fetch.min.bytes": 5}
     assert settings.topics.events == "step-events"
+
+
+def test_a_group_begins_at_an_end_or_at_a_time_with_its_zone() -> None:
+    given = {"2030-01-31T12:00:00Z", "2030-01-31T13:00:00+01:00", "2030-01-31 12:00Z"}
+    times = {KafkaSettings.model_validate({"start_at": at}).start_at for at in given}
+    assert times == {datetime(2030, 1, 31, 12, tzinfo=UTC)}
+    for wrong in ("begin", "2030-01-31T12:00:00", "2030-01-31", "1900000000", 1_900_000_000):
+        with pytest.raises(ValidationError, match="expected earliest, latest, or a time with its"):
+            KafkaSettings.model_validate({"start_at": wrong})
 
 
 def test_a_name_that_begins_with_a_circumflex_is_a_pattern(

@@ -1,7 +1,7 @@
 """Every setting: type, default, unit and meaning; from environment, ``.env`` file or flags."""
 
 from stepstream.settings.commands import ENV_FILE, ENV_PREFIX, CommandSettings, Settings
-from stepstream.settings.groups import read_secret_file, split_commas
+from stepstream.settings.groups import in_unit, read_secret_file, split_commas
 from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSettings
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
 from stepstream.settings.logs import LoggingSettings
@@ -30,6 +30,7 @@ __all__ = [
     "SensorSettings",
     "Settings",
     "TopicSettings",
+    "in_unit",
     "read_secret_file",
     "split_commas",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -61,8 +62,8 @@ class KafkaSettings(SettingsGroup):
     """Time between two heartbeats, by which a consumer also learns of rebalances; with the protocol `consumer` the broker's own setting applies."""
     max_poll_interval_ms: int = Field(15_000, ge=1, le=86_400_000, json_schema_extra=in_unit("ms"))
     """A consumer that doesn't poll for this time leaves the group, and a rebalance waits this long for a consumer that doesn't answer. The loop blocks for 5 s at most, while it commits before partitions are released."""
-    start_at: Literal["earliest", "latest"] = "earliest"
-    """Offset at which a group begins with the partitions that it finds; later ones are read from their first message."""
+    start_at: Literal["earliest", "latest"] | datetime = "earliest"
+    """Where a group begins with the partitions that it finds: `earliest`, `latest`, or at the first reading whose record is not older than a time, like `2030-01-31T12:00:00Z`. Later partitions are read from their first message."""
     transaction_timeout_ms: int = Field(
         10_000, ge=1_000, le=900_000, json_schema_extra=in_unit("ms")
     )
@@ -89,6 +90,21 @@ class KafkaSettings(SettingsGroup):
     """File that holds the password of the private key."""
     properties: dict[str, str | int | float | bool] = Field(default_factory=dict, repr=False)
     """Any other librdkafka property, as a JSON object; properties that the guarantees depend on are refused."""
+
+    @field_validator("start_at", mode="before")
+    @classmethod
+    def _read_time(cls, value: object) -> object:
+        if value in ("earliest", "latest"):
+            return value
+        try:
+            at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None:
+            raise ValueError(
+                "expected earliest, latest, or a time with its zone, like 2030-01-31T12:00:00Z"
+            )
+        return at
 
     @field_validator("properties")
     @classmethod

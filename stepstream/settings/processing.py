@@ -12,7 +12,12 @@ from stepstream.settings.groups import SettingsGroup, in_unit, split_commas
 __all__ = ["AbnormalStart", "ProcessingSettings"]
 
 AbnormalStart = Literal[
-    "lost-readings", "missing-offset", "recreated-topic", "offset-beyond-end", "changed-partitions"
+    "lost-readings",
+    "missing-offset",
+    "recreated-topic",
+    "offset-beyond-end",
+    "rewound-offset",
+    "changed-partitions",
 ]
 
 
@@ -62,7 +67,7 @@ class ProcessingSettings(SettingsGroup):
     on_dead_letter_limit: Literal["pause", "stop", "continue"] = "pause"
     """What happens at these limits: `pause` reads no more of that partition until a restart, and the consumer is not ready; `stop` ends the process; `continue` only logs a warning."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
-    """Abnormal starts to accept, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `changed-partitions`."""
+    """Abnormal starts to accept, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `rewound-offset`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=in_unit("s"))
     """Longest time for the last commit and for leaving the group when the process stops."""
     accel_unit: str | None = None

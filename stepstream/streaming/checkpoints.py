@@ -36,6 +36,9 @@ class Checkpoint:
     refused_lead_us
         The smallest lead of a reading that was refused as too far ahead, see `StreamTime`;
         0 if none was, None if an earlier release wrote the checkpoint.
+    next_offset
+        The offset that it was committed with; None if an earlier release wrote it. Some tools
+        change an offset and keep its metadata.
     range
         Which messages of the partition are read.
     """
@@ -47,10 +50,11 @@ class Checkpoint:
     topic_id: str
     partition_count: int
     refused_lead_us: int | None = None
+    next_offset: int | None = None
     range: Range = UNBOUNDED
 
     def encode(self) -> str:
-        """The commit metadata: below 180 bytes, and 300 more for a range with an end."""
+        """The commit metadata: below 200 bytes, and 300 more for a range with an end."""
         fields = (
             f"{NAME}/{VERSION}",
             self.replay_offset,
@@ -60,6 +64,7 @@ class Checkpoint:
             self.topic_id,
             self.partition_count,
             "" if self.refused_lead_us is None else self.refused_lead_us,
+            "" if self.next_offset is None else self.next_offset,
         )
         words = [str(field) or "-" for field in fields]
         return " ".join([*words, self.range.encode()] if self.range.is_bounded else words)
@@ -86,7 +91,7 @@ class Checkpoint:
             range_ = Range.decode(fields.pop() if fields[-1:] and fields[-1][:1] == "{" else "")
             replay_offset, replay_ms, stream_ms, behind_ms = map(int, fields[:4])
             topic_id, partition_count, *added = fields[4:]
-            lead = added[0] if added else "-"
+            lead, next_offset = [*added, "-", "-"][:2]
             return cls(
                 replay_offset,
                 replay_ms,
@@ -95,7 +100,12 @@ class Checkpoint:
                 "" if topic_id == "-" else topic_id,
                 int(partition_count),
                 int(lead) if lead.isdecimal() else None,
-                range=range_,
+                int(next_offset) if next_offset.isdecimal() else None,
+                range_,
             )
         except ValueError:
             return None
+
+    def belongs_to(self, offset: int) -> bool:
+        """Whether it was committed with this offset."""
+        return self.next_offset in {None, offset}

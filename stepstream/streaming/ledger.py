@@ -158,6 +158,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def counted_to(self) -> int:
+        """The highest input offset of a counted step; -1 if there is none in this topic."""
+        return max((entry.offset for entry in self._entries.values()), default=-1)
+
     def get(self, device_id: str) -> Entry | None:
         """The device's entry, if any step of it was counted."""
         return self._entries.get(device_id)
@@ -218,6 +223,10 @@ class Ledger:
                 activity.walk,
             )
         return self.key(device_id), _encode(record)
+
+    def forget(self, device_id: str) -> bytes | None:
+        """Drop a device's entry; the key of its state record, None if it has none."""
+        return None if self._entries.pop(device_id, None) is None else self.key(device_id)
 
     def restore(self, key: bytes | None, value: bytes | None, written_ms: int) -> None:
         """Read a record of the state topic; records of other groups and topics are ignored.

@@ -331,5 +331,6 @@ class Partition:
             identity.topic_id if identity else "",
             identity.partition_count if identity else 0,
             self.time.refused_lead_us(offset),
-            range=self.range,
+            self.next_offset,
+            self.range,
         )

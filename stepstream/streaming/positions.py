@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from stepstream.streaming.ranges import UNBOUNDED, Range
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from stepstream.streaming.checkpoints import Checkpoint
     from stepstream.streaming.cluster import TopicIdentity
 
-    StartAt = Literal["earliest", "latest"]
+    StartAt = Literal["earliest", "latest"] | datetime
 
-__all__ = ["Position", "Start", "StartRules"]
+__all__ = ["Position", "Start", "StartAt", "StartRules"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Position:
         First offset that can be read, and the one behind the last.
     state_end
         End of its partition of the state topic, read after the committed offset.
+    timed_offset
+        First offset at or after the time that a new group begins at, or the end if there is none;
+        None if nobody needs it.
     """
 
     topic: TopicIdentity
@@ -38,6 +43,7 @@ class Position:
     first_offset: int
     end_offset: int
     state_end: int
+    timed_offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class StartRules:
     Attributes
     ----------
     start_at
-        Where it starts if it has no committed offset; None if nothing of it is read then.
+        Where it starts if it has no committed offset; a time is that of records. None if nothing
+        of it is read then.
     may_be_recreated
         Whether its topic, if it was created again, is read without a setting that accepts it.
     """

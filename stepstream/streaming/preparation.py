@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -139,8 +140,10 @@ class Preparation:
         """Ask for offsets in a second thread; the ledger reader gets the answers."""
         if self._look_up is None:
             if assigned:
+                start_at = self._settings.kafka.start_at
+                begin = start_at if isinstance(start_at, datetime) else None
                 self._look_up = self._look_up_thread.submit(
-                    look_up, self._cluster, self._settings.topics.state, assigned
+                    look_up, self._cluster, self._settings.topics.state, assigned, begin
                 )
         elif self._look_up.done():
             done, self._look_up = self._look_up, None
@@ -188,6 +191,7 @@ class Preparation:
                 self._settings,
                 self._subscription.start_rules(topic, partition.number),
                 is_recreated=not partition.ledger.is_of_this_topic,
+                counted_to=partition.ledger.counted_to,
             )
         except AbnormalStartError as error:
             if not self._subscription.is_matched(topic):

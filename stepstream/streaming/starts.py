@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepstream.errors import AbnormalStartError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stepstream.settings import AbnormalStart, Settings
     from stepstream.streaming.cluster import Cluster
     from stepstream.streaming.partitions import Partition
+    from stepstream.streaming.positions import StartAt
 
 __all__ = ["LookUp", "look_up", "plan_start"]
 
@@ -36,8 +38,15 @@ class LookUp(NamedTuple):
     missing: dict[Partition, str]
 
 
-def look_up(cluster: Cluster, state_topic: str, partitions: Sequence[Partition]) -> LookUp:
+def look_up(
+    cluster: Cluster,
+    state_topic: str,
+    partitions: Sequence[Partition],
+    begin: datetime | None = None,
+) -> LookUp:
     """Ask Kafka about partitions.
+
+    ``begin`` is the time at which partitions without a committed offset may have to start.
 
     The end of the state partition is asked for only after the committed offset is known to be
     stable: all that was committed with that offset is below this end.
@@ -55,6 +64,9 @@ def look_up(cluster: Cluster, state_topic: str, partitions: Sequence[Partition])
     first = cluster.offsets(stable, at_end=False)
     end = cluster.offsets(stable, at_end=True)
     state_end = cluster.offsets({(state_topic, number) for _, number in stable}, at_end=True)
+    new = [name for name in stable if committed[name].offset == NO_OFFSET]
+    # After the end: no reading of that time or later lies before both.
+    timed = {} if begin is None else cluster.messages_since(dict.fromkeys(new, _ms(begin)))
     positions = {
         names[name]: Position(
             topics[name[0]],
@@ -63,10 +75,16 @@ def look_up(cluster: Cluster, state_topic: str, partitions: Sequence[Partition])
             first[name],
             end[name],
             state_end[state_topic, name[1]],
+            None if begin is None else timed.get(name, (end[name], 0))[0],
         )
         for name in stable
     }
     return LookUp(positions, missing)
+
+
+def _ms(at: datetime) -> int:
+    """Milliseconds since the epoch, rounded up: records have whole ones."""
+    return max(0, -(-round(at.timestamp() * 1e6) // 1000))
 
 
 def _missing(
@@ -79,7 +97,7 @@ def _missing(
     return ""
 
 
-def plan_start(
+def plan_start(  # noqa: PLR0913 - all that a start depends on
     name: str,
     position: Position,
     ledger_size: int,
@@ -87,6 +105,7 @@ def plan_start(
     rules: StartRules | None = None,
     *,
     is_recreated: bool = False,
+    counted_to: int = -1,
 ) -> Start:
     """Decide where a partition starts.
 
@@ -104,6 +123,8 @@ def plan_start(
         What holds for its topic; by default, what the settings say.
     is_recreated
         Whether all of these steps were counted in another topic that had the same name.
+    counted_to
+        Highest offset of a message that completed one of these steps; -1 if none is of this topic.
 
     Raises
     ------
@@ -118,29 +139,21 @@ def plan_start(
     first, end = position.first_offset, position.end_offset
     committed = position.committed_offset
     if committed == NO_OFFSET:
-        if ledger_size and is_recreated:
-            # Kafka deletes the committed offsets of a topic together with the topic.
-            check.recreated()
-            return check.start(first, None)
-        if ledger_size:
-            check.abnormal(
-                "missing-offset",
-                f"{ledger_size} devices have step counts, but the group has no committed offset",
-                f"read from the {rules.start_at} offset, step counts continue",
-            )
-        beginning = first if rules.start_at == "earliest" else end
-        return check.start(beginning, None)
+        return _start_anew(check, position, ledger_size, rules, is_recreated=is_recreated)
     checkpoint = Checkpoint.decode(position.metadata)
     check.range = checkpoint.range if checkpoint is not None else UNBOUNDED
     if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
         return check.start(first, None)
+    if checkpoint is not None and not checkpoint.belongs_to(committed):
+        checkpoint = None
+    is_set_by_others = checkpoint is None
     if committed < first:
         check.abnormal(
             "lost-readings",
             f"readings from {committed} to {first} were deleted unread",
             "read from the topic's start",
         )
-        return check.start(first, None)
+        committed, checkpoint = first, None
     if committed > end:
         check.abnormal(
             "offset-beyond-end",
@@ -148,6 +161,15 @@ def plan_start(
             "read from its end",
         )
         return check.start(end, None)
+    # At-least-once may leave steps counted above an offset that stepstream committed itself.
+    if is_set_by_others and counted_to >= committed:
+        check.abnormal(
+            "rewound-offset",
+            f"the group's offset was set back to {committed}, and steps are counted up to offset "
+            f"{counted_to}",
+            "nothing is published again, read on until there without events",
+            "to publish the steps of these readings once more, use stepstream backfill",
+        )
     if checkpoint is not None and checkpoint.replay_offset < first:
         check.warn("some readings to rebuild windows from were deleted, these windows start again")
         checkpoint = replace(checkpoint, replay_offset=first)
@@ -165,6 +187,40 @@ def _start_at_end(position: Position, rules: StartRules) -> Start | None:
     return Start(committed, replace(checkpoint, replay_offset=committed), range=checkpoint.range)
 
 
+def _start_anew(
+    check: _Check, position: Position, ledger_size: int, rules: StartRules, *, is_recreated: bool
+) -> Start:
+    """The start of a partition of which the group has committed nothing."""
+    if ledger_size and is_recreated:
+        # Kafka deletes the committed offsets of a topic together with the topic.
+        check.recreated()
+        return check.start(position.first_offset, None)
+    if ledger_size:
+        check.abnormal(
+            "missing-offset",
+            f"{ledger_size} devices have step counts, but the group has no committed offset",
+            f"read from {_describe(rules.start_at)}, step counts continue",
+        )
+    return check.start(_beginning(position, rules.start_at), None)
+
+
+def _describe(start_at: StartAt | None) -> str:
+    if isinstance(start_at, datetime):
+        return f"the first reading at or after {start_at.isoformat()}"
+    return f"the {start_at} offset"
+
+
+def _beginning(position: Position, start_at: StartAt | None) -> int:
+    """Where a partition begins that was never read."""
+    if start_at == "earliest":
+        return position.first_offset
+    if start_at == "latest":
+        return position.end_offset
+    if position.timed_offset is None:
+        raise RuntimeError(f"nobody has asked for the offset at {start_at}")
+    return position.timed_offset
+
+
 class _Check:
     """Refuses abnormal starts that no setting accepts, and collects warnings of the others."""
 
@@ -175,11 +231,17 @@ class _Check:
         self._warnings: list[str] = []
         self.range: Range = UNBOUNDED
 
-    def abnormal(self, kind: AbnormalStart, what: str, consequence: str) -> None:
+    def abnormal(
+        self,
+        kind: AbnormalStart,
+        what: str,
+        consequence: str,
+        otherwise: str = "to count again from 1, use a new group",
+    ) -> None:
         if kind not in self._accepted:
             raise AbnormalStartError(
                 f"{self._name}: {what}. To continue ({consequence}), add {kind} to "
-                "processing.accept; to count again from 1, use a new group"
+                f"processing.accept; {otherwise}"
             )
         self.warn(f"{what}; accepted: {consequence}")
 

@@ -80,7 +80,7 @@ class Subscription:
         self._ids: dict[str, str] = {}
         self._absent: frozenset[str] = frozenset()
         """Topics that the last look didn't find. One that is gone isn't found twice."""
-        self._from_their_end: dict[str, int] = {}
+        self._there_before: dict[str, int] = {}
         """Topics that were there when the group began with them, and how many partitions then."""
         self._committed: frozenset[str] | None = None
         """Topics in which the group had offsets at the first look; None if all start alike."""
@@ -113,7 +113,12 @@ class Subscription:
     @property
     def _needs_look(self) -> bool:
         """Whether nothing is subscribed to before a look."""
-        return bool(self._topics.patterns) or self._start_at == "latest"
+        return bool(self._topics.patterns) or self._starts_later
+
+    @property
+    def _starts_later(self) -> bool:
+        """Whether a new group leaves out the first readings of a topic."""
+        return self._start_at not in {None, "earliest"}
 
     def renew(self) -> None:
         """Leave the group, and join it as a member that has nothing."""
@@ -137,8 +142,8 @@ class Subscription:
         """How a partition starts."""
         if self._start_at is None:
             return StartRules(None, self.is_matched(topic))
-        at_end = number < self._from_their_end.get(topic, 0)
-        return StartRules("latest" if at_end else "earliest", self.is_matched(topic))
+        was_there = number < self._there_before.get(topic, 0)
+        return StartRules(self._start_at if was_there else "earliest", self.is_matched(topic))
 
     def turn(self) -> Changes:
         """Look at the topics if it is time, without waiting; subscribe if there are others."""
@@ -161,7 +166,7 @@ class Subscription:
     def _find(self) -> dict[str, FoundTopic]:
         """Look; in a second thread."""
         found = self._cluster.find_topics(self._topics)
-        if self._committed is None and self._start_at == "latest":
+        if self._committed is None and self._starts_later:
             self._committed = self._cluster.committed_topics()
         return found
 
@@ -171,7 +176,7 @@ class Subscription:
         if self._committed is not None:
             # What appears later is new, and all of it is read; also what appeared while no consumer
             # ran, after the group had begun. Somebody may have named a topic only now.
-            self._from_their_end = {
+            self._there_before = {
                 name: topic.identity.partition_count
                 for name, topic in found.items()
                 if not (self._committed if self.is_matched(name) else name in self._committed)
@@ -192,7 +197,7 @@ class Subscription:
         self._absent = absent
         self._ids = {name: i for name, i in (self._ids | ids).items() if name not in gone}
         for name in recreated | gone:
-            self._from_their_end.pop(name, None)
+            self._there_before.pop(name, None)
         self._note_refused({n: t.obstacle for n, t in found.items() if t.obstacle})
         matched = {name for name in found if self.is_matched(name)} | absent
         self._subscribe(({*self._topics.named} | matched) - self.refused.keys() - gone)

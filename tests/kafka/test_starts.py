@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +15,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stepstream.streaming.topics import create_topics
+from tests.faults.driver import Consumer as FaultyProcess
+from tests.kafka.broker import JAVA_OPTIONS, broker_jars
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
 from tests.kafka.test_run import walk
 
@@ -54,6 +61,13 @@ def commit_beyond_the_end(topics: TopicSet, admin: AdminClient) -> None:
         future.result()
 
 
+def set_the_offset_back(topics: TopicSet, admin: AdminClient) -> None:
+    begin = [TopicPartition(topics.readings, p, 0) for p in range(topics.partitions)]
+    request = [ConsumerGroupTopicPartitions(topics.group, begin)]
+    for future in admin.alter_consumer_group_offsets(request).values():
+        future.result()
+
+
 def add_partitions(topics: TopicSet, admin: AdminClient) -> None:
     for name in (topics.readings, topics.state):
         for future in admin.create_partitions([NewPartitions(name, 6)]).values():
@@ -65,6 +79,7 @@ STARTS: dict[str, tuple[Callable[[TopicSet, AdminClient], None], str]] = {
     "missing-offset": (forget_the_group, "the group has no committed offset"),
     "recreated-topic": (create_the_topic_anew, "it was created again"),
     "offset-beyond-end": (commit_beyond_the_end, "10000 is committed, the topic ends at"),
+    "rewound-offset": (set_the_offset_back, "the group's offset was set back to 0"),
     "changed-partitions": (add_partitions, "the topic had 4 partitions and has 6"),
 }
 
@@ -100,6 +115,133 @@ def test_an_abnormal_start_is_refused_until_a_setting_accepts_it(
         counts.setdefault(event["device_id"], []).append(event["step_count"])
     if kind != "changed-partitions":
         assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in counts.values())
+
+
+def reset_offsets(topics: TopicSet, to: str) -> None:
+    """What kafka-consumer-groups.sh does."""
+    done = subprocess.run(
+        [*("java", *JAVA_OPTIONS, "-cp", f"{broker_jars()}/*"),
+         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+         *("--bootstrap-server", topics.bootstrap, "--group", topics.group),
+         *("--topic", topics.readings, "--reset-offsets", "--execute", to)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert topics.readings in done.stdout, done
+
+
+def test_kafkas_own_tool_resets_forward_as_before_and_back_only_with_acceptance(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    topics.produce(walk(8, STEPS_S, batch=20))
+    with RunProcess(topics, tmp_path, "before") as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    before = topics.read_events()
+    topics.produce(walk(8, STEPS_S, batch=20))
+    reset_offsets(topics, "--to-latest")
+    with RunProcess(topics, tmp_path, "forward") as run:
+        run.wait_for_log("partition started")
+        assert run.terminate() == 0
+    assert topics.read_events() == before
+    reset_offsets(topics, "--to-earliest")
+    with RunProcess(topics, tmp_path, "back") as run:
+        wait_until("the end of the process", lambda: not run.is_alive)
+        assert run.exit_code == 1
+        assert "use stepstream backfill" in run.log.read_text().splitlines()[-1]
+    more = {"STEPSTREAM_PROCESSING__ACCEPT": "rewound-offset"}
+    with RunProcess(topics, tmp_path, "accepted", **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert topics.read_events() == before
+    with RunProcess(topics, tmp_path, "again") as run:
+        run.wait_for_log("partition started")
+        assert run.terminate() == 0
+
+
+def test_offsets_set_back_with_their_metadata_are_noticed_too(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    topics.produce(walk(8, STEPS_S, batch=20))
+    with RunProcess(topics, tmp_path, "before") as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    admin = AdminClient({"bootstrap.servers": topics.bootstrap})
+    asked = [ConsumerGroupTopicPartitions(topics.group)]
+    found = admin.list_consumer_group_offsets(asked)[topics.group].result()
+    for tp in found.topic_partitions or []:
+        assert tp.metadata
+        tp.offset //= 2
+    admin.alter_consumer_group_offsets([found])[topics.group].result()
+    with RunProcess(topics, tmp_path, "refused") as run:
+        wait_until("the end of the process", lambda: not run.is_alive)
+        assert "add rewound-offset to processing.accept" in run.log.read_text().splitlines()[-1]
+
+
+def test_a_crash_under_at_least_once_is_never_taken_for_a_reset(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    """A crash after the counts were written and before the offsets."""
+    more = {
+        "STEPSTREAM_PROCESSING__GUARANTEE": "at_least_once",
+        "STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "40",
+    }
+    topics.produce(walk(8, 60.0, batch=20))
+    crash = {"FAULT_POINT": "before:Committer.commit_offsets:12:kill"}
+    with FaultyProcess(topics, tmp_path, "crashing", **more, **crash) as run:
+        wait_until("the crash", lambda: not run.is_alive)
+        assert run.exit_code == -signal.SIGKILL
+    ahead = 0
+    committed = topics.committed()
+    for message in topics.read(topics.state):
+        record = json.loads(message.value() or b"")
+        ahead += record["offset"] >= committed[message.partition() or 0]
+    assert ahead
+    with RunProcess(topics, tmp_path, "after", **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+
+
+def test_a_new_group_starts_at_the_first_readings_of_a_time(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    old = walk(3, STEPS_S, batch=20)
+    topics.produce(old[:20])
+    sent = topics.read(topics.readings)
+    after_ms = max(message.timestamp()[1] for message in sent) + 1
+    wait_until("the next millisecond", lambda: time.time_ns() // 1_000_000 > after_ms)
+    topics.produce(old[20:])
+    everything = topics.read(topics.readings)
+    empty = [p for p, end in topics.end_offsets(topics.readings).items() if not end]
+    sent_ms = sorted(message.timestamp()[1] for message in everything)
+    for name, at_ms in {
+        "between": after_ms,
+        "amid": sent_ms[len(sent_ms) // 2],
+        "before": sent_ms[0] - 1_000,
+        "beyond": sent_ms[-1] + 60_000,
+    }.items():
+        group = replace(topics, group=f"{topics.group}-{name}")
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+        more = {"STEPSTREAM_KAFKA__START_AT": at, "STEPSTREAM_LOGGING__FORMAT": "json"}
+        with RunProcess(group, tmp_path, name, **more) as run:
+            wait_until("all start", lambda: run.log.read_text().count("partition started") == 4)
+            group.wait_consumed()
+            assert run.terminate() == 0
+        log = run.log.read_text().splitlines()
+        lines = [json.loads(line) for line in log if line.startswith("{")]
+        starts = {
+            int(line["partition"].rpartition("-")[2]): line["offset"]
+            for line in lines
+            if line["message"] == "partition started"
+        }
+        expected = dict(topics.end_offsets(topics.readings))
+        for message in reversed(everything):
+            if message.timestamp()[1] >= at_ms:
+                expected[message.partition() or 0] = message.offset() or 0
+        assert starts == expected
+        assert {starts[p] for p in empty} == ({0} if empty else set())
+        assert group.committed() == topics.end_offsets(topics.readings)
 
 
 def test_readings_deleted_before_a_slow_consumer_came_to_them(

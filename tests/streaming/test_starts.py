@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -15,19 +17,23 @@ CHECKPOINT = Checkpoint(80, 1_000, 4_000, 25, "topic-id", 4)
 POSITION = Position(TopicIdentity("topic-id", 4), 100, CHECKPOINT.encode(), 10, 500, 0)
 
 
-def plan(position: Position, *accept: AbnormalStart, ledger_size: int = 3) -> Start:
+def plan(
+    position: Position, *accept: AbnormalStart, ledger_size: int = 3, counted_to: int = -1
+) -> Start:
     settings = Settings(processing=ProcessingSettings(accept=accept))
-    return plan_start("readings-0", position, ledger_size, settings)
+    return plan_start("readings-0", position, ledger_size, settings, counted_to=counted_to)
 
 
 def test_a_start_goes_on_at_the_committed_offset_and_replays_from_the_checkpoint() -> None:
     assert plan(POSITION) == Start(100, CHECKPOINT)
 
 
-@pytest.mark.parametrize(("start_at", "offset"), [("earliest", 10), ("latest", 500)])
-def test_a_new_group_begins_where_the_setting_says(start_at: str, offset: int) -> None:
+@pytest.mark.parametrize(
+    ("start_at", "offset"), [("earliest", 10), ("latest", 500), ("2030-01-31T12:00:00Z", 77)]
+)
+def test_a_new_group_begins_where_the_setting_says(start_at: Any, offset: int) -> None:
     settings = Settings(kafka=KafkaSettings(start_at=start_at))
-    position = replace(POSITION, committed_offset=-1, metadata="")
+    position = replace(POSITION, committed_offset=-1, metadata="", timed_offset=77)
     assert plan_start("readings-0", position, 0, settings) == Start(offset, None)
 
 
@@ -82,12 +88,43 @@ def test_an_abnormal_start_is_refused_unless_a_setting_accepts_it(
     assert len(start.warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("metadata", "accept", "first"),
+    [
+        ("", (), 10),
+        ("another program's", (), 10),
+        (replace(CHECKPOINT, next_offset=400).encode(), (), 10),
+        ("", ("lost-readings",), 120),
+    ],
+)
+def test_an_offset_that_others_set_below_counted_steps_is_refused_with_both_ways_on(
+    metadata: str, accept: tuple[AbnormalStart, ...], first: int
+) -> None:
+    position = replace(POSITION, metadata=metadata, first_offset=first)
+    offset = max(100, first)
+    assert plan(position, *accept, counted_to=offset - 1) == Start(offset, None, ANY)
+    with pytest.raises(StreamError, match=r"rewound-offset to processing\.accept.*backfill"):
+        plan(position, *accept, counted_to=offset)
+    start = plan(position, *accept, "rewound-offset", counted_to=offset)
+    assert (start.offset, start.checkpoint) == (offset, None)
+    assert "nothing is published again" in start.warnings[-1]
+
+
+@pytest.mark.parametrize("next_offset", [None, 100])
+def test_steps_counted_above_an_offset_of_our_own_are_what_at_least_once_leaves(
+    next_offset: int | None,
+) -> None:
+    own = replace(CHECKPOINT, next_offset=next_offset)
+    start = plan(replace(POSITION, metadata=own.encode()), counted_to=450)
+    assert start == Start(100, own)
+
+
 def test_a_broker_without_topic_ids_is_no_recreated_topic() -> None:
     assert plan(replace(POSITION, topic=TopicIdentity("", 4))) == Start(100, CHECKPOINT)
 
 
 def test_metadata_comes_back_and_that_of_a_newer_release_is_refused() -> None:
-    unnamed = replace(CHECKPOINT, topic_id="")
+    unnamed = replace(CHECKPOINT, topic_id="", next_offset=100)
     for checkpoint in (CHECKPOINT, unnamed):
         assert Checkpoint.decode(checkpoint.encode()) == checkpoint
         assert Checkpoint.decode(checkpoint.encode() + " something-new") == checkpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,9 @@ from tests.streaming.records import Clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepstream.streaming.positions import StartAt
+
+TIME = datetime(2030, 1, 31, tzinfo=UTC)
 INTERVAL_S = 10.0
 NOTHING = Changes(frozenset(), frozenset())
 
@@ -225,26 +229,28 @@ MATCHED, NAMED = ("^t",), ("t1", "t2")
 
 
 @pytest.mark.parametrize(
-    ("readings", "start_at", "committed", "then", "at_end"),
+    ("readings", "start_at", "committed", "then", "later"),
     [
         (MATCHED, "earliest", (), new_topics, []),
         (MATCHED, "latest", (), new_topics, [("t1", 0), ("t1", 1)]),
+        (MATCHED, TIME, (), new_topics, [("t1", 0), ("t1", 1)]),
         (MATCHED, "latest", ("t1",), new_topics, []),
         (MATCHED, "latest", ("t9",), new_topics, []),
         (MATCHED, "latest", (), recreated, []),
         (NAMED, "earliest", (), new_topics, []),
         (NAMED, "latest", (), new_topics, [("t1", 0), ("t1", 1)]),
+        (NAMED, TIME, (), new_topics, [("t1", 0), ("t1", 1)]),
         (NAMED, "latest", ("t1",), new_topics, []),
         (NAMED, "latest", ("t9",), new_topics, [("t1", 0), ("t1", 1)]),
         (NAMED, "latest", (), recreated, []),
     ],
 )
-def test_only_what_was_there_when_the_group_began_starts_at_the_end(
+def test_only_what_was_there_when_the_group_began_starts_later(
     readings: tuple[str, ...],
-    start_at: str,
+    start_at: StartAt,
     committed: tuple[str, ...],
     then: Callable[[Setup], None],
-    at_end: list[tuple[str, int]],
+    later: list[tuple[str, int]],
 ) -> None:
     setup = Setup("t1", readings=readings, start_at=start_at)
     setup.cluster.committed = frozenset(committed)
@@ -252,7 +258,7 @@ def test_only_what_was_there_when_the_group_began_starts_at_the_end(
     then(setup)
     places = [(topic, number) for topic in ("t1", "t2") for number in range(4)]
     rules = {place: subscription.start_rules(*place) for place in places}
-    assert [place for place in places if rules[place].start_at == "latest"] == at_end
+    assert [place for place in places if rules[place].start_at != "earliest"] == later
     assert {each.may_be_recreated for each in rules.values()} == {readings is MATCHED}
 
 
