@@ -39,6 +39,11 @@ COMMANDS = {
         "publish dead letters again to where they came from",
     ),
     "compare": ("Compare", "compare the steps of two groups with different models, as they run"),
+    "forget": ("Forget", "delete the step counts of devices, while consumers run"),
+    "move-counts": (
+        "MoveCounts",
+        "bring step counts to where devices are after partitions were added",
+    ),
     "capacity": ("Capacity", "compute what a number of devices needs, from a run on this machine"),
     "train": ("Train", "train a model on labelled recordings"),
     "quantize": ("Quantize", "convert a trained model to int8"),

@@ -202,6 +202,12 @@ class Activities:
         """Forget a device."""
         self._devices.pop(device_id, None)
 
+    def end(self, device_id: str, stream_ms: int) -> None:
+        """Forget a device at a stream time; what is final by then is not lost."""
+        known = self._devices.pop(device_id, None)
+        if known is not None:
+            self._finish(device_id, known, stream_ms)
+
     def add(self, step: CountedStep, stream_ms: int) -> None:
         """Add a step to the minute and walk of its device.
 

@@ -11,7 +11,7 @@ import numpy as np
 from stepstream.outputs import CountedStep, Minute, OutputRecord, Outputs, Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from stepstream.detection import Readings, Steps
     from stepstream.outputs import Encoding
@@ -115,10 +115,23 @@ class StepCounter:
         for device_id in upkeep.kept:
             self._add_entry(results, device_id, now_ms)
         for device_id in upkeep.deleted:
-            self._add_state(results, ledger.key(device_id), None)
-            forgotten = self._outputs.forgotten_count(device_id)
-            if forgotten is not None:
-                results.add_latest(forgotten)
+            self._add_tombstones(results, device_id)
+
+    def forget(self, device_ids: Sequence[str], stream_ms: int, results: Results) -> None:
+        """Forget devices at a stream time.
+
+        Their minutes and walks that are final by then are published, whether a poll ended in
+        between or not; open ones are dropped.
+        """
+        for device_id in device_ids:
+            if results.partition.ledger.forget(device_id, stream_ms):
+                self._add_tombstones(results, device_id)
+
+    def _add_tombstones(self, results: Results, device_id: str) -> None:
+        self._add_state(results, results.partition.ledger.key(device_id), None)
+        forgotten = self._outputs.forgotten_count(device_id)
+        if forgotten is not None:
+            results.add_latest(forgotten)
 
     def _add_entry(self, results: Results, device_id: str, now_ms: int) -> None:
         self._add_state(results, *results.partition.ledger.record(device_id, now_ms))

@@ -151,6 +151,12 @@ class Devices:
         if partition.slots:
             self._release(partition, self._detector.find_idle(_slots(partition), stream_ms))
 
+    def release(self, partition: Partition, key: bytes) -> None:
+        """Free a device's slot, if it has one."""
+        slot = partition.slots.get(key)
+        if slot is not None:
+            self._release(partition, np.array([slot], np.intp))
+
     def release_all(self, partition: Partition) -> None:
         """Free the slots of all devices of a partition that is released."""
         self._release(partition, _slots(partition))

@@ -15,6 +15,7 @@ from stepstream.streaming.clients import (
     client_properties,
     explain_kafka_errors,
 )
+from stepstream.streaming.forgetting import COMMAND_KEY
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -110,6 +111,8 @@ def _read(consumer: Consumer, topic: str, count: int, most: int) -> list[FoundMe
                     raise KafkaException(error)
                 ends.pop(message.partition(), None)
             elif (message.offset() or 0) < ends.get(message.partition(), 0):
+                if message.key() == COMMAND_KEY:
+                    continue
                 messages.append(_found(message))
                 size += len(message.value() or b"")
             else:

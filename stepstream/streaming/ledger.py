@@ -224,9 +224,10 @@ class Ledger:
             )
         return self.key(device_id), _encode(record)
 
-    def forget(self, device_id: str) -> bytes | None:
-        """Drop a device's entry; the key of its state record, None if it has none."""
-        return None if self._entries.pop(device_id, None) is None else self.key(device_id)
+    def forget(self, device_id: str, stream_ms: int) -> bool:
+        """Drop a device's entry at a stream time; whether it had one."""
+        self.activities.end(device_id, stream_ms)
+        return self._entries.pop(device_id, None) is not None
 
     def restore(self, key: bytes | None, value: bytes | None, written_ms: int) -> None:
         """Read a record of the state topic; records of other groups and topics are ignored.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_left
+from itertools import zip_longest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,11 +17,12 @@ from stepstream.detection import (
     SplitReadings,
     make_step_detector,
 )
-from stepstream.inputs import Decoded, Messages, make_format
+from stepstream.inputs import Decoded, InvalidMessage, Messages, make_format
 from stepstream.outputs import ActivityRules, OutputRecord, make_dead_letter, make_encodings
 from stepstream.streaming.counter import StepCounter
 from stepstream.streaming.devices import Devices
 from stepstream.streaming.doubts import Doubts
+from stepstream.streaming.forgetting import decode_command, split_messages
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.limits import DeadLetterLimit
 from stepstream.streaming.outbox import Results
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from stepstream.detection import Model, Predict
     from stepstream.detection.model import Hops
-    from stepstream.inputs import InputFormat, InvalidMessage, Schemas
+    from stepstream.inputs import InputFormat, Schemas
     from stepstream.settings import Settings
+    from stepstream.streaming.forgetting import Part
 
     Polled = Mapping[Partition, Sequence["Message"]]
 
@@ -156,7 +158,8 @@ class Processor:
     def process(self, polled: Polled, now_us: int) -> list[Results]:
         """Process messages.
 
-        Messages that a partition has to replay rebuild its windows and give no records.
+        Messages that a partition has to replay rebuild its windows and give no records. Commands
+        among them are carried out in their order, see `forgetting`.
 
         Parameters
         ----------
@@ -173,21 +176,21 @@ class Processor:
         """
         begin_s = time.perf_counter()
         results = {partition: Results(partition) for partition in polled}
-        replayed: dict[Partition, Sequence[Message]] = {}
-        new: dict[Partition, Sequence[Message]] = {}
-        for partition, messages in polled.items():
-            first = bisect_left(messages, partition.next_offset, key=_offset)
-            first_new = bisect_left(messages, partition.publish_from, first, key=_offset)
-            if first_new > first:
-                replayed[partition] = messages[first:first_new]
-            if first_new < len(messages):
-                new[partition] = messages[first_new:]
-        # Windows must have all replayed messages before they get new ones.
-        self._detect(replayed, now_us, results)
-        for partition in new:
-            # The last offsets that are replayed may be transaction markers, which never come.
-            partition.advance(max(partition.next_offset, partition.publish_from))
-        self._detect(new, now_us, results)
+        parts = {
+            partition: split_messages(messages, partition.next_offset, partition.publish_from)
+            for partition, messages in polled.items()
+        }
+        for turn in zip_longest(*parts.values()):
+            now = {p: part for p, part in zip(parts, turn, strict=True) if part is not None}
+            for partition, part in now.items():
+                if part.first_offset >= partition.publish_from:
+                    # The last offsets that are replayed may be transaction markers, which never
+                    # come.
+                    partition.advance(max(partition.next_offset, partition.publish_from))
+            self._detect(now, now_us, results)
+            for partition, part in now.items():
+                if part.command is not None:
+                    self._forget(partition, part.command, now_us, results[partition])
         self.doubts.look(self.devices, self.detector, now_us)
         for partition, result in results.items():
             self._complete(partition, result, now_us // 1000)
@@ -200,20 +203,23 @@ class Processor:
         self._complete(partition, results, now_us // 1000)
         return results
 
-    def _detect(self, polled: Polled, now_us: int, results: Mapping[Partition, Results]) -> None:
+    def _detect(
+        self, parts: Mapping[Partition, Part], now_us: int, results: Mapping[Partition, Results]
+    ) -> None:
         stage_s = self._totals.stage_s
         begin_s = time.perf_counter()
         decoded = {
-            partition: self._decode(partition, messages, now_us, results[partition])
-            for partition, messages in polled.items()
+            partition: self._decode(partition, part, now_us, results[partition])
+            for partition, part in parts.items()
+            if part.messages
         }
-        parts = [part for part in decoded.values() if len(part)]
+        found = [readings for readings in decoded.values() if len(readings)]
         decoded_s = time.perf_counter()
         stage_s["decode"] += decoded_s - begin_s
-        if parts:
+        if found:
             model_s = stage_s["model"]
-            split = [part for part in parts if isinstance(part, SplitReadings)]
-            joined = [part for part in parts if not isinstance(part, SplitReadings)]
+            split = [readings for readings in found if isinstance(readings, SplitReadings)]
+            joined = [readings for readings in found if not isinstance(readings, SplitReadings)]
             steps = self.detector.feed(
                 Readings.concatenate(joined) if joined else Readings.none(),
                 SplitReadings.concatenate(split) if split else None,
@@ -223,17 +229,16 @@ class Processor:
             self._counter.count(steps, self.devices, decoded, results, now_us // 1000)
             stage_s["publish"] += time.perf_counter() - found_s
 
-    def _decode(
-        self, partition: Partition, messages: Sequence[Message], now_us: int, results: Results
-    ) -> Readings:
+    def _decode(self, partition: Partition, part: Part, now_us: int, results: Results) -> Readings:
         """The valid readings of messages that all are replayed or all are new."""
+        messages = part.messages
         # A client's own methods as functions, called from C: a third of what calls in Python cost.
         kind, count = type(messages[0]), len(messages)
         offsets = _offsets(messages)
         record_ms = np.fromiter(map(_SECOND, map(kind.timestamp, messages)), np.int64, count)
         input_format = self._format(partition.topic)
         keys, values, unread = input_format.open(
-            list(map(kind.key, messages)),
+            part.keys,
             list(map(kind.value, messages)),
             lambda row: _headers(messages[row]),
         )
@@ -260,7 +265,8 @@ class Processor:
             results.replayed += count
         else:
             self._reject(partition, messages, identified.invalid, results)
-            results.messages, results.readings = count, len(message)
+            results.messages += count
+            results.readings += len(message)
             if len(message):
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
@@ -268,6 +274,28 @@ class Processor:
         spans_ms = Rules.spans_ms(message, time_us)
         columns = (slot, time_us, axes, offsets[message], stream_ms[message], spans_ms)
         return Readings(*columns) if sensors is None else SplitReadings(*columns, sensors)
+
+    def _forget(
+        self, partition: Partition, command: Message, now_us: int, results: Results
+    ) -> None:
+        """Carry out a command to forget devices; in a replay only their windows are left."""
+        replays = partition.is_replaying
+        partition.advance(command.offset() + 1)
+        record_ms = np.array([command.timestamp()[1]])
+        (stream_ms,) = partition.time.advance(record_ms, now_us, is_replaying=replays).tolist()
+        try:
+            device_ids = decode_command(command)
+        except InvalidMessage as error:
+            if not replays:
+                self._reject(partition, [command], {0: error}, results)
+            return
+        for device_id in device_ids:
+            self.devices.release(partition, device_id.encode())
+        if replays:
+            results.replayed += 1
+            return
+        results.messages += 1
+        self._counter.forget(device_ids, stream_ms, results)
 
     def _reject(
         self,
@@ -340,10 +368,6 @@ def _timed(predict: Predict, totals: Totals) -> Predict:
 def _headers(message: Message) -> list[tuple[str, bytes | None]]:
     headers = message.headers() or []
     return list(headers.items() if isinstance(headers, dict) else headers)
-
-
-def _offset(message: Message) -> int:
-    return message.offset()
 
 
 def _offsets(messages: Sequence[Message]) -> NDArray[np.int64]:

@@ -409,3 +409,19 @@ class RunProcess:
     def __exit__(self, *_: object) -> None:
         if self.is_alive:
             self.kill()
+
+
+def run_command(
+    topics: TopicSet, folder: Path, *arguments: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run another of stepstream's commands to its end; what it prints."""
+    return subprocess.run(
+        [sys.executable, "-m", "stepstream", *arguments],
+        env={**os.environ, **topics.environment(), **more},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE_S,
+        check=False,
+        preexec_fn=die_with_parent,
+    )

@@ -20,6 +20,7 @@ from stepstream.settings import (
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import Committed
 from stepstream.streaming.consumer import Consumer
+from stepstream.streaming.forgetting import COMMAND_HEADER, COMMAND_KEY, encode_command
 from stepstream.streaming.ranges import Range
 from tests.detection.builders import TransparentModel
 from tests.detection.split_streams import JSON_INPUT, SplitStream
@@ -56,6 +57,7 @@ MOST_CONSUMERS = 3
 LONGEST_S = 120.0
 """Simulated time after which everything must be committed."""
 RUBBISH = 0.02
+FORGET = 0.01
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class Input:
         Messages; their arrival counts from 0.
     events
         The events of each device, with ids.
+    groups
+        The minutes and walks of each device, with their ids, if there are commands to forget
+        devices among the messages; otherwise the events say what they have to be.
     invalid
         Topic, partition and offset of the messages that are invalid.
     """
@@ -78,12 +83,16 @@ class Input:
     grace_s: float
     log: dict[kafka.NAME, list[kafka.Message]]
     events: dict[str, list[dict[str, Any]]]
+    groups: dict[str, dict[str, list[dict[str, Any]]]]
     invalid: set[tuple[str, int, int]]
 
 
-@lru_cache(LOGS)
-def make_input(seed: int) -> Input:
-    """Random devices in each partition, with some messages that are invalid."""
+@lru_cache(2 * LOGS)
+def make_input(seed: int, *, forgets: bool) -> Input:
+    """Random devices in each partition, with some messages that are invalid.
+
+    ``forgets`` puts commands to forget a device among them.
+    """
     random = Random(seed)  # noqa: S311 - it hides nothing
     processing = {
         "idle_timeout_s": random.choice([5.0, 10.0, 10.0, 60.0]),
@@ -94,6 +103,9 @@ def make_input(seed: int) -> Input:
     split_kinds = [*kinds, "accel", "gyro", "behind"]
     log: dict[kafka.NAME, list[kafka.Message]] = {}
     events: list[dict[str, Any]] = []
+    groups: dict[str, list[dict[str, Any]]] = {"minutes": [], "walks": []}
+    # By itself, so that it changes nothing else.
+    grace_s = Random(f"grace {seed}").choice([0.0, 1.0, 30.0])  # noqa: S311 - it hides nothing
     invalid: set[tuple[str, int, int]] = set()
     for topic, number in [(t, n) for t, count in PARTITIONS.items() for n in range(count)]:
         is_split = topic in INPUTS
@@ -123,21 +135,51 @@ def make_input(seed: int) -> Input:
             )
             for r in stream
         ]
+        if forgets:
+            part = log[topic, number] = _with_commands(part, f"{seed}-{topic}-{number}")
         alone = run(
             Kafka(
                 part,
                 processing=ProcessingSettings(**processing),
                 input=InputSettings(**INPUTS.get(topic, {})),
+                output=OutputSettings(grace_s=grace_s),
             ),
             0,
             crashes=False,
         )
-        events += [
-            {**event, "event_id": event["event_id"].replace("readings-0", f"{topic}-{number}", 1)}
-            for event in alone.events
-        ]
+        place = f"{topic}-{number}"
+        events += _named(alone.events, "event_id", place)
+        groups["minutes"] += alone.minutes
+        groups["walks"] += _named(alone.walks, "walk_id", place)
         invalid |= {(topic, number, offset) for offset in alone.dead_letters}
-    return Input(processing, random.choice([0.0, 1.0, 30.0]), log, by_device(events), invalid)
+    expected = {kind: by_device(values) for kind, values in groups.items()} if forgets else {}
+    return Input(processing, grace_s, log, by_device(events), expected, invalid)
+
+
+def _named(values: list[dict[str, Any]], name: str, place: str) -> list[dict[str, Any]]:
+    """Values whose ids name their partition."""
+    return [{**value, name: value[name].replace("readings-0", place, 1)} for value in values]
+
+
+def _with_commands(part: list[kafka.Message], seed: str) -> list[kafka.Message]:
+    """Messages, and behind some of them the command to forget their device."""
+    random = Random(seed)  # noqa: S311 - it hides nothing
+    made: list[kafka.Message] = []
+    added = 0
+    for message in part:
+        made.append(replace(message, message_offset=message.message_offset + added))
+        if random.random() < FORGET:
+            added += 1
+            made.append(
+                replace(
+                    message,
+                    message_key=COMMAND_KEY,
+                    message_value=encode_command([(message.message_key or b"").decode()]),
+                    message_offset=message.message_offset + added,
+                    message_headers=[(COMMAND_HEADER, b"1")],
+                )
+            )
+    return made
 
 
 def _stream(
@@ -172,7 +214,9 @@ class Schedule:
     ) -> None:
         self._random = Random(seed)  # noqa: S311 - it hides nothing
         self._guarantee = guarantee
-        self._input = make_input(seed % LOGS)
+        # At-least-once repeats what came before a command, with counts from 1.
+        forgets = guarantee == "exactly_once" and seed % 2 == 0 and not is_backfill
+        self._input = make_input(seed % LOGS, forgets=forgets)
         log = self._input.log
         latest_ms = max(part[-1].time_ms for part in log.values())
         self.world = World(self._random, latest_ms / 1000 + 60)
@@ -408,7 +452,7 @@ class Schedule:
 
     def _compare_outputs(self, events: list[dict[str, Any]]) -> None:
         published = {
-            kind: [json.loads(entry.value or b"") for entry in self.broker.read(topic)]
+            kind: [json.loads(entry.value) for entry in self.broker.read(topic) if entry.value]
             for kind, topic in OUTPUTS.items()
         }
         if self._guarantee == "at_least_once":
@@ -417,7 +461,11 @@ class Schedule:
             published["counts"].sort(key=lambda count: count["step_count"])
         for kind, values in published.items():
             self.injected[kind] += len(values)
-        self.wrong += Published(events, published).faults()
+        if not self._input.groups:
+            self.wrong += Published(events, published).faults()
+        for kind, expected in self._input.groups.items():
+            if by_device(published[kind]) != expected:
+                self.wrong.append(f"{kind} are not the same")
 
 
 def _at(event: dict[str, Any]) -> int:

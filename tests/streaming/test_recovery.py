@@ -15,7 +15,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from stepstream.settings import InputSettings, ProcessingSettings, Settings, TopicSettings
+from stepstream.settings import (
+    InputSettings,
+    OutputSettings,
+    ProcessingSettings,
+    Settings,
+    TopicSettings,
+)
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.outbox import Outbox
@@ -44,6 +50,7 @@ STRICTER = TransparentModel(
 TOPIC = TopicIdentity("topic-id", 4)
 DEFAULTS = ProcessingSettings()
 PLAIN = InputSettings()
+PUBLISHED = OutputSettings()
 SPLIT = InputSettings(**JSON_INPUT)
 MOST_CRASHES = 6
 """If a replay is longer than the time between two crashes, it never ends."""
@@ -87,7 +94,7 @@ class Kafka:
         The messages.
     arrival_ms
         When each of them arrives, by the consumer's clock; by default as their records say.
-    processing, input
+    processing, input, output
         The consumers' settings.
     """
 
@@ -97,12 +104,13 @@ class Kafka:
         arrival_ms: Sequence[int] = (),
         processing: ProcessingSettings = DEFAULTS,
         input: InputSettings = PLAIN,  # noqa: A002 - the setting's name
+        output: OutputSettings = PUBLISHED,
     ) -> None:
         self.log = log
         arrived_ms = arrival_ms or [record.time_ms for record in log]
         self.arrival_ms = list(accumulate(arrived_ms, max))
         topics = TopicSettings(minutes="minutes", walks="walks", counts="counts")
-        self.settings = Settings(processing=processing, input=input, topics=topics)
+        self.settings = Settings(processing=processing, input=input, output=output, topics=topics)
         self.offsets = [record.offset() for record in log]
         self.offset = 0
         self.metadata = ""
@@ -166,7 +174,7 @@ class Consumer:
                     kafka.dead_letters.append(int(headers["stepstream-offset"] or b""))
             for record in results.latest.values():
                 if record.topic == topics.counts:
-                    kafka.counts.append(json.loads(record.value or b""))
+                    kafka.counts += [json.loads(record.value)] if record.value else []
                 else:
                     kafka.state.append((record.key or b"", record.value))
             kafka.offset, kafka.metadata = results.next_offset, results.metadata
