@@ -23,6 +23,7 @@ from stepstream.inputs.device_ids import MAX_DEVICE_ID_BYTES, decode_device_id
 from stepstream.inputs.errors import ErrorCode, InvalidMessage
 from stepstream.inputs.framing import join_headers
 from stepstream.inputs.general import GeneralFormat
+from stepstream.inputs.identities import KEY_ENCODERS
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
@@ -40,6 +41,7 @@ __all__ = [
     "ACCELEROMETER_BIT",
     "GYROSCOPE",
     "GYROSCOPE_BIT",
+    "KEY_ENCODERS",
     "MAX_ACCELERATION",
     "MAX_ANGULAR_VELOCITY",
     "MAX_DEVICE_ID_BYTES",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stepstream.inputs.layout import Layout
     from stepstream.inputs.paths import Path
 
-__all__ = ["KEY_DECODERS", "id_of_document", "id_of_header", "id_of_readings"]
+__all__ = ["KEY_DECODERS", "KEY_ENCODERS", "id_of_document", "id_of_header", "id_of_readings"]
 
 
 def _decode_json(key: bytes) -> bytes:
@@ -49,6 +49,15 @@ KEY_DECODERS: dict[str, Callable[[bytes], bytes]] = {
     "uuid": _decode_uuid,
 }
 """By encoding: what makes a device id, UTF-8, of a key; keys that are text need nothing."""
+
+
+KEY_ENCODERS: dict[str, Callable[[str], bytes]] = {
+    "text": str.encode,
+    "int32": lambda device_id: int(device_id).to_bytes(4, "big", signed=True),
+    "int64": lambda device_id: int(device_id).to_bytes(8, "big", signed=True),
+    "uuid": lambda device_id: uuid.UUID(device_id).bytes,
+}
+"""By encoding: what makes the key of a device id; JSON can write one id in several ways."""
 
 
 def id_of_header(headers: Headers, name: str) -> bytes:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from stepstream.errors import StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from stepstream.settings import KafkaSettings, Settings
 
@@ -27,6 +27,7 @@ __all__ = [
     "explain_kafka_errors",
     "producer_properties",
     "refresh_interval_s",
+    "repeat",
     "rights_to_consume",
     "state_consumer_properties",
     "unwrapped_kafka_errors",
@@ -49,6 +50,7 @@ DENIED = {
 REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - their public names
 """Errors of a connection that another attempt doesn't solve."""
 CONNECT_TIMEOUT_S = 30.0
+REPEAT_S = 30.0
 CONNECT_CHECK_S = 1.0
 
 
@@ -113,6 +115,17 @@ def explain_kafka_errors(doing: str) -> Iterator[None]:
         if "ssl.key.location failed" in text:
             text += "; the file holds no PEM key, or kafka.ssl_key_password is not its password"
         raise StreamError(f"{doing}: {text}") from None
+
+
+def repeat(call: Callable[[float], None]) -> None:
+    """Call again as long as Kafka says that the call can be repeated, within bounds."""
+    deadline_s = time.monotonic() + 2 * REPEAT_S
+    while True:
+        try:
+            return call(REPEAT_S)
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline_s:
+                raise
 
 
 def explain_denied(error: KafkaError, needed: Mapping[str, str]) -> StreamError | None:

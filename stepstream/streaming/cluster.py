@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import (
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -213,6 +214,17 @@ class Cluster:
         )
         found = self._result(futures[group]).topic_partitions or []
         return frozenset(tp.topic for tp in found if tp.offset >= 0)
+
+    def has_members(self) -> bool:
+        """Whether consumers are in the group."""
+        found = self._result(self._polled_admin().list_consumer_groups(request_timeout=TIMEOUT_S))
+        for error in found.errors or []:
+            raise error
+        empty = {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}
+        return any(
+            group.group_id == self._settings.kafka.group_id and group.state not in empty
+            for group in found.valid or []
+        )
 
     def committed_offsets(
         self, partitions: Iterable[tuple[str, int]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -25,6 +24,7 @@ from stepstream.streaming.clients import (
     PRODUCER_ONLY,
     client_properties,
     explain_kafka_errors,
+    repeat,
 )
 
 if TYPE_CHECKING:
@@ -308,19 +308,8 @@ class DeadLetterReplay:
                 self._consumer.consumer_group_metadata(),
                 TIMEOUT_S,
             )
-            _repeat(producer.commit_transaction)
+            repeat(producer.commit_transaction)
         except (KafkaException, BufferError) as error:
             if isinstance(error, BufferError) or error.args[0].txn_requires_abort():
-                _repeat(producer.abort_transaction)
+                repeat(producer.abort_transaction)
             raise
-
-
-def _repeat(call: Callable[[float], None]) -> None:
-    """Call again as long as Kafka says that the call can be repeated, within bounds."""
-    deadline_s = time.monotonic() + 2 * TIMEOUT_S
-    while True:
-        try:
-            return call(TIMEOUT_S)
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > deadline_s:
-                raise

@@ -14,6 +14,7 @@ producers choose the partition of a device.
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from itertools import product
@@ -50,6 +51,8 @@ __all__ = [
     "split_messages",
     "wait_carried_out",
 ]
+
+logger = logging.getLogger(__name__)
 
 COMMAND_KEY = b"stepstream-forget"
 """Key of a command; the header makes sure that it is no device of this name."""
@@ -187,7 +190,8 @@ def send_commands(
                 **client_properties(settings.kafka, CONSUMER_ONLY),
                 "enable.idempotence": True,
                 "delivery.timeout.ms": round(TIMEOUT_S * 1000),
-            }
+            },
+            logger=logger,
         )
         offsets: dict[tuple[str, int], int] = {}
         failures: list[KafkaError] = []

@@ -246,12 +246,7 @@ class Ledger:
         if value is None:
             self._forget(device_id)
             return
-        try:
-            record = _decode_record(value)
-        except msgspec.MsgspecError as error:
-            self._refuse(device_id, value, str(error))
-        if record.version > VERSION:
-            self._refuse(device_id, value, "")
+        record = self.read(device_id, value)
         self.is_of_this_topic |= record.topic_id == self.topic_id
         known = record.topic_id == self.topic_id and (
             self.end_offset is None or record.offset < self.end_offset
@@ -266,6 +261,23 @@ class Ledger:
                 if record.minute or record.walk
                 else None,
             )
+
+    @classmethod
+    def read(cls, device_id: str, value: bytes) -> LedgerRecord:
+        """What a device's record says.
+
+        Raises
+        ------
+        StreamError
+            A newer release has written it, in a form that this one can't read.
+        """
+        try:
+            record = _decode_record(value)
+        except msgspec.MsgspecError as error:
+            cls._refuse(device_id, value, str(error))
+        if record.version > VERSION:
+            cls._refuse(device_id, value, "")
+        return record
 
     @staticmethod
     def _refuse(device_id: str, value: bytes, reason: str) -> NoReturn:

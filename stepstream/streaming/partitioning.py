@@ -1,6 +1,6 @@
 """Which partition a key belongs to, as Java clients and `murmur2_random` decide it."""
 
-__all__ = ["partition_of"]
+__all__ = ["hash_of_key", "partition_of"]
 
 SEED = 0x9747B28C
 FACTOR = 0x5BD1E995
@@ -17,7 +17,12 @@ def partition_of(key: bytes, partition_count: int) -> int:
     partition_count
         Partitions of the topic.
     """
-    return (_murmur2(key) & 0x7FFFFFFF) % partition_count
+    return hash_of_key(key) % partition_count
+
+
+def hash_of_key(key: bytes) -> int:
+    """The number whose remainder, divided by the partition count, is the partition."""
+    return _murmur2(key) & 0x7FFFFFFF
 
 
 def _murmur2(data: bytes) -> int:

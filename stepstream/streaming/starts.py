@@ -267,6 +267,7 @@ class _Check:
                 f"the topic had {checkpoint.partition_count} partitions and has "
                 f"{topic.partition_count}: devices have moved",
                 "devices that moved are counted from 1",
+                "to move their counts along, stop all consumers and run stepstream move-counts",
             )
         return True
 

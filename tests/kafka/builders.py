@@ -179,6 +179,7 @@ class TopicSet:
         messages: Iterable[
             tuple[str | bytes | None, bytes | None] | tuple[str | bytes | None, bytes | None, int]
         ],
+        partitioner: str = "murmur2_random",
     ) -> None:
         """Send keys, values and perhaps record times to the readings topic.
 
@@ -187,7 +188,7 @@ class TopicSet:
         producer = Producer(
             {
                 **self._client,
-                "partitioner": "murmur2_random",
+                "partitioner": partitioner,
                 "message.max.bytes": 4_000_000,
                 "queue.buffering.max.messages": 1_000_000,
                 "linger.ms": 20,
@@ -412,11 +413,11 @@ class RunProcess:
 
 
 def run_command(
-    topics: TopicSet, folder: Path, *arguments: str, **more: str
+    topics: TopicSet, folder: Path, *arguments: str, code: str = "", **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run another of stepstream's commands to its end; what it prints."""
+    """Run another of stepstream's commands, or code, to its end; what it prints."""
     return subprocess.run(
-        [sys.executable, "-m", "stepstream", *arguments],
+        [sys.executable, *(("-c", code) if code else ("-m", "stepstream", *arguments))],
         env={**os.environ, **topics.environment(), **more},
         cwd=folder,
         capture_output=True,
