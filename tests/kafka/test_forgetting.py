@@ -68,6 +68,8 @@ def test_a_device_is_forgotten_while_a_consumer_runs(
         assert (done.returncode, done.stdout) == (0, "forgotten: 3\n"), done
         assert fetch(port, "/v1/devices/device-0")[0] == 404
         assert fetch(port, "/v1/devices/device-3")[0] == 200
+        checked = run_command(topics, tmp_path, "check")
+        assert (checked.returncode, "dead letter" in checked.stdout) == (0, False), checked
         forgotten = {f"device-{n}" for n in range(3)}
         records = latest_records(topics)
         assert {device for device, value in records.items() if value is None} == forgotten
