@@ -50,6 +50,8 @@ class Group(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         number among that message's steps. A walk is named after them; a minute has none.
     is_final
         Whether its record was published.
+    partition
+        Where that message is, if partitions were added since and the device has another one now.
     """
 
     steps: int
@@ -58,6 +60,7 @@ class Group(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     offset: int = 0
     number: int = 0
     is_final: bool = False
+    partition: int | None = None
 
 
 class DeviceActivity(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +101,7 @@ class Walk(NamedTuple):
     ended_us: int
     steps: int
     walking_us: int
+    partition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,7 @@ class Activities:
                     walk.started_us,
                     walk.offset,
                     walk.number,
+                    partition=walk.partition,
                 )
             self._finish_walk(step.device_id, walk, before_us)
         return Group(1, walking_us, step.start_us, step.offset, step.number)
@@ -325,6 +330,7 @@ class Activities:
                 ended_us,
                 group.steps,
                 group.walking_us,
+                group.partition,
             )
         )
         return msgspec.structs.replace(group, is_final=True)

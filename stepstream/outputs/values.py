@@ -146,7 +146,12 @@ class WalkValue(msgspec.Struct, frozen=True):
     def of(cls, topic: str, partition: int, walk: Walk, model: str) -> WalkValue:
         """The value of a walk that is final, of a device of an input partition."""
         return cls(
-            event_id(topic, partition, walk.offset, walk.number),
+            event_id(
+                topic,
+                partition if walk.partition is None else walk.partition,
+                walk.offset,
+                walk.number,
+            ),
             walk.device_id,
             walk.started_us / 1e6,
             walk.ended_us / 1e6,

@@ -125,18 +125,18 @@ class CountsMove:
         Raises
         ------
         StreamError
-            Consumers are in the group, or it can't be known where devices are. Whatever was moved
-            until then is committed; another call goes on.
+            Consumers are in the group, or it can't be known where devices are.
         TopicError
             A topic is missing, or the state topic has too few partitions.
         """
         check_connection(self._settings.kafka)
         with explain_kafka_errors("counts can't be moved"):
             topics = self._check_topics()
-            self._check_group(self._settings.kafka.session_timeout_ms / 1000 + GRACE_S)
+            kafka = self._settings.kafka
+            self._check_group(kafka.session_timeout_ms / 1000 + GRACE_S)
             properties = producer_properties(self._settings)
-            properties["transactional.id"] = f"{self._settings.kafka.group_id}.move-counts"
-            properties["transaction.timeout.ms"] = self._settings.kafka.transaction_timeout_ms
+            properties["transactional.id"] = f"{kafka.group_id}.move-counts"
+            properties["transaction.timeout.ms"] = kafka.transaction_timeout_ms
             producer = Producer(properties, logger=logger)
             producer.init_transactions(TIMEOUT_S)
             consumer = self._connections.state_consumer()
@@ -151,9 +151,9 @@ class CountsMove:
             for name, topic in self._cluster.find_topics(self._settings.topics).items()
         }
         state = self._cluster.identify_topics([self._state]).get(self._state)
-        missing = [name for name in self._settings.topics.named if name not in topics]
+        missing = set(self._settings.topics.named) - topics.keys()
         if missing or state is None:
-            raise TopicError(f"there is no topic {', '.join(missing) or self._state}")
+            raise TopicError(f"there is no topic {', '.join(sorted(missing)) or self._state}")
         for name, identity in topics.items():
             if identity.partition_count > state.partition_count:
                 raise TopicError(
@@ -169,10 +169,8 @@ class CountsMove:
         deadline_s = time.monotonic() + wait_s
         while self._cluster.has_members():
             if time.monotonic() >= deadline_s:
-                raise StreamError(
-                    f"consumers are in group {self._settings.kafka.group_id}: stop them all, then "
-                    "run this again"
-                )
+                group = self._settings.kafka.group_id
+                raise StreamError(f"consumers are in group {group}: stop all, then run this again")
             self._on_progress("waiting until no consumer is in the group", 0, 1)
             time.sleep(ASK_AGAIN_S)
 
@@ -314,9 +312,10 @@ class CountsMove:
     ) -> None:
         devices = list(misplaced)
         for begin in range(0, len(devices), AT_ONCE):
+            some = devices[begin : begin + AT_ONCE]
             self._check_group()
             producer.begin_transaction()
-            for device_id in devices[begin : begin + AT_ONCE]:
+            for device_id in some:
                 target, records = misplaced[device_id]
                 key = _encode([self._settings.kafka.group_id, name, device_id])
                 value = _encode(merge(records, target))
@@ -325,7 +324,7 @@ class CountsMove:
                     if found.partition != target:
                         producer.produce(self._state, None, key, partition=found.partition)
             repeat(producer.commit_transaction)
-            moved.moved += len(devices[begin : begin + AT_ONCE])
+            moved.moved += len(some)
             self._on_progress(f"moving counts of {name}", moved.moved, len(devices))
 
     def _added(

@@ -29,7 +29,11 @@ def merge(records: Sequence[Found], target: int) -> dict[str, Any]:
     target
         The partition where it is now. Only an offset that belongs to it is kept.
     """
-    latest = max(records, key=lambda found: int(found.content["ended_us"])).content
+    at, latest = max(records, key=lambda found: int(found.content["ended_us"]))
+    walk = latest.get("walk")
+    if walk is not None and at != target:
+        # It is named after its first step, which was in that partition, or in an earlier one.
+        latest = {**latest, "walk": {"partition": at, **walk}}
     there = next((found.content for found in records if found.partition == target), None)
     return {
         **latest,

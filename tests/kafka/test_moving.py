@@ -192,7 +192,7 @@ def test_it_refuses_while_consumers_are_in_the_group(
         topics.wait_consumed()
         done = run_command(topics, tmp_path, "move-counts")
         assert done.returncode == 1
-        assert f"consumers are in group {topics.group}: stop them all" in done.stderr
+        assert f"consumers are in group {topics.group}: stop all, then" in done.stderr
         assert run.terminate() == 0
     assert run_command(topics, tmp_path, "move-counts").returncode == 0
 

@@ -46,7 +46,7 @@ def plain(groups: Sequence[Minute | Walk]) -> list[tuple[object, ...]]:
     return [
         tuple(group[1:])
         if isinstance(group, Minute)
-        else (f"{group.offset}-{group.number}", *group[3:])
+        else (f"{group.offset}-{group.number}", *group[3:-1])
         for group in groups
     ]
 

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
+from stepstream.settings import Settings, TopicSettings
 from stepstream.streaming.partitioning import hash_of_key, partition_of
 from stepstream.streaming.placement import Found, explained, find_misplaced, merge
+from stepstream.streaming.processor import Processor
+from tests.detection.builders import TransparentModel
+from tests.streaming.records import TIME_MS, FakeRecord
+from tests.streaming.test_processor import take
 
 DEVICES = [f"phone-{n}" for n in range(300)]
 
@@ -32,6 +38,25 @@ def test_counts_of_several_partitions_are_added_and_the_last_step_says_the_rest(
     # The offset is that of the partition where the device is, whoever was last.
     late = found(1, 100, 10_000, model="m", topic_id="other")
     assert merge([late, new], target=7) == found(7, 120, 10_000, offset=3, model="m").content
+
+
+def test_a_walk_keeps_the_name_of_its_first_step() -> None:
+    walk = {"steps": 3, "walking_us": 2_000_000, "started_us": 1, "offset": 40, "number": 1}
+    merged = merge([found(1, walk=walk)], target=7)
+    assert merged["walk"] == walk | {"partition": 1}
+    assert merge([Found(7, merged)], target=2)["walk"] == walk | {"partition": 1}
+    assert merge([found(7, walk=walk), found(1, ended_us=0)], target=7)["walk"] == walk
+    # The walk goes on in the new partition, and is final there.
+    settings = Settings(topics=TopicSettings(walks="walks"))
+    made = Processor(TransparentModel(), settings)
+    partition = made.add_partition("readings", 7)
+    key = msgspec.json.encode([settings.kafka.group_id, "readings", "phone"])
+    restored = {**merged, "version": 1, "ended_us": 1_700_000_000_000_000, "seen_ms": TIME_MS}
+    partition.ledger.restore(key, msgspec.json.encode(restored), 1)
+    far = FakeRecord(b"other", b"{}", 0, TIME_MS + 1_000_000)
+    (record,) = [r for r in take(made, partition, [far]).records if r.topic == "walks"]
+    value = msgspec.json.decode(record.value or b"")
+    assert (value["walk_id"], value["steps"]) == ("readings-1-40-1", 3)
 
 
 @pytest.mark.parametrize("earlier", [{4}, {4, 8}, {1}])
