@@ -162,7 +162,10 @@ def _named(values: list[dict[str, Any]], name: str, place: str) -> list[dict[str
 
 
 def _with_commands(part: list[kafka.Message], seed: str) -> list[kafka.Message]:
-    """Messages, and behind some of them the command to forget their device."""
+    """Messages, and behind some of them the command to forget their device.
+
+    A last message moves stream time so far that all minutes and walks are final.
+    """
     random = Random(seed)  # noqa: S311 - it hides nothing
     made: list[kafka.Message] = []
     added = 0
@@ -179,6 +182,16 @@ def _with_commands(part: list[kafka.Message], seed: str) -> list[kafka.Message]:
                     message_headers=[(COMMAND_HEADER, b"1")],
                 )
             )
+    last = made[-1]
+    made.append(
+        replace(
+            last,
+            message_value=b"{",
+            message_offset=last.message_offset + 1,
+            time_ms=last.time_ms + 3_600_000,
+            message_headers=[],
+        )
+    )
     return made
 
 
