@@ -421,6 +421,8 @@ class Schedule:
 
     def _expected_events(self) -> dict[str, list[dict[str, Any]]]:
         """The events in the ranges; counts begin with 1 there."""
+        if not self._settings.reads_ranges:
+            return self._input.events
         expected = {}
         for device, events in self._input.events.items():
             within: list[dict[str, Any]] = []
