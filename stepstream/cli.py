@@ -33,6 +33,7 @@ COMMANDS = {
     "detect": ("Detect", "find the steps in CSV recordings"),
     "check": ("Check", "show how messages are understood, and what the settings should be"),
     "schema": ("Schema", "print AsyncAPI and JSON Schema of the topics"),
+    "tail": ("Tail", "show events, minutes, walks, counts and dead letters as they come"),
     "topics": ("Topics", "create the topics, and say what is wrong with existing ones"),
     "replay-dead-letters": (
         "ReplayDeadLetters",

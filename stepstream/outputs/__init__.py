@@ -8,14 +8,21 @@ from stepstream.outputs.activity import (
     Minute,
     Walk,
 )
-from stepstream.outputs.dead_letters import make_dead_letter
+from stepstream.outputs.dead_letters import Reason, make_dead_letter, read_reason
 from stepstream.outputs.encoding import Encoding, encode_value, make_encodings
 from stepstream.outputs.outputs import Outputs
+from stepstream.outputs.reading import (
+    DEAD_LETTER,
+    PublishedRecord,
+    UnreadableValueError,
+    read_value,
+)
 from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.steps import CountedStep
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
 
 __all__ = [
+    "DEAD_LETTER",
     "Activities",
     "ActivityRules",
     "CountValue",
@@ -28,10 +35,15 @@ __all__ = [
     "MinuteValue",
     "OutputRecord",
     "Outputs",
+    "PublishedRecord",
+    "Reason",
+    "UnreadableValueError",
     "Walk",
     "WalkValue",
     "encode_value",
     "event_id",
     "make_dead_letter",
     "make_encodings",
+    "read_reason",
+    "read_value",
 ]

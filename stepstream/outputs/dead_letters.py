@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stepstream.outputs.records import OutputRecord
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from stepstream.inputs import InvalidMessage
 
-__all__ = ["make_dead_letter"]
+__all__ = ["Reason", "make_dead_letter", "read_reason"]
 
 MAX_DEAD_LETTER_BYTES = 900_000
 TRUNCATED_BYTES = 64 << 10
@@ -65,3 +65,44 @@ def make_dead_letter(  # noqa: PLR0913 - all that a record is
         if header_bytes > MAX_DEAD_LETTER_BYTES // 2:
             kept = ()
     return OutputRecord(dead_letter_topic, key, value, (*kept, *added))
+
+
+class Reason(NamedTuple):
+    """What the headers of a dead letter say.
+
+    Attributes
+    ----------
+    code, detail
+        What was wrong with the message.
+    topic, partition, offset
+        Where it was; the offset is -1 if a letter doesn't say it.
+    timestamp_ms
+        Its record's time, milliseconds since the epoch.
+    is_truncated
+        Whether the letter has only its first part.
+    """
+
+    code: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    is_truncated: bool
+
+
+def read_reason(headers: Iterable[tuple[str, bytes | None]]) -> Reason | None:
+    """What the headers of a dead letter say; None if stepstream didn't write them."""
+    added = {name: content or b"" for name, content in headers if name.startswith("stepstream-")}
+    try:
+        return Reason(
+            added["stepstream-error"].decode(),
+            added.get("stepstream-error-detail", b"").decode(errors="replace"),
+            added["stepstream-topic"].decode(),
+            int(added["stepstream-partition"]),
+            int(added.get("stepstream-offset", b"-1")),
+            int(added["stepstream-timestamp"]),
+            "stepstream-truncated" in added,
+        )
+    except (KeyError, ValueError):
+        return None

@@ -26,6 +26,7 @@ __all__ = [
     "explain_denied",
     "explain_kafka_errors",
     "producer_properties",
+    "reader_properties",
     "refresh_interval_s",
     "repeat",
     "rights_to_consume",
@@ -285,6 +286,26 @@ def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     properties["fetch.wait.max.ms"] = 10
     # It has nothing to do until a partition is assigned, and then it must be connected already.
     return {**ALWAYS_CONNECTED, **properties, "group.protocol": "classic"}
+
+
+def reader_properties(kafka: KafkaSettings, purpose: str) -> dict[str, Any]:
+    """Properties of a consumer in no group: it is given its partitions, and commits nothing.
+
+    Parameters
+    ----------
+    kafka
+        Where the topics are.
+    purpose
+        What it is for; a part of the group's name that the client asks for and never uses.
+    """
+    return {
+        "queued.max.messages.kbytes": 16_384,
+        **client_properties(kafka, PRODUCER_ONLY),
+        "group.id": f"{kafka.group_id}.{purpose}",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+    }
 
 
 def producer_properties(settings: Settings) -> dict[str, Any]:

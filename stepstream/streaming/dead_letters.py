@@ -18,6 +18,7 @@ from confluent_kafka import (
 )
 
 from stepstream.errors import StreamError
+from stepstream.outputs import read_reason
 from stepstream.streaming.clients import (
     ALWAYS_CONNECTED,
     CONSUMER_ONLY,
@@ -94,21 +95,20 @@ class Letter(NamedTuple):
     def read(cls, message: Message) -> Self | None:
         """The dead letter in a message; None if stepstream didn't write it."""
         headers: Any = message.headers() or []
-        added = {n: v or b"" for n, v in headers if n.startswith(HEADERS)}
-        try:
-            return cls(
-                added["stepstream-error"].decode(),
-                added["stepstream-topic"].decode(),
-                int(added["stepstream-partition"]),
-                message.key(),
-                message.value(),
-                [(n, v) for n, v in headers if not n.startswith(HEADERS)],
-                int(added["stepstream-timestamp"]),
-                message.timestamp()[1],
-                "stepstream-truncated" in added,
-            )
-        except (KeyError, ValueError):
+        reason = read_reason(headers)
+        if reason is None:
             return None
+        return cls(
+            reason.code,
+            reason.topic,
+            reason.partition,
+            message.key(),
+            message.value(),
+            [(n, v) for n, v in headers if not n.startswith(HEADERS)],
+            reason.timestamp_ms,
+            message.timestamp()[1],
+            reason.is_truncated,
+        )
 
 
 @dataclass

@@ -10,10 +10,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from stepstream.errors import TopicError
 from stepstream.inspection import Excerpt, FoundMessage
 from stepstream.streaming.clients import (
-    PRODUCER_ONLY,
     check_connection,
-    client_properties,
     explain_kafka_errors,
+    reader_properties,
 )
 from stepstream.streaming.forgetting import COMMAND_KEY
 
@@ -58,14 +57,9 @@ def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[
     with explain_kafka_errors("can't read the topics"):
         consumer = Consumer(
             {
+                **reader_properties(kafka, "check"),
                 "queued.max.messages.kbytes": 4_096,
-                **client_properties(kafka, PRODUCER_ONLY),
-                # Required by the client; nothing joins it or commits to it.
-                "group.id": f"{kafka.group_id}.check",
-                "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
             }
         )
         try:

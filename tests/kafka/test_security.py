@@ -275,6 +275,26 @@ def test_topics_that_exist_need_no_right_to_create_them(
     assert (seen.returncode, seen.stdout.count(": exists")) == (0, 4), seen.stdout
 
 
+def test_tail_needs_the_right_to_read_a_topic_and_none_to_a_group(
+    broker: SecureBroker, filled: TopicSet, tmp_path: Path
+) -> None:
+    # What is in the topic doesn't matter; the readings are there.
+    topics = replace(filled, events=filled.readings, readings="others")
+    more = broker.sasl_environment("OAUTHBEARER", "tails")
+    options = ("tail", "--from", "beginning", "--max", "1", "--json")
+    unseen = call(topics, tmp_path, *options, **more)
+    assert unseen.returncode == 1
+    assert f"no topic {topics.events} that this user may read" in unseen.stdout
+    broker.grant("tails", [("topic", topics.events, "DESCRIBE")])
+    denied = call(topics, tmp_path, *options, **more)
+    assert denied.returncode == 1
+    assert f"needed: READ on {topics.events}" in denied.stdout.splitlines()[-1]
+    broker.grant("tails", [("topic", topics.events, "READ")])
+    seen = call(topics, tmp_path, *options, **more)
+    assert seen.returncode == 0, seen.stdout
+    assert json.loads(seen.stdout)["topic"] == topics.events
+
+
 @pytest.mark.parametrize(
     ("mechanism", "source"), [("SCRAM-SHA-512", "environment"), ("mutual TLS", "file")]
 )

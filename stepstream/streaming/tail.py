@@ -1,0 +1,144 @@
+"""The records of topics as they come, read without a group."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from stepstream.errors import TopicError
+from stepstream.outputs import PublishedRecord
+from stepstream.streaming.clients import (
+    check_connection,
+    explain_denied,
+    explain_kafka_errors,
+    reader_properties,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stepstream.settings import KafkaSettings
+
+__all__ = ["FROM_BEGINNING", "FROM_NOW", "TopicTail"]
+
+logger = logging.getLogger(__name__)
+
+FROM_BEGINNING, FROM_NOW = OFFSET_BEGINNING, OFFSET_END
+"""Brokers take them in place of a time."""
+TIMEOUT_S = 10.0
+AT_ONCE = 500
+POLL_S = 0.2
+PASSING = {
+    KafkaError.GROUP_AUTHORIZATION_FAILED,  # no group is needed
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - their public names
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+}
+"""Errors after which the client goes on by itself; it logs those that people should know of."""
+
+
+class TopicTail:
+    """Reads all partitions that topics have now, from one time on.
+
+    Parameters
+    ----------
+    kafka
+        Where the topics are.
+    topics
+        Their names, with the kind of their records.
+    begin_ms
+        Record time to begin at, milliseconds since the epoch; or `FROM_BEGINNING`, `FROM_NOW`.
+
+    Raises
+    ------
+    StreamError
+        The cluster can't be reached, or refuses.
+    TopicError
+        There is no such topic.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topics: Mapping[str, str], begin_ms: int) -> None:
+        self._topics = dict(topics)
+        self._rights = {"topic": f"READ on {', '.join(topics)}"}
+        check_connection(kafka)
+        with explain_kafka_errors("can't read the topics"):
+            self._consumer = Consumer(reader_properties(kafka, "tail"), logger=logger)
+            try:
+                self._consumer.assign(self._begin(begin_ms))
+            except BaseException:
+                self._consumer.close()
+                raise
+
+    def _begin(self, begin_ms: int) -> list[TopicPartition]:
+        found = self._consumer.list_topics(timeout=TIMEOUT_S).topics
+        asked: list[tuple[str, int]] = []
+        for name in self._topics:
+            if name not in found:
+                raise TopicError(f"there is no topic {name} that this user may read")
+            asked += [(name, number) for number in found[name].partitions]
+        # First of all: what comes after this is new.
+        ends = self._offsets(asked, FROM_NOW)
+        begins = ends if begin_ms == FROM_NOW else self._offsets(asked, begin_ms)
+        # No record may be as late as a time.
+        return [
+            begin if begin.offset >= 0 else end for begin, end in zip(begins, ends, strict=True)
+        ]
+
+    def _offsets(self, partitions: list[tuple[str, int]], at_ms: int) -> list[TopicPartition]:
+        asked = [TopicPartition(topic, number, at_ms) for topic, number in partitions]
+        found: list[TopicPartition] = self._consumer.offsets_for_times(asked, TIMEOUT_S)
+        for at in found:
+            if at.error is not None:
+                self._raise(at.error)
+        return found
+
+    def read(self) -> list[PublishedRecord]:
+        """The next records, those of a partition in their order; none if none came in a while.
+
+        Raises
+        ------
+        StreamError
+            Kafka refuses.
+        """
+        records = []
+        with explain_kafka_errors("can't read on"):
+            for message in self._consumer.consume(AT_ONCE, POLL_S):
+                error = message.error()
+                if error is None:
+                    records.append(self._record(message))
+                elif error.code() not in PASSING:
+                    self._raise(error)
+        return records
+
+    def _raise(self, error: KafkaError) -> None:
+        raise explain_denied(error, self._rights) or KafkaException(error)
+
+    def close(self) -> None:
+        """Let go of everything; the group that the client was named after never was one."""
+        self._consumer.close()
+
+    def _record(self, message: Message) -> PublishedRecord:
+        kind, at_ms = message.timestamp()
+        topic = message.topic() or ""
+        return PublishedRecord(
+            self._topics[topic],
+            topic,
+            message.partition() or 0,
+            message.offset() or 0,
+            at_ms if kind else None,
+            message.key(),
+            message.value(),
+            tuple(message.headers() or ()),  # type: ignore[arg-type]
+        )
