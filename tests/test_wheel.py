@@ -75,7 +75,8 @@ def test_package_says_that_it_is_typed(interpreter: Path) -> None:
 def test_the_live_page_ships_inside_the_package(interpreter: Path) -> None:
     files: list[str] = json.loads(evaluate(interpreter, FILES))
     static = {Path(path).name for path in files if "/web/static/" in path}
-    assert {"performance.html", "performance.css", "performance.js", "openapi.json"} <= static
+    scripts = {"performance.js", "activity.js", "elements.js"}
+    assert {"performance.html", "performance.css", "openapi.json"} | scripts <= static
 
 
 def test_device_at_rest_makes_no_steps(interpreter: Path, tmp_path: Path) -> None:

@@ -191,6 +191,16 @@ class Activities:
         """What is known of a device, if anything is."""
         return self._devices.get(device_id)
 
+    def open_groups(self, device_id: str) -> tuple[Minute | None, Walk | None]:
+        """The minute and the walk of a device that are not final, as they are so far."""
+        known = self._devices.get(device_id)
+        minute = walk = None
+        if known is not None and known.minute is not None and not known.minute.is_final:
+            minute = _minute(device_id, known.minute, known.ended_us)
+        if known is not None and known.walk is not None and not known.walk.is_final:
+            walk = _walk(device_id, known.walk, known.ended_us)
+        return minute, walk
+
     def restore(self, device_id: str, activity: DeviceActivity | None) -> None:
         """Set what is known of a device; before any step is added."""
         if activity is None or not self._rules.are_needed:
@@ -315,22 +325,28 @@ class Activities:
     def _finish_minute(self, device_id: str, group: Group, ended_us: int) -> Group:
         if group.is_final:
             return group
-        self._final.append(Minute(device_id, ended_us // MINUTE_US, group.steps, group.walking_us))
+        self._final.append(_minute(device_id, group, ended_us))
         return msgspec.structs.replace(group, is_final=True)
 
     def _finish_walk(self, device_id: str, group: Group, ended_us: int) -> Group:
         if group.is_final:
             return group
-        self._final.append(
-            Walk(
-                device_id,
-                group.offset,
-                group.number,
-                group.started_us,
-                ended_us,
-                group.steps,
-                group.walking_us,
-                group.partition,
-            )
-        )
+        self._final.append(_walk(device_id, group, ended_us))
         return msgspec.structs.replace(group, is_final=True)
+
+
+def _minute(device_id: str, group: Group, ended_us: int) -> Minute:
+    return Minute(device_id, ended_us // MINUTE_US, group.steps, group.walking_us)
+
+
+def _walk(device_id: str, group: Group, ended_us: int) -> Walk:
+    return Walk(
+        device_id,
+        group.offset,
+        group.number,
+        group.started_us,
+        ended_us,
+        group.steps,
+        group.walking_us,
+        group.partition,
+    )

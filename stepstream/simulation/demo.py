@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from confluent_kafka import OFFSET_BEGINNING, Producer, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import Producer
 from rich.live import Live
 
 from stepstream.errors import StreamError
 from stepstream.outputs import Event as StepEvent
-from stepstream.settings import KafkaSettings, ProcessingSettings, Settings, TopicSettings
+from stepstream.settings import (
+    KafkaSettings,
+    OutputSettings,
+    ProcessingSettings,
+    Settings,
+    TopicSettings,
+)
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
 from stepstream.simulation.view import DeviceRow, Snapshot, render, render_line
@@ -52,6 +58,8 @@ MOCK_PROPERTIES = {"fetch.wait.max.ms": 10, "enable.sparse.connections": True}
 before its clients, which then must not try to connect again."""
 PARTITIONS = 4
 """Partitions of every topic of the mock broker, which creates topics itself."""
+WALK_GAP_S, GRACE_S = 3.0, 2.0
+"""Walkers stand for 1.5 to 12 s: so a short demo has walks that are over."""
 SHOWN = 8
 SPARK_RATE_HZ = 16
 
@@ -89,6 +97,12 @@ class MockConnections(Connections):
 
     def cluster(self) -> Cluster:
         return MockCluster(self._settings)
+
+    def find_times(
+        self, consumer: KafkaConsumer, partitions: list[tuple[str, int]], _ms: int, timeout_s: float
+    ) -> list[TopicPartition]:
+        # The mock broker knows no times; what is older is not shown.
+        return super().find_times(consumer, partitions, OFFSET_BEGINNING, timeout_s)
 
 
 class _Subscriber:
@@ -173,13 +187,14 @@ class _Demo:
             kafka=KafkaSettings(
                 bootstrap_servers=self._bootstrap(), group_id="demo", properties=MOCK_PROPERTIES
             ),
-            topics=TopicSettings(),
+            topics=TopicSettings(minutes="step-minutes", walks="step-walks"),
+            output=OutputSettings(walk_gap_s=WALK_GAP_S, grace_s=GRACE_S),
             processing=ProcessingSettings(guarantee="at_least_once"),
             model=model,
             http=http,
         )
         topics = self._settings.topics
-        for topic in (*topics.readings, topics.events, topics.state):
+        for topic in (*topics.readings, *topics.written):
             self._mock.list_topics(topic, timeout=START_TIMEOUT_S)
         places = ("hand", "hand", "armband", "pocket")
         self._walkers = {

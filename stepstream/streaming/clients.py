@@ -299,6 +299,7 @@ def reader_properties(kafka: KafkaSettings, purpose: str) -> dict[str, Any]:
         What it is for; a part of the group's name that the client asks for and never uses.
     """
     return {
+        "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 16_384,
         **client_properties(kafka, PRODUCER_ONLY),
         "group.id": f"{kafka.group_id}.{purpose}",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stepstream.streaming.clients import (
     consumer_properties,
     producer_properties,
+    reader_properties,
     state_consumer_properties,
 )
 from stepstream.streaming.cluster import Cluster
@@ -49,6 +50,19 @@ class Connections:
     def state_consumer(self) -> Consumer:
         """The consumer of the state topic; it is in no group."""
         return Consumer(state_consumer_properties(self._settings), logger=logger)
+
+    def reader(self, purpose: str) -> Consumer:
+        """A consumer in no group that is told where partitions end."""
+        properties = reader_properties(self._settings.kafka, purpose)
+        return Consumer({**properties, "enable.partition.eof": True}, logger=logger)
+
+    def find_times(
+        self, consumer: Consumer, partitions: list[tuple[str, int]], time_ms: int, timeout_s: float
+    ) -> list[TopicPartition]:
+        """The first offset of each partition whose record is from that time or later, if any."""
+        asked = [TopicPartition(topic, number, time_ms) for topic, number in partitions]
+        found: list[TopicPartition] = consumer.offsets_for_times(asked, timeout_s)
+        return found
 
     def producer(self, on_statistics: Callable[[str], None]) -> Producer:
         """The producer of records; it makes callbacks while it is polled."""

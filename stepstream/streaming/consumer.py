@@ -86,7 +86,7 @@ class Consumer:
         system: System | None = None,
     ) -> None:
         self._settings = settings
-        self._connections = connections or Connections(settings)
+        self.connections = connections or Connections(settings)
         self._system = system or System()
         self._model_file = ModelFile(settings.model, self._system.monotonic)
         self.model = model or self._model_file.load()
@@ -98,12 +98,12 @@ class Consumer:
         """Called in the loop's thread with the results of each poll."""
         self.processor = Processor(self.model, settings, self.totals)
         with explain_kafka_errors("kafka settings"):
-            self._kafka = self._connections.consumer(
+            self._kafka = self.connections.consumer(
                 self._guard(self._note_error), self._guard(self._note_statistics)
             )
-            self._cluster = self._connections.cluster()
+            self._cluster = self.connections.cluster()
             self._ledger_reader = LedgerReader(
-                self._connections.state_consumer(),
+                self.connections.state_consumer(),
                 settings.topics.state,
                 settings.processing.restore_timeout_s,
                 self._system,
@@ -161,7 +161,7 @@ class Consumer:
         update = self._guard(self.statistics["producer"].update)
 
         def make_producer() -> Producer:
-            return self._connections.producer(update)
+            return self.connections.producer(update)
 
         if settings.processing.guarantee == "exactly_once":
             return ExactlyOnce(make_producer, self._cluster, settings, system)

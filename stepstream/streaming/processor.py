@@ -122,11 +122,6 @@ class Processor:
         """Schemas that a topic's messages need, see `InputFormat.schemas`."""
         return self._format(topic).schemas
 
-    @property
-    def events_topic(self) -> str:
-        """Where step events are published."""
-        return self._settings.topics.events
-
     def replace_model(self, model: Model) -> None:
         """Continue with another model.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import KafkaSettings
 
-__all__ = ["FROM_BEGINNING", "FROM_NOW", "TopicTail"]
+__all__ = ["FROM_BEGINNING", "FROM_NOW", "PASSING", "TopicTail", "published_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,8 @@ class TopicTail:
             for message in self._consumer.consume(AT_ONCE, POLL_S):
                 error = message.error()
                 if error is None:
-                    records.append(self._record(message))
+                    kind = self._topics[message.topic() or ""]
+                    records.append(published_record(kind, message))
                 elif error.code() not in PASSING:
                     self._raise(error)
         return records
@@ -129,16 +130,17 @@ class TopicTail:
         """Let go of everything; the group that the client was named after never was one."""
         self._consumer.close()
 
-    def _record(self, message: Message) -> PublishedRecord:
-        kind, at_ms = message.timestamp()
-        topic = message.topic() or ""
-        return PublishedRecord(
-            self._topics[topic],
-            topic,
-            message.partition() or 0,
-            message.offset() or 0,
-            at_ms if kind else None,
-            message.key(),
-            message.value(),
-            tuple(message.headers() or ()),  # type: ignore[arg-type]
-        )
+
+def published_record(kind: str, message: Message) -> PublishedRecord:
+    """A record of a kind, from the client's message."""
+    time_kind, at_ms = message.timestamp()
+    return PublishedRecord(
+        kind,
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        at_ms if time_kind else None,
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),  # type: ignore[arg-type]
+    )

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from stepstream.exposition import make_registry
 from stepstream.web.access import Access
+from stepstream.web.activity import Activity
 from stepstream.web.detection import Detection
 from stepstream.web.devices import Devices
 from stepstream.web.page import Page
@@ -50,7 +51,7 @@ class App:
         self._registry = make_registry(consumer)
         self._sampler = Sampler(settings, consumer)
         self._detection = Detection(settings)
-        self._page = Page(self._sampler, Watches(consumer))
+        self._page = Page(self._sampler, Watches(settings.topics, consumer))
         devices = Devices(settings, consumer)
         access = Access(settings.http.token)
         self.routes = [
@@ -59,6 +60,7 @@ class App:
             Route("/metrics", self._metrics),
             *page_routes(self._page, access),
             Route("/performance/sample", self._page.sample),
+            Route("/performance/activity", Activity(settings, consumer).show),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detection.detect, methods=["POST"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.streaming.partitioning import partition_of
+from stepstream.web.activity import open_activity
 from stepstream.web.answers import answer, refuse
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Devices:
         self._counts: dict[str, tuple[int, float]] = {}
 
     async def show(self, request: Request) -> Response:
-        """Step count, last step and window of a device."""
+        """Step count, last step, window, open minute and open walk of a device."""
         device_id = request.path_params["device_id"]
         key = device_id.encode("utf-8", "surrogatepass")
         if not 0 < len(key) <= MAX_DEVICE_ID_BYTES:
@@ -95,6 +96,7 @@ class Devices:
             "step_count": 0 if entry is None else entry.step_count,
             "last_step": entry and {"ended_at": entry.ended_us / 1e6, "offset": entry.offset},
             "window": None if slot is None else self._window(slot),
+            **open_activity(partition, device_id, self._consumer.model.metadata.label),
         }
 
     def _window(self, slot: int) -> dict[str, object] | None:

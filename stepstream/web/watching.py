@@ -1,4 +1,4 @@
-"""One device's recent signal and steps, while somebody watches it."""
+"""One device's recent signal, steps, minutes and walks, while somebody watches it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from stepstream.outputs import Event
+from stepstream.outputs import read_value
+from stepstream.web.activity import open_activity
 from stepstream.web.page import ALIVE_INTERVAL_S, make_event
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stepstream.settings import TopicSettings
     from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.outbox import Results
 
@@ -26,41 +26,47 @@ __all__ = ["Watch", "Watches"]
 INTERVAL_S = 0.2
 MAX_PARTS = 500
 """Polls whose samples may wait to be sent."""
-MAX_EVENTS = 100
-
-_decode_event = msgspec.json.Decoder(Event).decode
+MAX_RECORDS = 100
+"""Of each kind that may wait."""
 
 
 class Watch:
-    """Gathers the samples and events of one device; `observe` runs in the consumer's loop.
+    """Gathers the samples and records of one device; `observe` runs in the consumer's loop.
 
     Parameters
     ----------
+    topics
+        Where the records are published.
     consumer
         The consumer that reads the device.
     device_id
         The device.
     """
 
-    def __init__(self, consumer: Consumer, device_id: str) -> None:
+    def __init__(self, topics: TopicSettings, consumer: Consumer, device_id: str) -> None:
         self._consumer = consumer
+        self._device_id = device_id
         self._key = device_id.encode("utf-8", "replace")
-        self._topic = consumer.processor.events_topic
         self._last_sample = -1
         self._parts: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=MAX_PARTS)
-        self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
+        named = {"steps": topics.events, "minutes": topics.minutes, "walks": topics.walks}
+        self._topics = {topic: name for name, topic in named.items() if topic}
+        self._records: dict[str, deque[bytes]] = {name: deque(maxlen=MAX_RECORDS) for name in named}
+        self._open: dict[str, Any] = {}
+        self._sent_open = self._open
 
     def observe(self, results: Iterable[Results]) -> None:
-        """Copy the samples that a poll added, and the device's events."""
+        """Copy the samples that a poll added, and the device's records."""
         for one in results:
             slot = one.partition.slots.get(self._key)
             if slot is not None:
                 self._copy(slot)
-            self._events.extend(
-                record.value or b""
-                for record in one.records
-                if record.topic == self._topic and record.key == self._key
-            )
+            for record in one.records:
+                if record.key == self._key and record.topic in self._topics:
+                    self._records[self._topics[record.topic]].append(record.value or b"")
+            if slot is not None or one.partition.ledger.activities.get(self._device_id):
+                model = self._consumer.model.metadata.label
+                self._open = open_activity(one.partition, self._device_id, model)
 
     def _copy(self, slot: int) -> None:
         """Samples since the last call; samples that were overwritten in the meantime are lost."""
@@ -78,13 +84,18 @@ class Watch:
             first, magnitudes = self._parts.popleft()
             accel, gyro = magnitudes.round(2).T.tolist()
             parts.append({"at": first * period_us / 1e6, "accel": accel, "gyro": gyro})
-        steps = []
-        while self._events:
-            event = _decode_event(self._events.popleft())
-            steps.append([event.started_at, event.ended_at, event.step_count])
-        if not parts and not steps:
+        values: dict[str, list[Any]] = {}
+        for name, waiting in self._records.items():
+            values[name] = [read_value(waiting.popleft()) for _ in range(len(waiting))]
+        values["steps"] = [
+            [event["started_at"], event["ended_at"], event["step_count"]]
+            for event in values["steps"]
+        ]
+        is_open_as_sent = self._open == self._sent_open
+        if not parts and not any(values.values()) and is_open_as_sent:
             return None
-        return {"period": period_us / 1e6, "parts": parts, "steps": steps}
+        self._sent_open = self._open
+        return {"period": period_us / 1e6, "parts": parts, **values, **self._open}
 
 
 class Watches:
@@ -92,20 +103,25 @@ class Watches:
 
     Parameters
     ----------
+    topics
+        Where the records are published.
     consumer
         Whose devices can be watched.
     """
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, topics: TopicSettings, consumer: Consumer) -> None:
+        self._topics = topics
         self._consumer = consumer
 
     async def follow(
         self, device_id: str, is_closing: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
         """See `stepstream.web.page.Signals`."""
-        watch = Watch(self._consumer, device_id)
+        watch = Watch(self._topics, self._consumer, device_id)
         quiet_s = ALIVE_INTERVAL_S
         with self._observing(watch):
+            # From here on nothing is missed; what was before has to be read.
+            yield make_event("follows", {})
             while not is_closing():
                 gathered = watch.take()
                 if gathered is not None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from stepstream.settings import HttpSettings, KafkaSettings, Settings
+from stepstream.settings import HttpSettings, KafkaSettings, Settings, TopicSettings
 from stepstream.simulation.fleet import Device, messages
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.cluster import TopicIdentity
@@ -65,11 +65,14 @@ class Polled(FakeRecord):
         return self.number
 
 
-def settings(**changes: Any) -> Settings:
+def settings(
+    kafka: KafkaSettings | None = None, topics: TopicSettings | None = None, **changes: Any
+) -> Settings:
     """Settings without a reachable broker, and without log lines about it."""
     nowhere = f"127.0.0.1:{free_port()}"
     return Settings(
-        kafka=KafkaSettings(bootstrap_servers=nowhere, properties={"log_level": 0}),
+        kafka=kafka or KafkaSettings(bootstrap_servers=nowhere, properties={"log_level": 0}),
+        topics=topics or TopicSettings(),
         http=HttpSettings(address="127.0.0.1", port=free_port(), **changes),
     )
 

@@ -5,25 +5,30 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from confluent_kafka import Producer
 from playwright.sync_api import expect, sync_playwright
 
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.sanity import Doubt, Verdict
 from stepstream.inputs import ErrorCode
+from stepstream.outputs import Minute, Outputs, Walk
+from stepstream.settings import KafkaSettings, TopicSettings
+from stepstream.simulation.demo import MOCK_PROPERTIES, MockConnections
 from stepstream.workers.reports import Report
 from tests.conftest import missing
 from tests.kafka.builders import wait_until
-from tests.web.builders import consumer_without_broker, own, serve, settings, turning
+from tests.web.builders import TOPIC, consumer_without_broker, own, serve, settings, turning
 from tests.web.served_workers import served_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
     from stepstream.streaming.consumer import Consumer
     from stepstream.web.server import Server
@@ -78,6 +83,51 @@ def consumer() -> Iterator[Consumer]:
             yield made
 
 
+class Hour(NamedTuple):
+    """A consumer that publishes minutes and walks, and a server of it."""
+
+    consumer: Consumer
+    server: Server
+
+
+@pytest.fixture(scope="module")
+def hour() -> Iterator[Hour]:
+    """Minutes and walks of the last hour, on a broker; walker-0 goes on walking."""
+    broker = Producer({"test.mock.num.brokers": 1, "partitioner": "murmur2_random"})
+    brokers = broker.list_topics(timeout=10).brokers.values()
+    address = ",".join(f"{one.host}:{one.port}" for one in brokers)
+    made_with = settings(
+        KafkaSettings(bootstrap_servers=address, properties=MOCK_PROPERTIES),
+        TopicSettings(minutes="step-minutes", walks="step-walks"),
+    )
+    for topic in made_with.topics.written:
+        broker.list_topics(topic, timeout=10)
+    outputs = Outputs(made_with.topics, made_with.output, "walk-4.1")
+    now = time.time_ns() // 60_000_000_000
+    groups: list[Minute | Walk] = []
+    for device in ("walker-0", "walker-9"):
+        groups += [
+            Minute(device, now - ago, 40 + ago * 37 % 80, 40_000_000)
+            for ago in (*range(58, 41, -1), *range(20, 9, -1))
+        ]
+        for ago, minutes in ((58, 17.2), (20, 10.4), (75, 10.0)):
+            start_us = (now - ago) * 60_000_000
+            end_us = start_us + round(minutes * 6e7)
+            walk = Walk(device, ago, 0, start_us, end_us, round(100 * minutes), end_us - start_us)
+            groups.append(walk)
+    for record in outputs.final(TOPIC, 0, groups):
+        broker.produce(record.topic, record.value, record.key, headers=list(record.headers))
+    broker.flush(10)
+    with consumer_without_broker(
+        made_with, Model(default_model_path()), MockConnections(made_with)
+    ) as made:
+        own(made, 0)
+        made.membership.note_assigned()
+        with turning(made, devices=1), serve(made_with, made) as server:
+            yield Hour(made, server)
+    del broker
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with_errors: list[str] = []
@@ -97,6 +147,10 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def address(server: Server, anchor: str = "") -> str:
     return f"http://127.0.0.1:{server.port}/performance{anchor}"
+
+
+def title_of(bars: Locator, number: int) -> str:
+    return bars.nth(number).locator("title").text_content() or ""
 
 
 def await_ready(page: Page) -> None:
@@ -172,6 +226,55 @@ def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
         wait_until("nobody watching", lambda: not consumer.watchers, 20)
 
 
+def test_the_last_hour_of_a_device_is_drawn_and_goes_on(page: Page, hour: Hour) -> None:
+    page.goto(address(hour.server, "#device=walker-0"))
+    bars = page.locator("#minutes rect:not(.open)")
+    expect(bars).to_have_count(28, timeout=DEADLINE_MS)
+    assert re.fullmatch(r"\d\d:\d\d: \d+ steps, \d+ a minute of walking", title_of(bars, 0))
+    rows = page.locator("#walks tr:not(.open)")
+    expect(rows).to_have_count(2, timeout=DEADLINE_MS)
+    assert re.fullmatch(
+        r"\d\d:\d\d:00" "10 min 24 s" "1,040" "100", rows.first.inner_text().replace("\t", "")
+    )
+    opened = page.locator("#minutes rect.open")
+    wait_until("an open minute", lambda: opened.count() == 1, 30)
+    wait_until("an open walk", lambda: page.locator("#walks tr.open").count() == 1, 30)
+    assert "so far" in title_of(opened, 0)
+    before = title_of(opened, 0)
+    wait_until("it grows", lambda: opened.count() and title_of(opened, 0) != before, 30)
+    assert re.match(r"[\d,]+ steps in 29 minutes", page.locator("#minutes-note").inner_text())
+    shoot(page, "hour")
+
+
+def test_the_last_hour_of_a_device_that_is_away_is_shown(page: Page, hour: Hour) -> None:
+    page.goto(address(hour.server, "#device=walker-9"))
+    expect(page.locator("#minutes rect")).to_have_count(28, timeout=DEADLINE_MS)
+    expect(page.locator("#walks-note")).to_have_text("2 walks in the last hour.")
+    page.get_by_role("combobox", name="Device").fill("walker-5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#minutes-note")).to_have_text("No step in the last hour.")
+    assert page.locator("#minutes rect").count() == 0
+    expect(page.locator("#walks-table")).to_be_hidden()
+
+
+def test_the_page_says_how_to_publish_minutes_and_walks(page: Page, consumer: Consumer) -> None:
+    with serve(settings(), consumer) as server:
+        page.goto(address(server, "#device=walker-1"))
+        for name in ("minutes", "walks"):
+            note = page.locator(f"#{name}-note")
+            expect(note).to_contain_text(f"STEPSTREAM_TOPICS__{name.upper()}", timeout=DEADLINE_MS)
+        expect(page.locator("#minutes")).to_be_hidden()
+        shoot(page, "unpublished")
+
+
+def test_the_page_says_that_brokers_do_not_answer(page: Page) -> None:
+    made_with = settings(topics=TopicSettings(minutes="step-minutes"))
+    with consumer_without_broker(made_with) as idle, serve(made_with, idle) as server:
+        page.goto(address(server, "#device=walker-1"))
+        note = page.locator("#minutes-note")
+        expect(note).to_contain_text("Earlier ones can't be read", timeout=DEADLINE_MS)
+
+
 def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> None:
     with serve(settings(), consumer) as server:
         page.goto(address(server))
@@ -212,6 +315,7 @@ def test_the_page_of_several_workers_shows_them_together(page: Page) -> None:
         expect(page.locator("#worker")).to_be_visible()
         note = page.locator("#signal-note")
         wait_until("a step", lambda: re.search(r"step \d", note.text_content() or ""), 30)
+        expect(page.locator("#walks-note")).to_contain_text("STEPSTREAM_TOPICS__WALKS")
         shoot(page, "workers")
         front.world.steady = {0}
         front.world.say(1, Report(is_live=True, obstacles=["no connection to a broker"]))

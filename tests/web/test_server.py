@@ -5,6 +5,9 @@ import gzip
 import json
 import logging
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema
@@ -17,7 +20,8 @@ from starlette.requests import Request
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
 from stepstream.inputs import ErrorCode
-from stepstream.settings import HttpSettings, InputSettings
+from stepstream.schemas import output_schema
+from stepstream.settings import HttpSettings, InputSettings, TopicSettings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import detection
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import StreamingResponse
 
+    from stepstream.settings import OutputKind
     from stepstream.streaming.consumer import Consumer
 
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
@@ -68,6 +73,16 @@ def consumer() -> Iterator[Consumer]:
 def server(consumer: Consumer) -> Iterator[Server]:
     with serve(settings(cors_origins="https://ops.example.org"), consumer) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def active() -> Iterator[Server]:
+    """A server of a consumer that publishes minutes and walks."""
+    made_with = settings(topics=TopicSettings(minutes="step-minutes", walks="step-walks"))
+    with consumer_without_broker(made_with, Model(default_model_path())) as made:
+        own(made, 0)
+        with turning(made, devices=1), serve(made_with, made) as server:
+            yield server
 
 
 def conforms(answer: Answer, path: str, method: str = "get") -> Any:
@@ -125,11 +140,62 @@ def test_a_device_is_answered_with_count_and_window(server: Server, consumer: Co
     assert (found["topic"], found["partition"]) == (TOPIC, 0)
     assert found["window"]["is_full"]
     assert 0.2 < found["window"]["last_reading_at"] - found["last_step"]["ended_at"] < 3
+    assert found["open_minute"] is None
+    assert found["open_walk"] is None
     listed = conforms(request(server, "/v1/devices?prefix=walker-"), "/v1/devices")
     names = sorted(device["device_id"] for device in listed["devices"])
     assert names == ["walker-0", "walker-1", "walker-2"]
     assert not request(server, "/v1/devices?prefix=else").json["devices"]
     assert consumer.totals.events > 0
+
+
+def test_a_device_is_answered_with_its_open_minute_and_walk(active: Server) -> None:
+    def walked() -> Any:
+        answer = request(active, "/v1/devices/walker-0?topic=sensor-readings")
+        return answer if answer.status == 200 and answer.json["step_count"] > 1 else None
+
+    found = conforms(wait_until("two steps", walked, 30), "/v1/devices/{device_id}")
+    minute, walk = found["open_minute"], found["open_walk"]
+    assert 0 < minute["steps"] <= found["step_count"]
+    assert minute["minute"] <= datetime.fromtimestamp(
+        found["last_step"]["ended_at"], UTC
+    ).isoformat().replace("+00:00", "Z")
+    assert walk["ended_at"] == found["last_step"]["ended_at"]
+    assert walk["walk_id"].startswith("sensor-readings-0-")
+    assert minute["model"] == walk["model"] == Model(default_model_path()).metadata.label
+
+
+@pytest.mark.parametrize("kind", ["minute", "walk"])
+def test_the_document_has_open_groups_as_they_are_published(kind: OutputKind) -> None:
+    described = OPENAPI["components"]["schemas"][kind.capitalize()]
+    published = output_schema(kind)
+    for name in ("type", "properties", "required"):
+        assert described[name] == published[name]
+
+
+def test_the_last_hour_is_null_where_nothing_is_published(server: Server) -> None:
+    answer = request(server, "/performance/activity?device=walker-1").json
+    assert abs(answer.pop("now") - time.time()) < 5
+    assert answer == {"minutes": None, "walks": None, "is_whole": True}
+    for query in ("", "?device=", f"?device={'x' * 257}"):
+        assert request(server, f"/performance/activity{query}").status == 400
+
+
+def test_the_last_hour_of_brokers_that_are_away_is_not_known(active: Server) -> None:
+    answer = request(active, "/performance/activity?device=walker-1")
+    assert (answer.status, answer.json["error"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "30"
+
+
+def test_looks_at_the_last_hour_are_bounded(active: Server) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(
+            threads.map(
+                lambda n: request(active, f"/performance/activity?device=walker-{n}"), range(8)
+            )
+        )
+    assert {answer.status for answer in answers} == {503}
+    assert sum(answer.json["error"] == "busy" for answer in answers) >= 3
 
 
 def test_a_device_of_elsewhere_is_answered_with_its_partition(server: Server) -> None:
@@ -394,7 +460,7 @@ def test_a_taken_default_port_is_replaced_and_the_log_says_by_which(
 
 def test_a_sample_taken_just_when_a_stream_gives_up_waiting_is_sent(consumer: Consumer) -> None:
     sampler = Sampler(settings(), consumer)
-    page = Page(sampler, Watches(consumer))
+    page = Page(sampler, Watches(settings().topics, consumer))
 
     async def read() -> list[bytes]:
         # Each sample sets an event that the stream no longer waits for.

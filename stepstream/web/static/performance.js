@@ -1,5 +1,8 @@
 // The live page: two streams of server-sent events, drawn with SVG and one canvas.
 
+import { Activity } from "./activity.js";
+import { $, made, madeSvg } from "./elements.js";
+
 const HISTORY = 300;
 const SHORTEST = 60;
 const STALE_MS = 4000;
@@ -7,19 +10,6 @@ const RETRY_MS = 2000;
 const SHOWN_S = 10;
 const FRAME_MS = 30;
 const LANES = 42;
-
-const $ = (id) => document.getElementById(id);
-const made = (name, attributes = {}, ...children) => {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-};
-const madeSvg = (name, attributes) => {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-};
 
 // Figures: number and unit of a value, as short as it can be read.
 
@@ -272,9 +262,10 @@ document.addEventListener("keydown", (event) => {
 // One device.
 
 class Signal {
-  constructor(canvas, note) {
+  constructor(canvas, note, activity) {
     this.canvas = canvas;
     this.note = note;
+    this.activity = activity;
     this.stop = () => {};
     this.clear();
     this.frame = this.frame.bind(this);
@@ -295,11 +286,16 @@ class Signal {
     this.stop();
     this.clear();
     this.device = device;
+    this.activity.watch(device);
     this.note.textContent = `Waiting for readings of ${device} …`;
     this.canvas.setAttribute("aria-label", `Signal of ${device}`);
     const begun = performance.now();
     this.stop = follow(`/performance/signal?device=${encodeURIComponent(device)}`, {
-      signal: (data) => this.take(data),
+      follows: () => this.activity.read(),
+      signal: (data) => {
+        this.take(data);
+        this.activity.take(data);
+      },
       alive: () => {
         if (this.end === null && performance.now() - begun > 3000) this.explain();
       },
@@ -432,7 +428,7 @@ function line(draw, points) {
   draw.stroke();
 }
 
-const signal = new Signal($("signal"), $("signal-note"));
+const signal = new Signal($("signal"), $("signal-note"), new Activity());
 signal.paint();
 
 async function listDevices() {

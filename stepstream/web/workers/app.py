@@ -68,6 +68,7 @@ class WorkersApp:
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
             *page_routes(self._page, access),
+            Route("/performance/activity", devices.show_activity),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detect, methods=["POST"]),

@@ -59,6 +59,14 @@ class WorkerDevices:
         devices = [device for devices in listed for device in devices]
         return answer({"devices": devices[:MAX_LISTED]})
 
+    async def show_activity(self, request: Request) -> Response:
+        """What any worker says of a device's last hour: all read the same topics."""
+        for client in self._clients:
+            found = await client.ask("/performance/activity", params=dict(request.query_params))
+            if found is not None:
+                return pass_on(found)
+        return _unavailable()
+
     async def follow(
         self, device_id: str, is_closing: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
