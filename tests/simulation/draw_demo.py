@@ -61,7 +61,7 @@ def draw_demo() -> None:
         page.get_by_role("combobox", name="Device").fill(DEVICE)
         page.get_by_role("button", name="Watch").click()
         page.wait_for_timeout(WATCHED_S * 1000)
-        page.screenshot(path=IMAGES / "performance.png")
+        page.screenshot(path=IMAGES / "performance.png", full_page=True)
         demo.join()
         terminal = Console(
             record=True,

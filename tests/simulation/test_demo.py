@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
 from stepstream.cli import main
+from stepstream.settings import HttpSettings, ModelSettings
 from stepstream.simulation import demo
 from stepstream.simulation.demo import DemoResult
 from stepstream.simulation.view import DeviceRow, Snapshot, render, render_line, sparkline
+from stepstream.simulation.walkers import Walker
+from tests.kafka.broker import free_port
+from tests.kafka.builders import fetch, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +83,32 @@ def test_the_view_shows_its_figures() -> None:
 
 def test_a_sparkline_rises_with_acceleration() -> None:
     assert sparkline([0.0, 9.81, 30.0]) == " ▄█"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_demo_has_walks_and_the_minute_that_is_open() -> None:
+    walker = Walker(1_000_003 + 18, 80.0, "armband")
+    http = HttpSettings(address="127.0.0.1", port=free_port())
+    walkers = demo.Walkers(devices=20, rate_hz=80.0, seconds=16.0, seed=1)
+    silent = Console(file=StringIO())
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(demo.run_demo, silent, walkers, ModelSettings(), http)
+
+        def answered(path: str) -> Any:
+            if running.done():
+                running.result()
+                pytest.fail("it ended before")
+            with suppress(OSError):
+                status, body = fetch(http.port, path)
+                return json.loads(body) if status == 200 else None
+            return None
+
+        opened = wait_until("a device", lambda: answered("/v1/devices/walker-19"))
+        wait_until("a step", lambda: (answered("/v1/devices/walker-19") or opened)["open_minute"])
+        path = "/performance/activity?device=walker-19"
+        walks = wait_until("a walk", lambda: (answered(path) or {}).get("walks"))
+        running.result()
+    # It walks for 8 s, and stands for 12 s then.
+    true_steps = len(walker.steps_until(9.0))
+    (walk,) = walks
+    assert abs(walk["steps"] - true_steps) <= 2
