@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["RecordTable", "to_json"]
 
 TYPES: dict[str, type[msgspec.Struct]] = {
-    "event": Event,
+    "step": Event,
     "minute": MinuteValue,
     "walk": WalkValue,
     "count": CountValue,
 }
 STYLES = {
-    "event": "green",
+    "step": "green",
     "minute": "cyan",
     "walk": "magenta",
     "count": "blue",
     DEAD_LETTER: "bold red",
 }
 COLUMNS = {
-    "steps": ("event", "minute", "walk", "count"),
+    "steps": ("step", "minute", "walk", "count"),
     "cadence": ("minute", "walk"),
-    "lasted": ("event", "minute", "walk"),
+    "lasted": ("step", "minute", "walk"),
 }
 """Columns between the device and the rest of a line, and the kinds that have something there."""
 WIDTHS = {"steps": 8, "cadence": 9, "lasted": 12}

@@ -28,7 +28,7 @@ EVENT = Event("readings-3-1182-0", "phone-17", 1234, AT_S - 0.7375, AT_S, 0.93, 
 MINUTE = MinuteValue("phone-17", "2023-11-14T22:13:00Z", 112, 115.5, 58.2, "walk-4.1")
 WALK = WalkValue("readings-3-1182-0", "phone-17", AT_S - 229, AT_S, 412, 108.1, "walk-4.1")
 COUNT = CountValue("phone-17", 1234, AT_S, "walk-4.1")
-ALL = ("event", "minute", "walk", "count", DEAD_LETTER)
+ALL = ("step", "minute", "walk", "count", DEAD_LETTER)
 
 
 def published(
@@ -61,7 +61,7 @@ def lines(*records: PublishedRecord, kinds: tuple[str, ...] = ALL, **more: Any) 
 
 def test_each_kind_has_its_columns() -> None:
     shown = lines(
-        published("event", EVENT),
+        published("step", EVENT),
         published("minute", MINUTE),
         published("walk", WALK),
         published("count", COUNT),
@@ -69,7 +69,7 @@ def test_each_kind_has_its_columns() -> None:
     assert shown == [
         "time         what         device         steps  cadence      lasted",
         "2023-11-14 UTC+0000",
-        "22:13:21.15  event        phone-17      #1,234               0.74 s  start 0.93, end 0.88",
+        "22:13:21.15  step         phone-17      #1,234               0.74 s  start 0.93, end 0.88",
         "22:13        minute       phone-17         112  116/min      58.2 s",
         "22:09:32     walk         phone-17         412  108/min  3 min 49 s  until 22:13:21",
         "22:13:21     count        phone-17       1,234                       in all",
@@ -103,15 +103,15 @@ def test_a_long_value_is_cut_to_a_line_of_the_terminal() -> None:
 
 
 def test_another_day_begins_with_a_line_in_the_time_zone() -> None:
-    table = RecordTable(("event",), zone=timezone(timedelta(hours=2)))
-    day, first = [line.plain for line in table.lines(published("event", EVENT))]
+    table = RecordTable(("step",), zone=timezone(timedelta(hours=2)))
+    day, first = [line.plain for line in table.lines(published("step", EVENT))]
     assert day == "2023-11-15 UTC+0200"
     assert first.startswith("00:13:21.15")
-    assert len(table.lines(published("event", EVENT))) == 1
+    assert len(table.lines(published("step", EVENT))) == 1
 
 
 def test_the_source_is_said_where_there_are_several() -> None:
-    record = published("event", EVENT, stepstream_topic=b"watches")
+    record = published("step", EVENT, stepstream_topic=b"watches")
     assert lines(record, with_source=True)[-1].endswith("end 0.88  watches")
     assert "watches" not in lines(record)[-1]
 
@@ -147,7 +147,7 @@ def test_no_time_is_too_far_away(moment: float) -> None:
     event = Event("a-0-0-0", "phone-17", 1, moment, moment, 0.5, 0.5, "m")
     walk = WalkValue("a-0-0-0", "phone-17", -moment, moment, 2, 100.0, "m")
     minute = MinuteValue("phone-17", "9999-99-99", 1, 60.0, 1.0, "m")
-    for kind, value in (("event", event), ("walk", walk), ("minute", minute)):
+    for kind, value in (("step", event), ("walk", walk), ("minute", minute)):
         assert "phone-17" in lines(published(kind, value))[-1]
 
 
@@ -158,8 +158,8 @@ def test_a_tombstone_is_a_device_that_was_forgotten() -> None:
 def test_nothing_of_a_record_reaches_the_terminal_as_a_command() -> None:
     evil = "\x1b[2J\r\nphone\x9b"
     event = Event("a", evil, 1, AT_S, AT_S, 0.5, 0.5, "m")
-    broken = published("event", evil.encode(), evil.encode(), stepstream_topic=evil.encode())
-    records = [published("event", event), broken, letter(evil.encode(), evil.encode())]
+    broken = published("step", evil.encode(), evil.encode(), stepstream_topic=evil.encode())
+    records = [published("step", event), broken, letter(evil.encode(), evil.encode())]
     shown = lines(*records, with_source=True)
     assert all(line.isprintable() for line in shown)
     assert any("\\x1b[2J\\r\\nphone\\x9b" in line for line in shown)
@@ -168,10 +168,10 @@ def test_nothing_of_a_record_reaches_the_terminal_as_a_command() -> None:
 def test_the_column_of_devices_grows_with_their_names_within_bounds() -> None:
     names = ["a", "b" * 20, "c", "d" * 100, "e"]
     events = [Event("a", name, 1, AT_S, AT_S, 0.5, 0.5, "m") for name in names]
-    _, _, *rows = lines(*(published("event", one) for one in events), kinds=("event",))
+    _, _, *rows = lines(*(published("step", one) for one in events), kinds=("step",))
     places = [row.index("#1") for row in rows]
     assert places == [31, 39, 39, 55, 55]
-    assert lines(published("event", events[0]), kinds=("event",), devices=["b" * 20])[-1].index(
+    assert lines(published("step", events[0]), kinds=("step",), devices=["b" * 20])[-1].index(
         "#1"
     ) == (39)
 
@@ -180,11 +180,11 @@ def test_colours_tell_kinds_apart() -> None:
     table = RecordTable(ALL, zone=UTC)
     console = Console(force_terminal=True, color_system="truecolor", width=120, soft_wrap=True)
     with console.capture() as captured:
-        for one in (published("event", EVENT), letter(b"{")):
+        for one in (published("step", EVENT), letter(b"{")):
             for line in table.lines(one):
                 console.print(line)
     text = captured.get()
-    assert "\x1b[32mevent" in text
+    assert "\x1b[32mstep" in text
     assert "\x1b[1;31mdead letter" in text
 
 
@@ -212,8 +212,8 @@ def test_a_program_gets_all_that_there_is() -> None:
         "source": {"topic": "readings", "partition": 3, "offset": 1182},
         "value": '{"accel_x":500}',
     }
-    assert json.loads(to_json(published("event", b"\xff", b"\xfe")))["value_base64"] == "/w=="
-    assert json.loads(to_json(published("event", b"\xff", b"\xfe")))["key_base64"] == "/g=="
+    assert json.loads(to_json(published("step", b"\xff", b"\xfe")))["value_base64"] == "/w=="
+    assert json.loads(to_json(published("step", b"\xff", b"\xfe")))["key_base64"] == "/g=="
     assert json.loads(to_json(published("count", None, None)))["value"] is None
-    assert json.loads(to_json(published("event", b"{")))["value"] == "{"
-    assert json.loads(to_json(published("event", EVENT)._replace(time_ms=10**18)))["time"] is None
+    assert json.loads(to_json(published("step", b"{")))["value"] == "{"
+    assert json.loads(to_json(published("step", EVENT)._replace(time_ms=10**18)))["time"] is None

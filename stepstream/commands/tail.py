@@ -28,7 +28,7 @@ __all__ = ["Tail"]
 What: TypeAlias = Literal["events", "minutes", "walks", "counts", "dead-letters"]
 
 KINDS: dict[What, str] = {
-    "events": "event",
+    "events": "step",
     "minutes": "minute",
     "walks": "walk",
     "counts": "count",

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     Encode = Callable[[msgspec.Struct], bytes]
 
-__all__ = ["JSON", "Encoding", "encode_value", "make_encodings"]
+__all__ = ["AVRO_TYPE", "JSON", "PROTOBUF_TYPE", "Encoding", "encode_value", "make_encodings"]
 
+AVRO_TYPE, PROTOBUF_TYPE = "application/avro", "application/x-protobuf"
 REGISTRY_TIMEOUT_S = 60.0
 RETRY_S = 1.0
 encode_value = msgspec.json.Encoder().encode
@@ -87,7 +88,7 @@ def _avro(kind: OutputKind, registry: Registry, topic: str) -> Encoding:
         fastavro.schemaless_writer(content, schema, msgspec.structs.asdict(value))
         return content.getvalue()
 
-    return Encoding("application/avro", encode)
+    return Encoding(AVRO_TYPE, encode)
 
 
 def _protobuf(kind: OutputKind, registry: Registry, topic: str) -> Encoding:
@@ -105,7 +106,7 @@ def _protobuf(kind: OutputKind, registry: Registry, topic: str) -> Encoding:
         content: bytes = message(**msgspec.structs.asdict(value)).SerializeToString()
         return head + content
 
-    return Encoding("application/x-protobuf", encode)
+    return Encoding(PROTOBUF_TYPE, encode)
 
 
 def _register(registry: Registry, topic: str, schema: Registered) -> int:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stepstream.settings import TopicSettings
+    from stepstream.outputs import OutputRecord
+    from stepstream.settings import OutputKind, TopicSettings
     from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.outbox import Results
 
@@ -49,9 +50,10 @@ class Watch:
         self._key = device_id.encode("utf-8", "replace")
         self._last_sample = -1
         self._parts: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=MAX_PARTS)
-        named = {"steps": topics.events, "minutes": topics.minutes, "walks": topics.walks}
-        self._topics = {topic: name for name, topic in named.items() if topic}
-        self._records: dict[str, deque[bytes]] = {name: deque(maxlen=MAX_RECORDS) for name in named}
+        self._kinds = {topic: kind for kind, topic in topics.outputs.items() if kind != "count"}
+        self._records: dict[OutputKind, deque[OutputRecord]] = {
+            kind: deque(maxlen=MAX_RECORDS) for kind in ("step", "minute", "walk")
+        }
         self._open: dict[str, Any] = {}
         self._sent_open = self._open
 
@@ -62,8 +64,8 @@ class Watch:
             if slot is not None:
                 self._copy(slot)
             for record in one.records:
-                if record.key == self._key and record.topic in self._topics:
-                    self._records[self._topics[record.topic]].append(record.value or b"")
+                if record.key == self._key and record.topic in self._kinds:
+                    self._records[self._kinds[record.topic]].append(record)
             if slot is not None or one.partition.ledger.activities.get(self._device_id):
                 model = self._consumer.model.metadata.label
                 self._open = open_activity(one.partition, self._device_id, model)
@@ -85,8 +87,9 @@ class Watch:
             accel, gyro = magnitudes.round(2).T.tolist()
             parts.append({"at": first * period_us / 1e6, "accel": accel, "gyro": gyro})
         values: dict[str, list[Any]] = {}
-        for name, waiting in self._records.items():
-            values[name] = [read_value(waiting.popleft()) for _ in range(len(waiting))]
+        for kind, waiting in self._records.items():
+            records = [waiting.popleft() for _ in range(len(waiting))]
+            values[f"{kind}s"] = [read_value(kind, r.value or b"", r.headers) for r in records]
         values["steps"] = [
             [event["started_at"], event["ended_at"], event["step_count"]]
             for event in values["steps"]

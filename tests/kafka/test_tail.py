@@ -19,12 +19,22 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from stepstream.inputs import ErrorCode, InvalidMessage
-from stepstream.outputs import CountedStep, Minute, OutputRecord, Outputs, Walk, make_dead_letter
+from stepstream.outputs import (
+    CountedStep,
+    Minute,
+    OutputRecord,
+    Outputs,
+    Walk,
+    make_dead_letter,
+    make_encodings,
+)
 from tests.kafka.builders import DEADLINE_S, TopicSet, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from tests.kafka.registry import SchemaRegistry
 
 STEP_US = 1_700_000_001_150_000
 COLOUR = re.compile(r"\x1b\[[\d;]*3\d")
@@ -35,10 +45,12 @@ def topics(bootstrap: str) -> TopicSet:
     return TopicSet.create(bootstrap, all_outputs=True)
 
 
-def published(topics: TopicSet, device: str, number: int) -> list[OutputRecord]:
+def published(
+    topics: TopicSet, device: str, number: int, **groups: dict[str, Any]
+) -> list[OutputRecord]:
     """One record of each kind, as stepstream makes them."""
-    settings = topics.settings()
-    outputs = Outputs(settings.topics, settings.output, "walk-4.1")
+    settings = topics.settings(**groups)
+    outputs = Outputs(settings.topics, settings.output, make_encodings(settings), "walk-4.1")
     step = CountedStep(
         topics.readings, 3, number, 0, device.encode(), device, number + 1,
         STEP_US - 700_000, STEP_US, 0.93, 0.88,
@@ -56,8 +68,8 @@ def published(topics: TopicSet, device: str, number: int) -> list[OutputRecord]:
         error=InvalidMessage(ErrorCode.INVALID_JSON, "it ends too early"),
         dead_letter_topic=topics.dead_letters,
     )
-    groups = outputs.final(topics.readings, 3, [minute, walk])
-    return [*outputs.events([step]), *groups, *outputs.counts([step]), letter]
+    final = outputs.final(topics.readings, 3, [minute, walk])
+    return [*outputs.events([step]), *final, *outputs.counts([step]), letter]
 
 
 class Publisher:
@@ -139,6 +151,7 @@ def running(topics: TopicSet, folder: Path, *arguments: str) -> Iterator[Running
 def test_only_new_events_are_shown_and_ctrl_c_ends_it(topics: TopicSet, tmp_path: Path) -> None:
     publisher = Publisher(topics)
     publisher.publish(published(topics, "old", 0))
+    assert topics.read(topics.events)  # its commit is marked by now
     with running(topics, tmp_path) as tail:
         publisher.publish(published(topics, "phone-17", 1233))
         tail.wait_for("phone-17")
@@ -179,7 +192,7 @@ def test_all_kinds_by_device_and_how_many(topics: TopicSet) -> None:
     found = tailed(topics, *kinds, "--from", "beginning", "--max", "30")
     assert sorted((one["what"], one["key"]) for one in found) == sorted(
         (kind, device)
-        for kind in ("event", "minute", "walk", "count", "dead-letter")
+        for kind in ("step", "minute", "walk", "count", "dead-letter")
         for device in "abcabc"
     )
     assert {one["source"]["topic"] for one in found} == {topics.readings}
@@ -189,6 +202,20 @@ def test_all_kinds_by_device_and_how_many(topics: TopicSet) -> None:
     for two in (("--device", "a", "--device", "c"), ("--device", "a,c")):
         found = tailed(topics, "walks", "--from", "beginning", *two, "--max", "4")
         assert sorted(one["value"]["steps"] for one in found) == [1, 3, 4, 6]
+
+
+@pytest.mark.parametrize("written", ["avro", "protobuf"])
+def test_other_formats_are_shown_as_json_is(
+    topics: TopicSet, registry: SchemaRegistry, written: str
+) -> None:
+    publisher = Publisher(topics)
+    in_json = published(topics, "a", 6)
+    groups = {"output": {"format": written}, "registry": {"url": registry.url}}
+    publisher.publish(published(topics, "a", 6, **groups))
+    kinds = ["events", "minutes", "walks", "counts"]
+    found = tailed(topics, *kinds, "--from", "beginning", "--max", "4")
+    values = {one["topic"]: one["value"] for one in found}
+    assert values == {r.topic: json.loads(r.value or b"") for r in in_json[:4]}
 
 
 def test_it_begins_at_a_time(topics: TopicSet) -> None:
@@ -207,6 +234,7 @@ def test_it_begins_at_a_time(topics: TopicSet) -> None:
 def test_a_time_after_the_last_record_shows_what_comes(topics: TopicSet, tmp_path: Path) -> None:
     publisher = Publisher(topics)
     publisher.publish(published(topics, "old", 0))
+    assert topics.read(topics.events)
     with running(topics, tmp_path, "--from", "2100-01-01T00:00:00Z") as tail:
         publisher.publish(published(topics, "new", 1))
         tail.wait_for("new")
@@ -282,5 +310,5 @@ def test_a_terminal_has_colours_unless_they_are_not_wanted(
     os.close(inner)
     text = os.read(outer, 1 << 16).decode()
     os.close(outer)
-    assert "event" in text
+    assert "step" in text
     assert bool(COLOUR.search(text)) == coloured

@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.sanity import Doubt, Verdict
 from stepstream.inputs import ErrorCode
-from stepstream.outputs import Minute, Outputs, Walk
+from stepstream.outputs import Minute, Outputs, Walk, make_encodings
 from stepstream.settings import KafkaSettings, TopicSettings
 from stepstream.simulation.demo import MOCK_PROPERTIES, MockConnections
 from stepstream.workers.reports import Report
@@ -102,7 +102,7 @@ def hour() -> Iterator[Hour]:
     )
     for topic in made_with.topics.written:
         broker.list_topics(topic, timeout=10)
-    outputs = Outputs(made_with.topics, made_with.output, "walk-4.1")
+    outputs = Outputs(made_with.topics, made_with.output, make_encodings(made_with), "walk-4.1")
     now = time.time_ns() // 60_000_000_000
     groups: list[Minute | Walk] = []
     for device in ("walker-0", "walker-9"):

@@ -11,16 +11,12 @@ const LEFT = 30;
 const BASE = 112;
 const TOP_STEPS = 130;
 
+const startOf = (minute) => Date.parse(minute.minute) / 1000;
 const clock = (time, more = {}) => new Date(time * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...more });
 const whole = (number) => Math.round(number).toLocaleString("en");
 const lasted = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`);
 const plural = (number, one) => `${whole(number)} ${one}${number === 1 ? "" : "s"}`;
 const setting = (name) => `${name} are not published. Set STEPSTREAM_TOPICS__${name.toUpperCase()} to the name of a topic, and create it with stepstream topics.`;
-
-// A record with the same name replaces one with fewer steps.
-function keep(known, name, value) {
-  if (!(known.get(name)?.steps > value.steps)) known.set(name, value);
-}
 
 export class Activity {
   constructor() {
@@ -38,6 +34,7 @@ export class Activity {
     this.isPublished = { minutes: true, walks: true };
     this.isWhole = true;
     this.trouble = "";
+    this.arrived = null;
     this.isRead = false;
     this.readMs = null;
     clearTimeout(this.again);
@@ -56,11 +53,14 @@ export class Activity {
     const now = performance.now();
     if (this.readMs !== null && now - this.readMs < READ_AGAIN_MS) return;
     this.readMs = now;
+    const arrived = [];
+    this.arrived = arrived;
     const name = encodeURIComponent(device);
     const [activity, known] = await Promise.all([fetch(`/performance/activity?device=${name}`), fetch(`/v1/devices/${name}`)]);
     const found = await activity.json();
     const open = await known.json();
     if (device !== this.device) return;
+    this.arrived = null;
     if (known.ok) this.takeOpen(open);
     if (activity.ok) {
       this.isRead = true;
@@ -68,7 +68,8 @@ export class Activity {
       this.aheadS = found.now - Date.now() / 1000;
       this.isWhole = found.is_whole;
       this.isPublished = { minutes: found.minutes !== null, walks: found.walks !== null };
-      this.take({ minutes: found.minutes ?? [], walks: found.walks ?? [] });
+      // What has come since is later.
+      for (const { minutes, walks } of [found, ...arrived]) this.keep(minutes ?? [], walks ?? []);
     } else {
       this.trouble = found.detail;
       this.readMs = null;
@@ -78,10 +79,17 @@ export class Activity {
   }
 
   take(data) {
-    for (const minute of data.minutes) keep(this.minutes, Date.parse(minute.minute) / 1000, minute);
-    for (const walk of data.walks) keep(this.walks, walk.walk_id, walk);
     if (data.open_minute !== undefined) this.takeOpen(data);
-    if (data.minutes.length || data.walks.length) this.draw();
+    if (!data.minutes.length && !data.walks.length) return;
+    this.arrived?.push(data);
+    this.keep(data.minutes, data.walks);
+    this.draw();
+  }
+
+  // Of records with one name, the latest counts.
+  keep(minutes, walks) {
+    for (const minute of minutes) this.minutes.set(startOf(minute), minute);
+    for (const walk of walks) this.walks.set(walk.walk_id, walk);
   }
 
   takeOpen({ open_minute: minute, open_walk: walk }) {
@@ -98,10 +106,10 @@ export class Activity {
     this.forget(first);
     const shown = new Map(this.minutes);
     const { minute } = this.open;
-    const openAt = minute ? Date.parse(minute.minute) / 1000 : null;
-    if (minute) keep(shown, openAt, minute);
+    const openAt = minute ? startOf(minute) : null;
+    if (minute) shown.set(openAt, minute);
     const bars = [...shown].filter(([at]) => at >= first && at <= last).sort(([a], [b]) => a - b);
-    this.drawMinutes(bars, first, last, shown.get(openAt) === minute ? openAt : null);
+    this.drawMinutes(bars, first, last, openAt);
     this.drawWalks(now - SHOWN_MIN * MINUTE_S);
   }
 
@@ -143,7 +151,7 @@ export class Activity {
   drawWalks(since) {
     const { walk } = this.open;
     const shown = new Map(this.walks);
-    if (walk) keep(shown, walk.walk_id, walk);
+    if (walk) shown.set(walk.walk_id, walk);
     const walks = [...shown.values()].filter((one) => one.ended_at >= since).sort((a, b) => b.started_at - a.started_at);
     const number = (value) => made("td", { class: "number" }, value);
     $("walks").replaceChildren(...walks.map((one) =>
