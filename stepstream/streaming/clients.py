@@ -288,21 +288,14 @@ def state_consumer_properties(settings: Settings) -> dict[str, Any]:
     return {**ALWAYS_CONNECTED, **properties, "group.protocol": "classic"}
 
 
-def reader_properties(kafka: KafkaSettings, purpose: str) -> dict[str, Any]:
-    """Properties of a consumer in no group: it is given its partitions, and commits nothing.
-
-    Parameters
-    ----------
-    kafka
-        Where the topics are.
-    purpose
-        What it is for; a part of the group's name that the client asks for and never uses.
-    """
+def reader_properties(kafka: KafkaSettings) -> dict[str, Any]:
+    """Properties of a consumer in no group: it is given its partitions, and commits nothing."""
     return {
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 16_384,
         **client_properties(kafka, PRODUCER_ONLY),
-        "group.id": f"{kafka.group_id}.{purpose}",
+        # Required by the client; nothing joins it or commits to it.
+        "group.id": kafka.group_id,
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",

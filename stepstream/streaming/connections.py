@@ -51,9 +51,9 @@ class Connections:
         """The consumer of the state topic; it is in no group."""
         return Consumer(state_consumer_properties(self._settings), logger=logger)
 
-    def reader(self, purpose: str) -> Consumer:
+    def reader(self) -> Consumer:
         """A consumer in no group that is told where partitions end."""
-        properties = reader_properties(self._settings.kafka, purpose)
+        properties = reader_properties(self._settings.kafka)
         return Consumer({**properties, "enable.partition.eof": True}, logger=logger)
 
     def find_times(

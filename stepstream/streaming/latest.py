@@ -57,7 +57,7 @@ def read_latest(kafka: KafkaSettings, topics: TopicSettings, most: int) -> list[
     with explain_kafka_errors("can't read the topics"):
         consumer = Consumer(
             {
-                **reader_properties(kafka, "check"),
+                **reader_properties(kafka),
                 "queued.max.messages.kbytes": 4_096,
                 "enable.partition.eof": True,
             }

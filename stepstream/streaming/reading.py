@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from stepstream.errors import StreamError
-from stepstream.streaming.clients import PRODUCER_ONLY, client_properties
+from stepstream.streaming.clients import reader_properties
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -52,18 +52,7 @@ def read_between(
         The client or a broker refuses.
     """
     open_ends = {number: end for number, (begin, end) in offsets.items() if begin < end}
-    consumer = Consumer(
-        {
-            "queued.max.messages.kbytes": 16_384,
-            **client_properties(kafka, PRODUCER_ONLY),
-            # Required by the client; nothing joins it or commits to it.
-            "group.id": kafka.group_id,
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-        }
-    )
+    consumer = Consumer({**reader_properties(kafka), "enable.partition.eof": True})
     try:
         consumer.assign([TopicPartition(topic, n, offsets[n][0]) for n in open_ends])
         heard_s = time.monotonic()

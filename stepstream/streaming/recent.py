@@ -77,7 +77,7 @@ class RecentRecords:
         """
         deadline_s = time.monotonic() + TIMEOUT_S
         with explain_kafka_errors("can't read the topics"):
-            consumer = self._connections.reader("recent")
+            consumer = self._connections.reader()
             try:
                 return self._read(consumer, topics, device_id.encode(), since_ms, deadline_s)
             except KafkaException as error:

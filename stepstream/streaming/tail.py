@@ -74,7 +74,7 @@ class TopicTail:
         self._rights = {"topic": f"READ on {', '.join(topics)}"}
         check_connection(kafka)
         with explain_kafka_errors("can't read the topics"):
-            self._consumer = Consumer(reader_properties(kafka, "tail"), logger=logger)
+            self._consumer = Consumer(reader_properties(kafka), logger=logger)
             try:
                 self._consumer.assign(self._begin(begin_ms))
             except BaseException:
