@@ -49,33 +49,48 @@ export class Activity {
 
   // What was published before, and what is open; a stream says when it begins, perhaps of another consumer.
   async read() {
+    const sinceMs = this.readMs === null ? Infinity : performance.now() - this.readMs;
+    if (sinceMs < READ_AGAIN_MS) {
+      this.readLater(READ_AGAIN_MS - sinceMs);
+      return;
+    }
+    this.readMs = performance.now();
     const { device } = this;
-    const now = performance.now();
-    if (this.readMs !== null && now - this.readMs < READ_AGAIN_MS) return;
-    this.readMs = now;
     const arrived = [];
     this.arrived = arrived;
     const name = encodeURIComponent(device);
-    const [activity, known] = await Promise.all([fetch(`/performance/activity?device=${name}`), fetch(`/v1/devices/${name}`)]);
-    const found = await activity.json();
-    const open = await known.json();
+    const paths = [`/performance/activity?device=${name}`, `/v1/devices/${name}`];
+    let answers;
+    try {
+      const asked = await Promise.all(paths.map((path) => fetch(path)));
+      answers = await Promise.all(asked.map(async (answer) => [answer, await answer.json()]));
+    } catch {
+      // The page says that the connection is lost.
+      if (device === this.device) this.readLater(READ_AGAIN_MS);
+      return;
+    }
     if (device !== this.device) return;
     this.arrived = null;
+    const [[activity, found], [known, open]] = answers;
     if (known.ok) this.takeOpen(open);
+    this.trouble = activity.ok ? "" : found.detail;
     if (activity.ok) {
       this.isRead = true;
-      this.trouble = "";
       this.aheadS = found.now - Date.now() / 1000;
       this.isWhole = found.is_whole;
       this.isPublished = { minutes: found.minutes !== null, walks: found.walks !== null };
       // What has come since is later.
       for (const { minutes, walks } of [found, ...arrived]) this.keep(minutes ?? [], walks ?? []);
     } else {
-      this.trouble = found.detail;
       this.readMs = null;
-      this.again = setTimeout(() => this.read(), 1000 * Number(activity.headers.get("retry-after") ?? READ_AGAIN_MS / 1000));
+      this.readLater(1000 * Number(activity.headers.get("retry-after") ?? READ_AGAIN_MS / 1000));
     }
     this.draw();
+  }
+
+  readLater(afterMs) {
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.read(), afterMs);
   }
 
   take(data) {
