@@ -158,6 +158,10 @@ class Registry:
         if status == httpx.codes.OK and answer is not None and answer.id:
             return answer.id
         if status in {*REFUSED_IDS, httpx.codes.CONFLICT}:
+            # Another process may have registered it at the same moment.
+            there, known = self._ask("POST", f"subjects/{_quote(subject)}", content)
+            if there == httpx.codes.OK and known is not None and known.id:
+                return known.id
             reason = answer.message[:200] if answer else ""
             raise SchemaError(f"the registry refuses it: {reason}")
         raise self._away(status)

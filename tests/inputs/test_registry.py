@@ -254,6 +254,16 @@ def test_a_schema_that_is_refused_and_a_registry_that_is_away() -> None:
         registry(lambda _: httpx.Response(500)).register("a", schema)
 
 
+def test_a_schema_that_two_register_at_once_has_one_id() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/versions"):
+            return httpx.Response(409, json={"error_code": 409, "message": "already exists"})
+        assert json.loads(request.content)["schema"] == "{}"
+        return httpx.Response(200, json={"id": 7, "version": 1})
+
+    assert registry(answer).register("a-value", Registered("AVRO", "{}", {})) == 7
+
+
 GUID = UUID("89791762-2336-4186-9674-299b90a802e2")
 
 
