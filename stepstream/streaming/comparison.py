@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from stepstream.errors import StreamError
+from stepstream.outputs import read_value
 from stepstream.streaming.clients import explain_kafka_errors
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.ranges import Range
@@ -17,6 +18,8 @@ from stepstream.streaming.reading import read_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from confluent_kafka import Message
 
     from stepstream.settings import Settings
     from stepstream.streaming.cluster import Cluster
@@ -47,6 +50,15 @@ class _Event(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
+
+
+def _read(message: Message) -> _Event:
+    value = message.value() or b""
+    if value[:1] == b"{":
+        return _decode(value)
+    headers: Any = message.headers() or ()
+    fields = read_value("step", value, headers)
+    return _Event(fields["event_id"], fields["device_id"])
 
 
 class Live(NamedTuple):
@@ -231,7 +243,7 @@ def count_published(
         for messages in read_between(settings.kafka, events, offsets):
             for message in messages:
                 try:
-                    event = _decode(message.value() or b"")
+                    event = _read(message)
                     topic_name, number, offset, _ = event.event_id.rsplit("-", 3)
                     name = topic_name, int(number)
                     range_ = ranges.get(name)
@@ -239,8 +251,7 @@ def count_published(
                         counts[name][event.device_id] += 1
                 except ValueError:
                     raise StreamError(
-                        f"{events}-{message.partition()}, offset {message.offset()}, is no event "
-                        "in JSON"
+                        f"{events}-{message.partition()}, offset {message.offset()}, is no event"
                     ) from None
     return Live({name: dict(found) for name, found in counts.items()}, may_lack)
 

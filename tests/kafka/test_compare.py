@@ -15,6 +15,8 @@ from tests.kafka.test_run import walk
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.kafka.registry import SchemaRegistry
+
 
 def compare(topics: TopicSet, folder: Path, *arguments: str, **more: str) -> RunProcess:
     class Compare(RunProcess):
@@ -67,6 +69,28 @@ def test_a_canary_publishes_apart_and_is_compared_with_the_live_group(
     assert shown["devices", "both"] == 6
     assert shown["ratio", "1"] <= shown["ratio", "50"] <= shown["ratio", "99"] <= 1
     assert {event["model"].rpartition("-")[2] for event in canary.read_events()} == {"9.9"}
+
+
+def test_groups_that_write_avro_are_compared_too(
+    topics: TopicSet, registry: SchemaRegistry, tmp_path: Path
+) -> None:
+    written = {"STEPSTREAM_OUTPUT__FORMAT": "avro", "STEPSTREAM_REGISTRY__URL": registry.url}
+    canary = into(topics, "next")
+    topics.produce(walk(3, 12.0, batch=20))
+    with create(topics, tmp_path) as made:
+        wait_until("the topics of the canary", lambda: not made.is_alive)
+    with (
+        RunProcess(topics, tmp_path, "live", **written) as live,
+        RunProcess(topics, tmp_path, "canary", **written, STEPSTREAM_INTO="next") as other,
+    ):
+        topics.wait_consumed()
+        canary.wait_consumed()
+        assert [live.terminate(), other.terminate()] == [0, 0]
+    with compare(topics, tmp_path, "--into", "next", "--once") as run:
+        wait_until("the end", lambda: not run.is_alive)
+        assert run.exit_code == 0
+        assert "(+0.00%)" in run.log.read_text()
+        assert "devices with steps: 3; only here 0, only live 0" in run.log.read_text()
 
 
 def create(topics: TopicSet, folder: Path) -> RunProcess:
