@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.model import Inputs, litert, make_inputs
 from stepstream.commands.evaluate import detector
 from stepstream.detection.model import Model
-from stepstream.training.data import load_people
 from stepstream.training.evaluation import Score, evaluate_recording, score
+from stepstream.training.sets import load_people
 
 BATCHES = (1, 256)
 ROUNDS = 40

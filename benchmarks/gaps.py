@@ -19,8 +19,9 @@ from rich.table import Table
 from stepstream.commands.evaluate import model_of
 from stepstream.detection import Rules, default_model_path, detect_series
 from stepstream.training.contacts import align
-from stepstream.training.data import RATE_HZ, LabelledRecording, load_people
+from stepstream.training.data import RATE_HZ, LabelledRecording, Labels
 from stepstream.training.evaluation import TOLERANCES_MS, match, predict_recording
+from stepstream.training.sets import load_people
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,7 +169,7 @@ def main() -> None:
             (
                 model,
                 align(one, predict_recording(model, one)[:, 1])
-                if one.contacts_only and len(one.ends)
+                if one.labels is Labels.CONTACTS
                 else one,
             )
             for model, one in recordings

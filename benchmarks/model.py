@@ -159,7 +159,7 @@ def make_inputs(data: list[Path], model: Model, count: int) -> Inputs:
     random = np.random.default_rng(1)
     if data:
         from stepstream.commands.quantize import draw_windows  # noqa: PLC0415
-        from stepstream.training.data import load_people  # noqa: PLC0415
+        from stepstream.training.sets import load_people  # noqa: PLC0415
 
         windows = draw_windows(load_people(data), metadata, count, random)[:count]
         samples = windows[:, :, -metadata.hop :]

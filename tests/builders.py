@@ -12,7 +12,7 @@ from stepstream.detection import Model, default_model_path
 from stepstream.detection.model import write_metadata
 from stepstream.inputs import Decoded, InputFormat, Messages, make_format
 from stepstream.settings import InputSettings
-from stepstream.training.data import load_people
+from stepstream.training.sets import load_people
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,9 @@ def load_walk(
     recordings: Path, person: str = "person-08"
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Times in s, at 80 Hz, and axes of a person's first recording."""
-    recording = next(r for r in load_people([recordings / "simul-hand"]) if r.person == person)
+    recording = next(
+        r for r in load_people([recordings / "simul-hand"]) if r.person == f"simul-hand/{person}"
+    )
     return np.arange(len(recording.axes)) / 80, recording.axes
 
 

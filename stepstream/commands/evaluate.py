@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from stepstream.detection import Model
 from stepstream.errors import SettingsError
 from stepstream.settings import CommandSettings
-from stepstream.training.data import load_people
-from stepstream.training.evaluation import Score, detect_with, evaluate_recording, score
+from stepstream.settings.groups import in_unit
+from stepstream.training.evaluation import TIMED, detect_with, evaluate_recording
+from stepstream.training.figures import (
+    group_results,
+    measure_recall,
+    recall_table,
+    score_table,
+    to_json,
+)
+from stepstream.training.interruptions import interrupt
 from stepstream.training.peaks import fit_peaks
+from stepstream.training.sets import load_people
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,50 +34,83 @@ if TYPE_CHECKING:
     from stepstream.training.data import LabelledRecording
     from stepstream.training.evaluation import Detect, Moments, Result
 
-__all__ = ["Evaluate", "detector", "model_of", "score_table"]
+__all__ = ["TABLE_WIDTH", "Evaluate", "check_names", "detector", "model_of"]
+
+
+TABLE_WIDTH = 210
 
 
 class Evaluate(CommandSettings):
     """Score a model on labelled recordings with the detector of the stream."""
 
     model_file: CliPositionalArg[Path]
-    """The model, or a folder of models that `stepstream train --folds` wrote: then each person is scored by the model that was not trained on them."""
+    """The model, or a folder of models that `stepstream train --folds` wrote: then each recording is scored by the model that was not trained on its person or set."""
     data: CliPositionalArg[list[Path]] = Field(min_length=1)
-    """Folders of recordings, as for `stepstream train`."""
-    people: list[str] = Field(default_factory=list)
-    """People to score; all if not set."""
+    """Sets of recordings, or folders of sets, as for `stepstream train`."""
+    only: list[str] = Field(default_factory=list)
+    """Sets, people (`set/person`) or placements to score; all if not set."""
     peaks: bool = False
     """Score a peak detector too, which sees each recording as a whole and knows all labels."""
+    gap_s: float = Field(0.0, ge=0, le=10, json_schema_extra=in_unit("s"))
+    """Leave out so many seconds of readings every 30 s, in recordings whose steps have times, to see what is found after a gap."""
     plot: Path | None = None
     """Picture to draw: precision and recall, timing, and counts over an hour."""
+    print_json: bool = Field(False, alias="json")
+    """Print the figures as JSON."""
 
     def execute(self) -> int:
-        """Score and print tables by person, activity and placement."""
+        """Score and print one table by set, person, placement, walking aid, rate and activity."""
         recordings = load_people(self.data)
-        known = {recording.person for recording in recordings}
-        unknown = sorted(set(self.people) - known)
-        if unknown:
-            raise SettingsError(f"people: no {unknown[0]} among {', '.join(sorted(known))}")
-        chosen = [r for r in recordings if not self.people or r.person in self.people]
+        check_names("only", self.only, recordings)
+        chosen = [r for r in recordings if not self.only or r.is_of(self.only)]
+        if self.gap_s:
+            chosen = [interrupt(r, self.gap_s) for r in chosen if r.labels in TIMED]
         detect = detector(self.model_file)
-        console = Console(width=150)
         results = [
             evaluate_recording(recording, detect(recording))
             for recording in track(chosen, "detecting", console=Console(stderr=True))
         ]
-        _print(console, "", results)
+        self._print("", results)
         if self.peaks:
             baseline = fit_peaks(chosen)
-            _print(console, "peak detector, ", [evaluate_recording(r, baseline(r)) for r in chosen])
+            self._print("peak detector", [evaluate_recording(r, baseline(r)) for r in chosen])
         if self.plot:
             from stepstream.training.pictures import draw_evaluation  # noqa: PLC0415 - an extra
 
             draw_evaluation(self.plot, results)
         return 0
 
+    def _print(self, title: str, results: Sequence[Result]) -> None:
+        rows, recalls = group_results(results), measure_recall(results)
+        if self.print_json:
+            sys.stdout.write(json.dumps(to_json(rows, recalls)) + "\n")
+            return
+        console = Console(width=TABLE_WIDTH)
+        console.print(score_table(rows, title or self.model_file.name))
+        console.print(recall_table(recalls))
+        worst = rows[0].score
+        if worst.worst_recording:
+            console.print(f"worst: {worst.worst_recording}, {worst.worst_count_error:.1%}")
+
+
+def check_names(
+    setting: str, names: Sequence[str], recordings: Sequence[LabelledRecording]
+) -> None:
+    """Raise if a name is no set, person or placement of the recordings.
+
+    Raises
+    ------
+    SettingsError
+        The message has the known names.
+    """
+    known = {name for r in recordings for name in (r.origin, r.person, r.placement)}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise SettingsError(f"{setting}: no {unknown[0]} among {', '.join(sorted(known))}")
+
 
 def detector(model_file: Path) -> Detect:
-    """Detection by a model, or of each person by the model of a folder not trained on them.
+    """Detection by a model, or of each recording by the model of a folder not trained on it.
 
     See `model_of` for what is raised.
     """
@@ -82,83 +123,28 @@ def detector(model_file: Path) -> Detect:
 
 
 def model_of(model_file: Path) -> Callable[[LabelledRecording], Model]:
-    """The model of a file, or for each recording the model of a folder not trained on its person.
+    """The model of a file, or for each recording the model of a folder not trained on its like.
 
     Raises
     ------
     ModelError
         A file can't be read.
     SettingsError
-        When it is used: all models of the folder were trained on that person.
+        When it is used: all models of the folder were trained on its person, set and placement.
     """
     if not model_file.is_dir():
         model = Model(model_file)
         return lambda _: model
-    by_person: dict[str, Model] = {}
+    by_left_out: dict[str, Model] = {}
     for path in sorted(model_file.glob("*.tflite")):
         model = Model(path)
-        for person in model.metadata.training.get("left out", "").split(", "):
-            by_person[person] = model
+        for name in model.metadata.training.get("left out", "").split(", "):
+            by_left_out[name] = model
 
     def choose(recording: LabelledRecording) -> Model:
-        if recording.person not in by_person:
-            raise SettingsError(
-                f"{model_file}: no model in it was trained without {recording.person}"
-            )
-        return by_person[recording.person]
+        for name in (recording.person, recording.origin, recording.placement):
+            if name in by_left_out:
+                return by_left_out[name]
+        raise SettingsError(f"{model_file}: no model in it was trained without {recording.person}")
 
     return choose
-
-
-def _print(console: Console, prefix: str, results: Sequence[Result]) -> None:
-    def by(key: Callable[[Result], str]) -> dict[str, Score]:
-        names = sorted({key(result) for result in results})
-        return {name: score([r for r in results if key(r) == name]) for name in names}
-
-    console.print(score_table(by(lambda r: r.recording.person), f"{prefix}by person"))
-    console.print(score_table(by(lambda r: r.recording.placement), f"{prefix}by placement"))
-    total = score(results)
-    if total.activities:
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in total.activities.items())
-        console.print(f"{prefix}F1 of ends by activity: {figures}")
-
-
-COLUMNS: tuple[tuple[str, Callable[[Score], float], str], ...] = (
-    ("F1 start", lambda s: s.f1_start, "{:.3f}"),
-    ("F1 end", lambda s: s.f1_end, "{:.3f}"),
-    ("start 100", lambda s: s.f1_start_tight, "{:.3f}"),
-    ("end 100", lambda s: s.f1_end_tight, "{:.3f}"),
-    ("start ms", lambda s: s.bias_start_ms, "{:+.0f}"),
-    ("± ms", lambda s: s.spread_start_ms, "{:.0f}"),
-    ("end ms", lambda s: s.bias_end_ms, "{:+.0f}"),
-    ("± ms", lambda s: s.spread_end_ms, "{:.0f}"),
-    ("true", lambda s: s.true_steps, "{:.0f}"),
-    ("found", lambda s: s.found_steps, "{:.0f}"),
-    ("count error", lambda s: s.count_error, "{:.2%}"),
-    ("worst", lambda s: s.worst_count_error, "{:.1%}"),
-    ("false/min", lambda s: s.false_per_standing_minute, "{:.2f}"),
-)
-
-
-def score_table(scores: dict[str, Score], title: str) -> Table:
-    """Scores of people or placements, and their mean."""
-    table = Table(title=f"{title}: one-to-one matching within 187.5 ms and 100 ms")
-    table.add_column("")
-    for name, _, _ in COLUMNS:
-        table.add_column(name, justify="right")
-    rows = [[figure(one) for _, figure, _ in COLUMNS] for one in scores.values()]
-    for name, row in zip(scores, rows, strict=True):
-        table.add_row(name, *_format(row))
-    if len(rows) > 1:
-        columns = [[x for x in column if not math.isnan(x)] for column in zip(*rows, strict=True)]
-        table.add_section()
-        mean = [float(np.mean(column)) if column else math.nan for column in columns]
-        table.add_row("mean", *_format(mean))
-    return table
-
-
-def _format(row: Sequence[float]) -> list[str]:
-    return [
-        "" if math.isnan(value) else form.format(value)
-        for value, (_, _, form) in zip(row, COLUMNS, strict=True)
-    ]

@@ -18,7 +18,7 @@ from stepstream.detection import Model
 from stepstream.detection.resampling import scale_channels
 from stepstream.errors import ModelError
 from stepstream.settings import CommandSettings
-from stepstream.training.data import load_people
+from stepstream.training.sets import load_people
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -14,14 +14,16 @@ from pydantic_settings import CliPositionalArg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stepstream.commands.evaluate import score_table
+from stepstream.commands.evaluate import TABLE_WIDTH, check_names
 from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import write_metadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
 from stepstream.training.contacts import align
-from stepstream.training.data import load_people
-from stepstream.training.evaluation import evaluate_recording, predict_recording, score
+from stepstream.training.data import Labels
+from stepstream.training.evaluation import evaluate_recording, predict_recording
+from stepstream.training.figures import group_results, score_table
+from stepstream.training.sets import load_people
 from stepstream.training.thresholds import Rating, choose_constants, find_steps, rate_constants
 
 if TYPE_CHECKING:
@@ -53,13 +55,17 @@ class Train(CommandSettings):
     """Train a model on labelled recordings."""
 
     data: CliPositionalArg[list[Path]] = Field(min_length=1)
-    """Folders with `<person>/<recording>.csv.gz` and its labels beside it, see docs/model.md."""
+    """Sets, that is folders with `<person>/<recording>.csv.gz` and its labels beside it, or folders of sets, see docs/model.md."""
     out: Path = Path("stepstream-model.tflite")
     """Model file to write; the network itself is written beside it, as `.keras`."""
-    folds: int = Field(0, ge=0)
-    """First train this many times, each time without a share of the people, to evaluate the recipe and to choose thresholds; with the number of people, each is left out once. These models go into a folder beside `out`; those already there are kept."""
+    folds: Annotated[int, Field(ge=0)] | Literal["sets"] = 0
+    """First train this many times, each time without a share of the people, to evaluate the recipe and to choose thresholds; with the number of people, each is left out once. With `sets`, each set is left out once, except the only one with whole steps. These models go into a folder beside `out`; those already there are kept."""
     hold_out: list[str] = Field(default_factory=list)
-    """People not to train on; they decide when training stops early."""
+    """Sets, people (`set/person`) or placements not to train on; they decide when training stops early."""
+    leave_out: list[str] = Field(default_factory=list)
+    """Sets, people (`set/person`) or placements not to use at all, so that `stepstream evaluate` can score the model on them."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """How much sets, people in a set, and placements of a person are balanced: 0 reads each recording once a pass, 1 gives them equal time."""
     align_with: Path | None = None
     """Model that finds the lag of foot contacts, instead of a first one trained on the whole steps."""
     epochs: int = Field(40, ge=1)
@@ -95,10 +101,9 @@ class Train(CommandSettings):
         from stepstream.training.fitting import prepare_devices  # noqa: PLC0415 - TensorFlow
 
         recordings = load_people(self.data)
-        people = sorted({recording.person for recording in recordings})
-        unknown = sorted(set(self.hold_out) - set(people))
-        if unknown:
-            raise SettingsError(f"hold-out: no {unknown[0]} among {', '.join(people)}")
+        check_names("hold-out", self.hold_out, recordings)
+        check_names("leave-out", self.leave_out, recordings)
+        recordings = [r for r in recordings if not r.is_of(self.leave_out)]
         if self.logs and find_spec("tensorboard") is None:
             raise SettingsError("logs: needs TensorBoard; install it with: pip install tensorboard")
         if self.delay % 8:
@@ -106,7 +111,7 @@ class Train(CommandSettings):
         if self.align_with:
             by = Model(self.align_with)
             recordings = [
-                align(r, predict_recording(by, r)[:, 1]) if r.contacts_only else r
+                align(r, predict_recording(by, r)[:, 1]) if r.needs_alignment else r
                 for r in recordings
             ]
         folds = self._folds(recordings)
@@ -127,21 +132,25 @@ class Train(CommandSettings):
         return 0
 
     def _folds(self, recordings: list[LabelledRecording]) -> list[set[str]]:
-        """The people left out of each training, with similar numbers of steps and contacts."""
+        """The sets or people left out of each training; people with similar numbers of steps."""
+        trained = [r for r in recordings if not r.is_of(self.hold_out)]
+        if self.folds == "sets":
+            whole = {r.origin for r in trained if r.labels is Labels.STEPS}
+            return [{one} for one in sorted({r.origin for r in trained}) if whole - {one}]
         folds: list[set[str]] = [set() for _ in range(self.folds)]
-        for contacts_only in (False, True):
+        placed: set[str] = set()
+        for kind in (Labels.STEPS, Labels.CONTACTS, None):
             steps: dict[str, int] = {}
-            for recording in recordings:
-                if (
-                    recording.contacts_only == contacts_only
-                    and recording.person not in self.hold_out
-                ):
-                    steps[recording.person] = steps.get(recording.person, 0) + len(recording.ends)
+            for recording in trained:
+                person = recording.person
+                if kind in {recording.labels, None} and person not in placed:
+                    steps[person] = steps.get(person, 0) + len(recording.ends)
+            placed |= set(steps)
             sizes = [0] * self.folds
-            for person in sorted(steps, key=lambda one: -steps[one]) if folds else []:
+            for person in sorted(steps, key=lambda one: (-steps[one], one)) if folds else []:
                 smallest = sizes.index(min(sizes))
                 folds[smallest].add(person)
-                sizes[smallest] += steps[person]
+                sizes[smallest] += steps[person] + 1
         return [fold for fold in folds if fold]
 
     def _fold(self, number: int) -> Path:
@@ -181,6 +190,7 @@ class Train(CommandSettings):
             precision=self.precision,
             accumulate=self.accumulate,
             width=self.width,
+            balance=self.balance,
         )
 
     def _train(
@@ -193,8 +203,8 @@ class Train(CommandSettings):
         from stepstream.training.export import export  # noqa: PLC0415 - TensorFlow
         from stepstream.training.fitting import fit  # noqa: PLC0415
 
-        training = [r for r in recordings if r.person not in left_out]
-        held_out = [r for r in recordings if r.person in self.hold_out]
+        training = [r for r in recordings if not r.is_of(left_out)]
+        held_out = [r for r in recordings if r.is_of(self.hold_out)]
         with Progress(
             TextColumn(f"{path.name}, epoch {{task.completed}} of {{task.total}}"),
             BarColumn(),
@@ -217,9 +227,10 @@ class Train(CommandSettings):
             metadata,
             training={
                 "recordings": f"{len(training)} of {people} people",
-                "left out": ", ".join(sorted(left_out)),
+                "left out": ", ".join(sorted({*left_out, *self.leave_out})),
                 "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
-                f"{self.learning_rate}, width {self.width}, seed {self.seed}",
+                f"{self.learning_rate}, width {self.width}, balance {self.balance:g}, "
+                f"seed {self.seed}",
                 **self.notes,
             },
         )
@@ -245,7 +256,7 @@ class Train(CommandSettings):
         return [
             (recording, predict_series(network, np.asarray(recording.axes), metadata))
             for recording in recordings
-            if recording.person in left_out
+            if recording.is_of(left_out)
         ]
 
     def _evaluate_folds(
@@ -257,15 +268,15 @@ class Train(CommandSettings):
         """Score each fold with the thresholds chosen on the others; its model gets them too."""
         results = []
         for number, fold in enumerate(folds, start=1):
-            chosen = choose_constants(ratings, fold)
+            left_out = {recording.person for recording, _ in predicted if recording.is_of(fold)}
+            chosen = choose_constants(ratings, left_out)
             path = self._fold(number).with_suffix(".tflite")
             training = Model(path).metadata.training
             write_metadata(path, msgspec.structs.replace(chosen, training=training))
             results += [
                 evaluate_recording(recording, find_steps(given, chosen))
                 for recording, given in predicted
-                if recording.person in fold
+                if recording.is_of(fold)
             ]
-        people = sorted({result.recording.person for result in results})
-        scores = {p: score([r for r in results if r.recording.person == p]) for p in people}
-        Console(width=130).print(score_table(scores, "people left out, thresholds by the others"))
+        table = score_table(group_results(results), "left out, thresholds by the others")
+        Console(width=TABLE_WIDTH).print(table)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.training.data import known_without_steps
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -53,17 +51,27 @@ def align(recording: LabelledRecording, probability: NDArray[np.float32]) -> Lab
         Probability of an end for each of its samples, from any model that knows steps.
     """
     smooth = _smooth(probability, 1.5)
-    ends = recording.ends + estimate_lag(recording.ends, probability)
+    lag = estimate_lag(recording.ends, probability)
+    ends = recording.ends + lag
     places = np.rint(ends).astype(np.int64)[:, np.newaxis] + np.arange(-REACH, REACH + 1)
     inside = (places >= 0) & (places < len(smooth))
     given = np.where(inside, smooth[places.clip(0, len(smooth) - 1)], 0)
     best = (given * np.exp(-0.5 * ((places - ends[:, np.newaxis]) / SPREAD) ** 2)).argmax(axis=1)
     row = np.arange(len(ends))
     moved = np.sort(np.where(given[row, best] > LEAST, places[row, best], ends))
-    start_known, end_known = known_without_steps(len(recording.axes), moved)
     return replace(
-        recording, ends=moved, start_known=start_known, end_known=end_known, aligned=True
+        recording,
+        ends=moved,
+        start_known=_shift(recording.start_known, lag),
+        end_known=_shift(recording.end_known, lag),
+        aligned=True,
     )
+
+
+def _shift(mask: NDArray[np.bool_], lag: int) -> NDArray[np.bool_]:
+    """The mask, moved with the contacts; its first or last value goes on."""
+    moved: NDArray[np.bool_] = mask[(np.arange(len(mask)) - lag).clip(0, len(mask) - 1)]
+    return moved
 
 
 def _smooth(values: NDArray[np.float32], width: float) -> NDArray[np.float64]:

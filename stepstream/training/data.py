@@ -1,72 +1,125 @@
-"""Labelled recordings, to train and evaluate a model."""
+"""What a labelled recording is, whatever set it comes from."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stepstream.detection.resampling import resample
-from stepstream.errors import RecordingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
 
-__all__ = ["ACTIVITIES", "LabelledRecording", "load_people", "resample_series"]
+__all__ = [
+    "ACTIVITIES",
+    "RATE_HZ",
+    "WITH_STEPS",
+    "LabelledRecording",
+    "Labels",
+    "known_without_steps",
+    "resample_series",
+]
 
-COLUMNS = ("accel_x", "accel_y", "accel_z", "gyro_x", "gyro_y", "gyro_z")
-ACTIVITIES = ("standing", "walking", "stairs up", "stairs down")
 RATE_HZ = 80
-BOUNCE = 0.6
-"""A contact that follows the same foot's last one in less than this share of its usual interval is
-a bounce of the sensor."""
+WITH_STEPS = ("walking", "stairs up", "stairs down", "running")
+ACTIVITIES = (
+    "standing",
+    *WITH_STEPS,
+    "handling",
+    "clapping",
+    "raising hands",
+    "phoning",
+    "opening a door",
+    "sitting down",
+    "bending",
+    "lying down",
+    "exercising",
+    "seated",
+    "still",
+    "desk work",
+    "driving",
+    "riding a train",
+)
+"""The first five are the numbers of a file's column ``activity``; nobody steps in the rest."""
 
 
-@dataclass(frozen=True)
+class Labels(StrEnum):
+    """What is known of the steps of a recording."""
+
+    STEPS = "steps"
+    """When every step starts and ends."""
+    CONTACTS = "contacts"
+    """When feet touch the ground, but for a constant lag; no starts."""
+    ROUGH_CONTACTS = "rough contacts"
+    """About when feet touch the ground: the number is right, the times are not."""
+    SWINGS = "swings"
+    """The rhythm of one leg: two steps a swing, at a phase that isn't known."""
+    COUNTS = "counts"
+    """Only how many steps there are."""
+    NONE = "none"
+    """That nobody steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledRecording:
     """A recording at the model's rate with what is known of its steps.
 
     Attributes
     ----------
-    person, name
-        The person, and the file's name without suffixes.
-    placement
-        How the sensor was carried: the last part but one of a name like ``phone_floor_place_1``,
-        "hand" if the name has no such parts.
+    origin
+        The set that it comes from.
+    person
+        Who carries the device: ``<set>/<person>``, so people of two sets are never the same.
+    name
+        The file's name without suffixes.
+    placement, device, aid
+        How the device was carried, what it is, and the walking aid ("none" without one); "" if
+        it isn't known.
+    rate_hz
+        Median rate of the device's own samples.
     axes : (n, 6) float32
         Acceleration in m/s^2 with gravity, angular velocity in rad/s (0 without a gyroscope).
+    gaps : (k, 2) int64
+        First sample of each stretch for which the device sent nothing, and the first after it.
     activity : (n,) int8
         Index in `ACTIVITIES`, -1 where it isn't known.
+    labels
+        What is known of the steps.
     starts, ends : float64
-        Samples at which heels lift and toes strike. With whole steps, both are as long and
-        belong together; with foot contacts, there are only ends.
+        Samples at which heels lift and toes strike. With whole steps, both are as long and belong
+        together; else there are only ends, and with counts none.
     start_known, end_known : (n,) bool
-        Where it is known whether there is one.
+        Where it is known whether there is one: what may be learned.
+    judged : (n,) bool
+        Where the number of steps is known: what may be judged.
     counts
-        Least and most steps that are right; equal with whole steps.
-    contacts_only
-        Whether the labels are foot contacts.
+        Least and most steps that are right in the judged samples.
     aligned
         Whether the lag of the contacts was found and removed.
     """
 
+    origin: str
     person: str
     name: str
     placement: str
     axes: NDArray[np.float32]
+    gaps: NDArray[np.int64]
     activity: NDArray[np.int8]
+    labels: Labels
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     start_known: NDArray[np.bool_]
     end_known: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
     counts: tuple[int, int]
-    contacts_only: bool = False
+    rate_hz: float = float(RATE_HZ)
+    device: str = ""
+    aid: str = ""
     aligned: bool = False
 
     @property
@@ -75,59 +128,14 @@ class LabelledRecording:
         still: NDArray[np.bool_] = self.activity == 0
         return still
 
+    @property
+    def needs_alignment(self) -> bool:
+        """Whether its ends can be learned only after their lag is removed."""
+        return self.labels is Labels.CONTACTS and not self.aligned
 
-def load_people(folders: Sequence[Path]) -> list[LabelledRecording]:
-    """Read ``<person>/<recording>.csv.gz`` (or ``.csv``) with its labels beside it.
-
-    A recording has the columns ``accel_x`` ... ``gyro_z`` (the gyroscope may be missing) and
-    optionally ``activity`` (0 standing, 1 walking, 2 stairs up, 3 stairs down) and ``time`` in
-    seconds; without a time, row i is at i / 80 s. Labels are either steps,
-    ``<recording>.steps.csv`` with ``start`` and ``end`` (in seconds if the recording has times,
-    else in rows), or foot contacts, ``<recording>.contacts.csv`` with ``time`` and ``foot``.
-    There nobody steps if it has no rows.
-
-    Raises
-    ------
-    RecordingError
-        There are none, or one can't be read or lacks a column.
-    """
-    recordings = []
-    for folder in folders:
-        paths = sorted([*folder.glob("*/*.csv.gz"), *folder.glob("*/*.csv")])
-        signals = [p for p in paths if not p.name.endswith((".steps.csv", ".contacts.csv"))]
-        if not signals:
-            raise RecordingError(f"{folder}: no <person>/<recording>.csv.gz in it")
-        recordings += [_load(path) for path in signals]
-    return recordings
-
-
-def _load(path: Path) -> LabelledRecording:
-    name = path.name.removesuffix(".gz").removesuffix(".csv")
-    try:
-        text = path.read_bytes()
-        lines = (gzip.decompress(text) if path.suffix == ".gz" else text).decode().splitlines()
-        header = lines[0].split(",")
-        table = np.loadtxt(lines[1:], delimiter=",", ndmin=2)
-        axes = np.zeros((len(table), 6), np.float32)
-        for place, column in enumerate(COLUMNS):
-            if column in header or place < 3:
-                axes[:, place] = table[:, header.index(column)]
-        activity = np.full(len(table), -1, np.int8)
-        if "activity" in header:
-            activity = table[:, header.index("activity")].astype(np.int8)
-        scale, first = 1.0, 0
-        if "time" in header:
-            time_us = np.rint(table[:, header.index("time")] * 1e6).astype(np.int64)
-            axes, activity, first = _to_grid(time_us, axes, activity)
-            scale = RATE_HZ
-        steps = path.with_name(f"{name}.steps.csv")
-        if steps.exists():
-            marks = _read(steps, "start", "end") * scale - first
-            return _with_steps(path, name, axes, activity, marks)
-        contacts = _read(path.with_name(f"{name}.contacts.csv"), "time", "foot")
-        return _with_contacts(path, name, axes, activity, contacts, first)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise RecordingError(f"{path}: {error}") from None
+    def is_of(self, names: Collection[str]) -> bool:
+        """Whether its set, person or placement is among some names."""
+        return bool({self.origin, self.person, self.placement} & set(names))
 
 
 def resample_series(
@@ -146,89 +154,6 @@ def resample_series(
     return int(samples.place[0]), samples.axes
 
 
-def _to_grid(
-    time_us: NDArray[np.int64], axes: NDArray[np.float32], activity: NDArray[np.int8]
-) -> tuple[NDArray[np.float32], NDArray[np.int8], int]:
-    period_us = 1_000_000 // RATE_HZ
-    first, samples = resample_series(time_us, axes, period_us)
-    grid_us = (first + np.arange(len(samples))) * period_us
-    row = np.searchsorted(np.maximum.accumulate(time_us), grid_us).clip(0, len(time_us) - 1)
-    return samples, activity[row], first
-
-
-def _read(path: Path, first: str, second: str) -> NDArray[np.float64]:
-    with path.open(encoding="ascii", newline="") as file:
-        rows = [(float(row[first]), float(row[second])) for row in csv.DictReader(file)]
-    return np.array(rows, np.float64).reshape(-1, 2)
-
-
-def _with_steps(
-    path: Path,
-    name: str,
-    axes: NDArray[np.float32],
-    activity: NDArray[np.int8],
-    marks: NDArray[np.float64],
-) -> LabelledRecording:
-    marks = marks[np.argsort(marks[:, 1], kind="stable")]
-    known = np.ones(len(axes), np.bool_)
-    return LabelledRecording(
-        path.parent.name,
-        name,
-        _placement(name),
-        axes,
-        activity,
-        marks[:, 0],
-        marks[:, 1],
-        known,
-        known,
-        (len(marks), len(marks)),
-    )
-
-
-def _with_contacts(
-    path: Path,
-    name: str,
-    axes: NDArray[np.float32],
-    activity: NDArray[np.int8],
-    contacts: NDArray[np.float64],
-    first: int,
-) -> LabelledRecording:
-    if not len(contacts):
-        known, nothing = np.ones(len(axes), np.bool_), np.empty(0)
-        return LabelledRecording(
-            path.parent.name,
-            name,
-            _placement(name),
-            axes,
-            activity,
-            nothing,
-            nothing,
-            known,
-            known,
-            (0, 0),
-            contacts_only=True,
-        )
-    feet = [np.sort(contacts[contacts[:, 1] == foot, 0]) for foot in np.unique(contacts[:, 1])]
-    if len(feet) != 2:
-        raise ValueError("the contacts are not of two feet")
-    sizes = [len(foot) for foot in feet]
-    ends = np.sort(np.concatenate([_without_bounces(foot) for foot in feet])) * RATE_HZ - first
-    start_known, end_known = known_without_steps(len(axes), ends)
-    return LabelledRecording(
-        path.parent.name,
-        name,
-        _placement(name),
-        axes,
-        activity,
-        np.empty(0),
-        ends,
-        start_known,
-        end_known,
-        (sum(sizes), 2 * max(sizes)),
-        contacts_only=True,
-    )
-
-
 def known_without_steps(
     length: int, ends: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -243,17 +168,3 @@ def known_without_steps(
     end_known[max(0, first - 100) : max(0, first - 40)] = False
     end_known[last + 40 : last + 100] = False
     return start_known, end_known
-
-
-def _without_bounces(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    least = BOUNCE * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    kept: list[float] = []
-    for time in times.tolist():
-        if not kept or time - kept[-1] >= least:
-            kept.append(time)
-    return np.array(kept)
-
-
-def _placement(name: str) -> str:
-    parts = name.split("_")
-    return parts[-2] if len(parts) > 2 else "hand"

@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from stepstream.training.augmentation import Variation
 from stepstream.training.contacts import align
+from stepstream.training.data import Labels
 from stepstream.training.network import build_network
 from stepstream.training.pipeline import count_stretches, make_dataset, scale
+from stepstream.training.sampling import read_passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +65,8 @@ class Recipe:
         Batches whose gradients are added up for a step.
     width
         Channels of the network.
+    balance
+        How much sets, people and placements are balanced, see `read_passes`.
     """
 
     epochs: int = 40
@@ -74,6 +78,7 @@ class Recipe:
     precision: Literal["float32", "mixed"] = "float32"
     accumulate: int = 1
     width: int = 64
+    balance: float = 0.0
 
 
 def prepare_devices(threads: int) -> None:
@@ -122,10 +127,10 @@ def fit(
     keras.Model
         For series of any length, in float32.
     """
-    whole = [r for r in training if not r.contacts_only]
+    whole = [r for r in training if r.labels is Labels.STEPS]
     if not count_stretches(whole, metadata):
         raise ValueError("no recordings with whole steps, or all too short to train on")
-    if any(r.contacts_only and not r.aligned for r in (*training, *validation)):
+    if any(r.needs_alignment for r in (*training, *validation)):
         first = replace(recipe, epochs=recipe.alignment_epochs)
         network = _fit(whole, [], metadata, first, on_epoch, None)
         training, validation = (
@@ -151,7 +156,7 @@ def predict_series(
 def _aligned(
     network: keras.Model, recording: LabelledRecording, metadata: ModelMetadata
 ) -> LabelledRecording:
-    if not recording.contacts_only or recording.aligned:
+    if not recording.needs_alignment:
         return recording
     return align(recording, predict_series(network, recording.axes, metadata)[:, 1])
 
@@ -209,7 +214,14 @@ def _fit(
         )
     if logs is not None:
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    data = make_dataset(training, metadata, TRAINING_VARIATION, recipe.batch_size, recipe.seed)
+    data = make_dataset(
+        training,
+        metadata,
+        TRAINING_VARIATION,
+        recipe.batch_size,
+        recipe.seed,
+        read_passes(training, recipe.balance) if recipe.balance else None,
+    )
     history = network.fit(
         data.repeat(),
         epochs=recipe.epochs,

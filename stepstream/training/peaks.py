@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.training.data import RATE_HZ
+from stepstream.training.data import RATE_HZ, Labels
 from stepstream.training.evaluation import Moments
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stepstream.training.data import LabelledRecording
 
-__all__ = ["fit_peaks"]
+__all__ = ["find_peaks", "fit_peaks"]
 
 PASS_HZ = (0.7, 3.0)
 LEAST = 0.8
@@ -37,7 +37,7 @@ class PeakDetector:
         self._to_end = to_end
 
     def __call__(self, recording: LabelledRecording) -> Moments:
-        places = _find_peaks(np.linalg.norm(recording.axes[:, :3], axis=1))
+        places = find_peaks(np.linalg.norm(recording.axes[:, :3], axis=1))
         last = len(recording.axes) - 1
         return Moments(
             np.rint(places + self._to_start).astype(np.int64).clip(0, last),
@@ -51,9 +51,9 @@ def fit_peaks(recordings: Sequence[LabelledRecording]) -> PeakDetector:
     to_start: list[float] = []
     to_end: list[float] = []
     for recording in recordings:
-        if recording.contacts_only:
+        if recording.labels is not Labels.STEPS:
             continue
-        places = _find_peaks(np.linalg.norm(recording.axes[:, :3], axis=1))
+        places = find_peaks(np.linalg.norm(recording.axes[:, :3], axis=1))
         if not len(places):
             continue
         nearest = places[np.abs(places - recording.ends[:, np.newaxis]).argmin(axis=1)]
@@ -65,7 +65,8 @@ def fit_peaks(recordings: Sequence[LabelledRecording]) -> PeakDetector:
     return PeakDetector(float(np.median(to_start)), float(np.median(to_end)))
 
 
-def _find_peaks(magnitude: NDArray[np.floating]) -> NDArray[np.int64]:
+def find_peaks(magnitude: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Samples of the peaks of a magnitude (n,), m/s^2."""
     spectrum = np.fft.rfft(magnitude - magnitude.mean())
     hertz = np.fft.rfftfreq(len(magnitude), 1 / RATE_HZ)
     spectrum[(hertz < PASS_HZ[0]) | (hertz > PASS_HZ[1])] = 0

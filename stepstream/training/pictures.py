@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepstream.errors import StepstreamError
-from stepstream.training.data import RATE_HZ
+from stepstream.training.data import RATE_HZ, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
         ) from None
     figure = Figure(figsize=(13, 4), layout="constrained")
     precision, timing, counts = figure.subplots(1, 3)
-    whole = [result for result in results if not result.recording.contacts_only]
+    whole = [result for result in results if result.recording.labels is Labels.STEPS]
     if whole:
         _draw_precision(precision, whole)
         _draw_timing(timing, whole)
@@ -72,9 +72,8 @@ def _draw_timing(axes: Axes, results: Sequence[Result]) -> None:
     for name, color in (("start", START), ("end", END)):
         off: list[float] = []
         for result in results:
-            recording, found = result.recording, result.found
-            true = np.sort(recording.starts if name == "start" else recording.ends)
-            got = np.sort(found.starts if name == "start" else found.ends)
+            true = result.true_starts if name == "start" else result.true_ends
+            got = result.found_starts if name == "start" else result.found.ends
             pairs = result.start_pairs if name == "start" else result.end_pairs
             off += ((got[pairs[:, 1]] - true[pairs[:, 0]]) * 1000 / RATE_HZ).tolist()
         axes.hist(off, bins, histtype="step", color=color, label=name)

@@ -9,9 +9,12 @@ import tensorflow as tf
 
 from stepstream.training.augmentation import Labelled, Variation, retime
 from stepstream.training.negatives import handle
+from stepstream.training.sampling import choose_passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from stepstream.detection.model import ModelMetadata
     from stepstream.training.data import LabelledRecording
@@ -38,11 +41,12 @@ def make_dataset(
     variation: Variation,
     batch_size: int,
     seed: int,
+    passes: NDArray[np.float64] | None = None,
 ) -> tf.data.Dataset:
     """Batches of stretches, shuffled and varied differently in every pass.
 
     Recordings are read one at a time, cut into stretches, and these shuffled over a bounded
-    number.
+    number. In a pass, each is read once, or as often as ``passes`` says, see `read_passes`.
 
     Returns
     -------
@@ -57,10 +61,11 @@ def make_dataset(
     def generate() -> Iterator[Labelled]:
         share = variation.negatives * count_stretches(recordings, metadata)
         negatives = round(share * HOPS * metadata.hop / 2000)
-        order = random.permutation(len(recordings) + -(-negatives // HANDLED))
+        chosen = np.arange(len(recordings)) if passes is None else choose_passes(passes, random)
+        order = random.permutation(len(chosen) + -(-negatives // HANDLED))
         for place in order:
-            if place < len(recordings):
-                yield retime(recordings[place], variation, random)
+            if place < len(chosen):
+                yield retime(recordings[chosen[place]], variation, random)
                 continue
             for axes in handle(random, HANDLED):
                 none = np.zeros((len(axes), 2), np.float32)

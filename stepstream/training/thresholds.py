@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from stepstream.detection import StepFinder, Steps
+from stepstream.training.data import Labels
 from stepstream.training.evaluation import Moments, evaluate_recording, score
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ HOPS = 256
 class Rating(NamedTuple):
     """How useful some constants are.
 
-    ``people``: for each person, with whether only contacts of theirs are known, the utility.
+    ``people``: for each person, with whether whole steps of theirs are known, the utility.
     """
 
     metadata: ModelMetadata
@@ -72,7 +73,7 @@ def rate_constants(predicted: Sequence[Predicted], metadata: ModelMetadata) -> l
     """
     people: dict[tuple[bool, str], list[Predicted]] = {}
     for recording, given in predicted:
-        key = (recording.contacts_only, recording.person)
+        key = (recording.labels is Labels.STEPS, recording.person)
         people.setdefault(key, []).append((recording, given))
     return [
         Rating(candidate, {key: utility(pairs, candidate) for key, pairs in people.items()})
@@ -87,16 +88,16 @@ def choose_constants(
 
     def total(rating: Rating) -> float:
         kinds: dict[bool, list[float]] = {}
-        for (contacts_only, person), value in rating.people.items():
+        for (whole, person), value in rating.people.items():
             if person not in left_out:
-                kinds.setdefault(contacts_only, []).append(value)
+                kinds.setdefault(whole, []).append(value)
         return sum(sum(values) / len(values) for values in kinds.values())
 
     return max(ratings, key=total).metadata
 
 
 def utility(predicted: Sequence[Predicted], metadata: ModelMetadata) -> float:
-    """F1 of a person's whole steps, less count errors (those of contacts too) and false steps.
+    """F1 of a person's whole steps, less count errors (of all labels) and false steps.
 
     A hundredth of F1, a hundredth of the count, and a false step in two minutes weigh the same.
     """
@@ -105,7 +106,8 @@ def utility(predicted: Sequence[Predicted], metadata: ModelMetadata) -> float:
     ]
     total = score(results)
     good = 0.0 if math.isnan(total.f1_start) else (total.f1_start + total.f1_end) / 2
-    return good - total.count_error - 0.02 * total.false_per_standing_minute
+    costs = [total.count_error, 0.02 * total.false_per_minute]
+    return good - sum(0.0 if math.isnan(cost) else cost for cost in costs)
 
 
 def _candidates(metadata: ModelMetadata) -> list[ModelMetadata]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from stepstream.errors import ModelError, RecordingError
 from stepstream.streaming.ledger import Ledger
 from stepstream.training.augmentation import Variation, retime
 from stepstream.training.contacts import align, estimate_lag
-from stepstream.training.data import LabelledRecording, load_people
+from stepstream.training.data import LabelledRecording, Labels
 from stepstream.training.evaluation import (
     Moments,
     Result,
@@ -30,9 +29,11 @@ from stepstream.training.evaluation import (
 )
 from stepstream.training.negatives import handle
 from stepstream.training.peaks import fit_peaks
+from stepstream.training.sets import load_people
 from stepstream.training.thresholds import choose_constants, find_steps, rate_constants
 from tests.conftest import missing
 from tests.detection.builders import METADATA
+from tests.training.builders import moments, recording, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,32 +45,10 @@ pytestmark = pytest.mark.slow
 MODELS = sorted((Path(__file__).resolve().parents[2] / "models").glob("*.tflite"))
 
 
-def recording(length: int = 4000, person: str = "p") -> LabelledRecording:
-    """A device that swings in step, every 44 samples."""
-    samples = np.arange(length)
-    axes = np.zeros((length, 6), np.float32)
-    axes[:, 2] = 9.81 + 3 * np.cos(2 * np.pi * samples / 44)
-    axes[:, 3] = np.sin(2 * np.pi * samples / 88)
-    ends = np.arange(200.0, length - 100, 44)
-    known = np.ones(length, np.bool_)
-    activity = np.ones(length, np.int8)
-    counts = (len(ends), len(ends))
-    return LabelledRecording(
-        person, "r", "hand", axes, activity, ends - 69, ends, known, known, counts
-    )
-
-
 def bumps(length: int, moments: NDArray[np.float64]) -> NDArray[np.float32]:
     distance = np.arange(length)[:, np.newaxis] - moments
     given: NDArray[np.float32] = np.exp(-0.5 * (distance / 3) ** 2).max(axis=1).astype(np.float32)
     return given
-
-
-def write(folder: Path, name: str, header: str, rows: list[str]) -> None:
-    folder.mkdir(exist_ok=True)
-    text = "\n".join([header, *rows]) + "\n"
-    content = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
-    (folder / name).write_bytes(content)
 
 
 def test_recordings_are_read_with_their_steps_in_the_order_of_their_ends(tmp_path: Path) -> None:
@@ -77,7 +56,8 @@ def test_recordings_are_read_with_their_steps_in_the_order_of_their_ends(tmp_pat
     write(tmp_path / "anna", "one.csv.gz", header, [f"{i % 2},1,2,3,4,5,6" for i in range(4)])
     write(tmp_path / "anna", "one.steps.csv", "start,end,foot", ["1,3,0", "0,2,1"])
     (read,) = load_people([tmp_path])
-    assert (read.person, read.name, read.placement) == ("anna", "one", "hand")
+    assert (read.origin, read.person) == (tmp_path.name, f"{tmp_path.name}/anna")
+    assert (read.name, read.placement) == ("one", "hand")
     assert read.axes.tolist() == [[1, 2, 3, 4, 5, 6]] * 4
     assert read.standing.tolist() == [True, False, True, False]
     assert (read.starts.tolist(), read.ends.tolist()) == ([0, 1], [2, 3])
@@ -103,7 +83,7 @@ def test_contacts_lose_their_bounces_and_say_where_nobody_steps(tmp_path: Path) 
     write(tmp_path / "b", "phone_floor_purse_1.contacts.csv", "time,foot", contacts)
     (read,) = load_people([tmp_path])
     assert read.placement == "purse"
-    assert read.contacts_only
+    assert read.labels is Labels.CONTACTS
     assert read.counts == (29, 30)
     assert len(read.ends) == 28
     assert read.ends[0] == pytest.approx(480, abs=1)
@@ -127,7 +107,10 @@ def test_the_lag_of_contacts_is_found_and_they_move_to_the_likeliest_places(lag:
     made = recording()
     jitter = np.random.default_rng(1).uniform(-4, 4, len(made.ends))
     given = bumps(4000, made.ends)
-    late = replace(made, starts=np.empty(0), ends=made.ends - lag + jitter, contacts_only=True)
+    late = replace(
+        made, starts=np.empty(0), ends=made.ends - lag + jitter, labels=Labels.CONTACTS,
+        start_known=made.start_known & (np.arange(4000) < 100),
+    )  # fmt: skip
     assert estimate_lag(late.ends, given) == pytest.approx(lag, abs=1)
     aligned = align(late, given)
     assert np.abs(aligned.ends - made.ends).max() <= 1
@@ -179,11 +162,6 @@ def test_moments_are_matched_one_to_one(
     assert all(abs(true[a] - found[b]) <= tolerance for a, b in pairs)
 
 
-def moments(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> Moments:
-    ones = np.ones(len(ends), np.float32)
-    return Moments(starts.astype(np.int64), ends.astype(np.int64), ones)
-
-
 def scored(made: LabelledRecording, found: Moments) -> Score:
     return score([evaluate_recording(made, found)])
 
@@ -192,23 +170,26 @@ def test_a_score_counts_hits_misses_timing_and_false_steps_while_standing() -> N
     made = recording()
     perfect = scored(made, moments(made.starts, made.ends))
     assert (perfect.f1_start, perfect.f1_end_tight, perfect.count_error) == (1, 1, 0)
-    assert perfect.activities == {"walking": 1}
+    assert (perfect.recordings, perfect.people, perfect.counted_recordings) == (1, 1, 1)
     late = scored(made, moments(made.starts, made.ends + 10))
     assert (late.f1_end, late.f1_end_tight) == (1, 0)
     assert late.bias_end_ms == pytest.approx(125)
     assert late.spread_end_ms == pytest.approx(0)
+    assert (late.bias_start_ms, late.signed_count_error) == (0, 0)
     half = scored(made, moments(made.starts[::2], made.ends[::2]))
     assert half.f1_end == pytest.approx(2 / 3, abs=0.01)
     assert half.count_error == pytest.approx(0.5, abs=0.01)
+    assert half.signed_count_error == -half.count_error
     still = replace(
         made, activity=np.zeros(4000, np.int8), starts=np.empty(0), ends=np.empty(0), counts=(0, 0)
     )
     false = scored(still, moments(np.array([100.0]), np.array([170.0])))
     assert false.false_per_standing_minute == pytest.approx(1.2)
+    assert np.isnan(false.count_error)
 
 
 def test_any_count_between_both_feet_and_twice_the_larger_is_right() -> None:
-    made = replace(recording(), contacts_only=True, counts=(80, 84))
+    made = replace(recording(), labels=Labels.CONTACTS, counts=(80, 84))
     for found, error in ((84, 0.0), (80, 0.0), (76, 0.05), (105, 0.25)):
         places = np.linspace(100, 3900, found)
         assert scored(made, moments(places, places)).count_error == pytest.approx(error)
@@ -262,7 +243,9 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
     from stepstream.training.pipeline import make_dataset  # noqa: PLC0415
 
     people = [recording(person=name) for name in "ab"]
-    late = [replace(r, starts=r.starts[:0], ends=r.ends + 5, contacts_only=True) for r in people]
+    late = [
+        replace(r, starts=r.starts[:0], ends=r.ends + 5, labels=Labels.CONTACTS) for r in people
+    ]
     for batch, _ in make_dataset(people, METADATA, Variation(rotate=True), 4, 1).take(1):
         turned = batch.numpy()
         assert np.linalg.norm(turned[..., :3], axis=-1) == pytest.approx(turned[..., 6], abs=1e-5)
@@ -342,7 +325,9 @@ def test_a_shipped_model_says_what_it_is_and_finds_the_steps_of_a_recording(
     card = path.with_name(f"{path.stem.removesuffix('-int8')}.md").read_text()
     assert path.name in card
     assert "CC BY-SA 4.0" in card
-    people = [r for r in load_people([recordings / "simul-hand"]) if r.person == "person-08"]
+    people = [
+        r for r in load_people([recordings / "simul-hand"]) if r.person == "simul-hand/person-08"
+    ]
     found = score([evaluate_recording(r, detect_with(model)(r)) for r in people])
     assert min(found.f1_start, found.f1_end) > 0.95
     assert found.count_error < 0.05

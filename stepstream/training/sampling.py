@@ -1,0 +1,79 @@
+"""How often each recording is read in a pass, so that no set, person or placement dominates."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stepstream.training.data import LabelledRecording
+
+__all__ = ["choose_passes", "read_passes"]
+
+LEVELS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("origin",),
+    ("origin", "person"),
+    ("origin", "person", "placement"),
+)
+MOST_PASSES = 8.0
+"""Largest number of times that a recording is read in a pass on average: a few seconds of one
+person, repeated a hundred times, are still a few seconds."""
+
+
+def read_passes(recordings: Sequence[LabelledRecording], balance: float) -> NDArray[np.float64]:
+    """Mean number of times to read each recording in a pass, (n,); their samples add up as before.
+
+    Parameters
+    ----------
+    recordings
+        What to train on.
+    balance
+        0 reads each once. 1 gives each set the same number of samples, in it each person, of
+        whom each placement. Between them, shares are geometric means of both.
+    """
+    samples = np.array([len(r.axes) for r in recordings], np.float64)
+    equal = _equal_shares(recordings, samples)
+    shares = equal**balance * (samples / samples.sum()) ** (1 - balance)
+    passes = shares / shares.sum() * samples.sum() / samples
+    limited = np.minimum(passes, MOST_PASSES)
+    missing = samples.sum() - (limited * samples).sum()
+    free = limited < MOST_PASSES
+    if missing > 0 and free.any():
+        limited[free] *= 1 + missing / (limited[free] * samples[free]).sum()
+    most: NDArray[np.float64] = limited.clip(max=MOST_PASSES)
+    return most
+
+
+def choose_passes(passes: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Places of the recordings of one pass, in no order; a fraction is a chance of one more."""
+    whole = np.floor(passes)
+    times = whole + (random.random(len(passes)) < passes - whole)
+    return np.repeat(np.arange(len(passes)), times.astype(np.int64))
+
+
+def _equal_shares(
+    recordings: Sequence[LabelledRecording], samples: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    shares = np.ones(len(recordings))
+    for outer, inner in pairwise(LEVELS):
+        parts: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for recording in recordings:
+            parts.setdefault(_key(recording, outer), set()).add(_key(recording, inner))
+        shares /= np.array([len(parts[_key(recording, outer)]) for recording in recordings])
+    own: dict[tuple[str, ...], float] = {}
+    for recording, count in zip(recordings, samples.tolist(), strict=True):
+        key = _key(recording, LEVELS[-1])
+        own[key] = own.get(key, 0.0) + count
+    within: NDArray[np.float64] = samples / np.array([own[_key(r, LEVELS[-1])] for r in recordings])
+    return shares * within
+
+
+def _key(recording: LabelledRecording, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(getattr(recording, name) for name in names)
