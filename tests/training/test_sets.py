@@ -143,10 +143,12 @@ def test_where_the_ankle_moves_a_doing_may_hide_a_step(tmp_path: Path) -> None:
     assert doings(wrist) == {"opening a door"}
 
 
-def test_rough_contacts_count_where_both_feet_agree(tmp_path: Path) -> None:
+def test_rough_contacts_count_where_both_feet_and_the_phone_agree(tmp_path: Path) -> None:
     person = tmp_path / "dcaiti" / "person-1"
-    for name, right in (("even", 20), ("uneven", 12), ("moved", 0)):
-        write(person, f"{name}.csv", BOTH, swinging(40, 100, 1 if right else 0.1))
+    for name, right, quiet_s in (
+        ("even", 20, 0), ("uneven", 12, 0), ("walked without sensors", 0, 0), ("unseen", 20, 15)
+    ):  # fmt: skip
+        write(person, f"{name}.csv", BOTH, swinging(40, 100, 1, quiet_s))
         feet = [f"{5 + i},0" for i in range(20 if right else 0)]
         feet += [f"{5.5 + i},1" for i in range(right)]
         write(person, f"{name}.rough-contacts.csv", "time,foot", feet)
