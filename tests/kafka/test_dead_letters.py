@@ -142,7 +142,7 @@ def test_an_interrupted_replay_repeats_and_loses_nothing(
     # One that dies within a transaction; its successor ends that at once.
     replay = DeadLetterReplay(settings.kafka, settings.topics, Selection())
     with monkeypatch.context() as patch:
-        patch.setattr(dead_letters, "_repeat", lambda _call: (_ for _ in ()).throw(CrashError))
+        patch.setattr(dead_letters, "repeat", lambda _call: (_ for _ in ()).throw(CrashError))
         with pytest.raises(CrashError):
             replay.run(None, lambda *_: None)
     last = DeadLetterReplay(settings.kafka, settings.topics, Selection())
