@@ -516,6 +516,53 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
         ],
     ],
+    "HTTP": [
+        [
+            Panel(
+                "HTTP requests",
+                "Answers of the consumers' own server, by route and status.",
+                "reqps",
+                [
+                    Query(
+                        "sum by (route, status) (rate(stepstream_http_requests_total@@))",
+                        "{{route}} {{status}}",
+                    )
+                ],
+            ),
+            Panel(
+                "HTTP refusals",
+                "Requests and connections that were refused. `token` and `host`: somebody has no access. The others: the server is overloaded, or a client is wrong or slow.",
+                "cps",
+                [
+                    Query(
+                        "sum by (reason) (rate(stepstream_http_refusals_total@@))",
+                        "{{reason}}",
+                    )
+                ],
+            ),
+            Panel(
+                "HTTP time",
+                "How long answers take, 95th percentile; without streams.",
+                "s",
+                [
+                    Query(
+                        "histogram_quantile(0.95, sum by (le, route) (rate(stepstream_http_request_seconds_bucket@@)))",
+                        "{{route}}",
+                    )
+                ],
+            ),
+            Panel(
+                "HTTP connections",
+                "Open connections, streams to pages, and requests to `/v1/detect` that are computed or wait.",
+                "short",
+                [
+                    Query("sum(stepstream_http_connections@)", "connections"),
+                    Query("sum(stepstream_http_streams@)", "streams"),
+                    Query("sum(stepstream_detect_requests@)", "detect"),
+                ],
+            ),
+        ],
+    ],
 }
 """Title of a row: lines of panels."""
 

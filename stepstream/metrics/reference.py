@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+from stepstream.web.traffic import HTTP_METRICS, HttpMetric
 from stepstream.web.workers.metrics import WORKER_METRICS, WorkerMetric
 
 __all__ = ["render_reference"]
@@ -38,13 +39,13 @@ Metrics of the process, from prometheus-client:
 
 def render_reference() -> str:
     """All metrics as Markdown."""
-    rows = "".join(map(_row, METRICS))
+    rows = "".join(map(_row, METRICS)) + "".join(map(_row, HTTP_METRICS))
     process = "".join(f"| `{name}` | {text} |\n" for name, text in PROCESS_METRICS.items())
     workers = "".join(map(_row, WORKER_METRICS))
     return f"{INTRODUCTION}{rows}{PROCESS}{process}{WORKERS}{workers}"
 
 
-def _row(metric: Metric | WorkerMetric) -> str:
+def _row(metric: Metric | HttpMetric | WorkerMetric) -> str:
     described = [
         f"`{name}`: {text}" if text else f"`{name}`" for name, text in (metric.labels or {}).items()
     ]

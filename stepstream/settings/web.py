@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,6 +14,8 @@ from stepstream.settings.groups import SettingsGroup, in_unit, read_secret_file,
 __all__ = ["HttpSettings"]
 
 TOKEN_MIN_LENGTH = 16
+TOKEN = re.compile(r"[!-~]+")
+"""HTTP has no other characters in headers."""
 
 
 class HttpSettings(SettingsGroup):
@@ -23,15 +26,17 @@ class HttpSettings(SettingsGroup):
     port: int = Field(8080, ge=0, le=65_535)
     """Port to listen on; with 0 there is no server. If no port is set and this one is in use, any free port."""
     token: SecretStr | None = None
-    """Bearer token that requests to `/performance` and `/v1` must have; none is needed if not set."""
+    """Bearer token that requests to `/performance` and `/v1` must have. Without one, only this machine may send them, as `localhost`."""
     token_file: Path | None = None
     """File that holds the token."""
+    hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Without a token: names in the address, such as `steps.example.org`, under which any machine may ask for `/performance` and `/v1`, several with commas; `*` for all."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins, such as `https://ops.example.org`, whose pages may call `/v1`, several with commas; `*` for all."""
     max_connections: int = Field(100, ge=1, le=10_000, json_schema_extra=in_unit("connections"))
-    """Most connections at a time; further ones are closed."""
+    """Most connections at a time; a further one closes another that is idle or old, of the address that has the most."""
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return split_commas(value)
@@ -44,4 +49,8 @@ class HttpSettings(SettingsGroup):
             object.__setattr__(self, "token", read_secret_file(self.token_file, "token_file"))
         if self.token is not None and len(self.token.get_secret_value()) < TOKEN_MIN_LENGTH:
             raise ValueError(f"the token has to have at least {TOKEN_MIN_LENGTH} characters")
+        if self.token is not None and not TOKEN.fullmatch(self.token.get_secret_value()):
+            raise ValueError(
+                "the token may have only letters, digits and other ASCII characters, no spaces"
+            )
         return self

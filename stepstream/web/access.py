@@ -1,9 +1,13 @@
-"""Who may see the page and use the API, if a token is set."""
+"""Who may see the page and use the API."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
+from collections import OrderedDict
+from ipaddress import ip_address
+from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -11,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from stepstream.web.answers import read_page, refuse
-from stepstream.web.bodies import TooLarge, read_body
+from stepstream.web.bodies import Bodies, TooLarge
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from stepstream.settings import HttpSettings
 
 __all__ = ["Access"]
 
@@ -23,22 +28,57 @@ PROTECTED = ("/v1/", "/performance/", "/performance")
 OPEN = ("/performance/static/", "/performance/login")
 COOKIE = "stepstream-page"
 MAX_FORM_BYTES = 4 << 10
+MAX_WRONG = 10
+"""Wrong tokens that a peer may give on the form in a time of `WRONG_S`."""
+WRONG_S = 60.0
+MAX_PEERS = 1_000
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+class _Throttle:
+    """Wrong tokens of peers, the last `MAX_PEERS` of them."""
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def wait_s(self, peer: str) -> int:
+        """How long a peer has to wait before it may try again."""
+        count, until_s = self._wrong.get(peer, (0, 0.0))
+        return max(0, ceil(until_s - time.monotonic())) if count >= MAX_WRONG else 0
+
+    def note_wrong(self, peer: str) -> None:
+        now_s = time.monotonic()
+        count, until_s = self._wrong.pop(peer, (0, 0.0))
+        if until_s <= now_s:
+            count, until_s = 0, now_s + WRONG_S
+        self._wrong[peer] = count + 1, until_s
+        if len(self._wrong) > MAX_PEERS:
+            self._wrong.popitem(last=False)
 
 
 class Access:
-    """Checks the token of requests.
+    """Decides who may see what shows data: the page and the API.
 
-    A program sends it as bearer token. A browser can't, so the page asks for it once, and then
-    sends a cookie that is derived from it. The cookie gives access only to what can be read.
+    With a token, those who have it. A program sends it as bearer token. A browser can't, so the
+    page asks for it once, and then sends a cookie that is derived from it. The cookie gives access
+    only to what can be read.
+
+    Without a token, those on the same machine, and those who ask for one of the hosts that the
+    settings name. The host is checked also on the same machine: another site's name may lead there
+    (DNS rebinding), and then its pages could read the answers.
 
     Parameters
     ----------
-    token
-        The token; without one, everything is open.
+    http
+        The token and the hosts.
     """
 
-    def __init__(self, token: SecretStr | None) -> None:
+    def __init__(self, http: HttpSettings) -> None:
+        token = http.token
         self._token = None if token is None else token.get_secret_value().encode()
+        self._hosts = {host.lower() for host in http.hosts}
+        self._bodies = Bodies(MAX_FORM_BYTES)
+        self._throttle = _Throttle()
         self._cookie = ""
         if self._token is not None:
             self._cookie = hmac.new(self._token, COOKIE.encode(), hashlib.sha256).hexdigest()
@@ -47,42 +87,66 @@ class Access:
         """An application that accepts only requests with the token."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive)
-            if scope["type"] == "http" and not self._may(request):
-                await self._refuse(request)(scope, receive, send)
-            else:
+            # Not the path of `request.url`: it is made with a header that the client chooses.
+            if scope["type"] != "http" or not _is_protected(scope["path"]):
                 await app(scope, receive, send)
+                return
+            request = Request(scope, receive)
+            refusal = self._check_place(request) if self._token is None else self._check(request)
+            await (refusal or app)(scope, receive, send)
 
         return guarded
 
-    def _may(self, request: Request) -> bool:
-        # Not the path of `request.url`: it is made with a header that the client chooses.
-        path: str = request.scope["path"]
-        if self._token is None or path.startswith(OPEN) or not path.startswith(PROTECTED):
-            return True
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return hmac.compare_digest(given.strip().encode(), self._token)
-        cookie = request.cookies.get(COOKIE, "")
-        return request.method == "GET" and hmac.compare_digest(
-            cookie.encode(), self._cookie.encode()
+    def _check_place(self, request: Request) -> Response | None:
+        """Why a request without a token is refused, if it is."""
+        host = _name(request.headers.get("host", ""))
+        # Only unix sockets have no address, and their folder says who may use them.
+        if request.client is None or "*" in self._hosts or host in self._hosts:
+            return None
+        is_forwarded = any(name in request.headers for name in FORWARDED)
+        if _is_loopback(request.client.host) and _is_loopback(host) and not is_forwarded:
+            return None
+        return refuse(
+            403,
+            "forbidden",
+            "no http.token is set, so only this machine may ask, as localhost; set http.token, or "
+            "name the host that you asked for in http.hosts",
         )
 
-    @staticmethod
-    def _refuse(request: Request) -> Response:
+    def _check(self, request: Request) -> Response | None:
+        """Why a request has to have a token, if it has none."""
+        if self._has_token(request):
+            return None
         headers = {"www-authenticate": "Bearer"}
         if request.scope["path"] == "/performance":
             return HTMLResponse(read_page("login.html"), 401, headers)
         return refuse(401, "unauthorized", "a bearer token is needed", headers)
 
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._is_token(given)
+        cookie = request.cookies.get(COOKIE, "").encode()
+        return request.method in {"GET", "HEAD"} and hmac.compare_digest(
+            cookie, self._cookie.encode()
+        )
+
+    def _is_token(self, given: str) -> bool:
+        return self._token is not None and hmac.compare_digest(given.strip().encode(), self._token)
+
     async def log_in(self, request: Request) -> Response:
         """Accept the token from the page's form; later requests have a cookie instead."""
+        peer = request.client.host if request.client else ""
+        wait_s = self._throttle.wait_s(peer)
+        if wait_s:
+            headers = {"retry-after": str(wait_s)}
+            return refuse(429, "throttled", "too many wrong tokens; try again later", headers)
         try:
-            form = parse_qs((await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace"))
+            form = parse_qs((await self._bodies.read(request)).decode("utf-8", "replace"))
         except TooLarge as error:
             return refuse(413, "too-large", str(error))
-        given = form.get("token", [""])[0].strip()
-        if self._token is None or not hmac.compare_digest(given.encode(), self._token):
+        if not self._is_token(form.get("token", [""])[0]):
+            self._throttle.note_wrong(peer)
             return HTMLResponse(read_page("login.html"), 401)
         response = RedirectResponse("/performance", 303)
         response.set_cookie(
@@ -93,3 +157,24 @@ class Access:
             secure=request.headers.get("x-forwarded-proto", request.scope["scheme"]) == "https",
         )
         return response
+
+
+def _is_protected(path: str) -> bool:
+    return path.startswith(PROTECTED) and not path.startswith(OPEN)
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without the port."""
+    name, _, port = host.strip().lower().rpartition(":")
+    return name if name and port.isdecimal() else host.strip().lower()
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -11,9 +11,16 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STATIC", "answer", "read_page", "refuse"]
+__all__ = ["SECURITY_HEADERS", "STATIC", "answer", "read_page", "refuse"]
 
 STATIC = files("stepstream.web") / "static"
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'self'; img-src 'self' data:; frame-ancestors 'self'",
+    b"cache-control": b"no-store",
+}
+"""Of every answer; they tell browsers to be careful."""
 
 _encode = msgspec.json.Encoder().encode
 

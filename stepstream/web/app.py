@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.exposition import choose_encoder
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -17,10 +16,12 @@ from stepstream.web.devices import Devices
 from stepstream.web.page import Page
 from stepstream.web.routing import make_asgi, page_routes
 from stepstream.web.sampling import Sampler
+from stepstream.web.scraping import Scrapes
+from stepstream.web.traffic import Traffic, TrafficCollector
 from stepstream.web.watching import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from starlette.requests import Request
 
@@ -48,16 +49,18 @@ class App:
 
     def __init__(self, settings: Settings, consumer: Consumer) -> None:
         self._consumer = consumer
+        self.traffic = Traffic()
         self._registry = make_registry(consumer)
+        self._registry.register(TrafficCollector(self.traffic))
         self._sampler = Sampler(settings, consumer)
-        self._detection = Detection(settings)
+        self._detection = Detection(settings, self.traffic)
         self._page = Page(self._sampler, Watches(settings.topics, consumer))
         devices = Devices(settings, consumer)
-        access = Access(settings.http.token)
+        access = Access(settings.http)
         self.routes = [
             Route("/livez", self._live),
             Route("/readyz", self._ready),
-            Route("/metrics", self._metrics),
+            Route("/metrics", Scrapes(self._render).answer),
             *page_routes(self._page, access),
             Route("/performance/sample", self._page.sample),
             Route("/performance/activity", Activity(settings, consumer).show),
@@ -65,7 +68,7 @@ class App:
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detection.detect, methods=["POST"]),
         ]
-        self.asgi = make_asgi(self.routes, settings.http, access)
+        self.asgi = make_asgi(self.routes, settings.http, access, self.traffic)
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve; meanwhile take samples, and ask the brokers for what metrics need."""
@@ -107,9 +110,8 @@ class App:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {'; '.join(obstacles)}\n", 503)
 
-    async def _metrics(self, request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(self._registry), headers={"content-type": content_type})
+    async def _render(self, encode: Callable[[Any], bytes]) -> bytes:
+        return encode(self._registry)
 
 
 def make_app(settings: Settings, consumer: Consumer) -> App:

@@ -7,14 +7,15 @@ import errno
 import logging
 import socket
 import time
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stepstream.errors import SettingsError
+from stepstream.web.protocol import MAX_HEADER_BYTES, REQUEST_TIMEOUT_S, BoundedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -23,60 +24,47 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from stepstream.settings import HttpSettings
+    from stepstream.web.traffic import Traffic
 
 __all__ = ["Application", "Server"]
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S = 10.0
-"""A request must have come as a whole by then, and an idle connection ends."""
-MAX_HEADER_BYTES = 16 << 10
 BACKLOG = 128
+SEND_BUFFER_BYTES = 128 << 10
+RECEIVE_BUFFER_BYTES = 256 << 10
+UNREAD_TIMEOUT_S = 20.0
+"""After this time without a sign of the peer that it takes data, the kernel ends a connection."""
+LOG_INTERVAL_S = 60.0
 START_TIMEOUT_S = 10.0
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 with a bound on connections, and on the time that a request may take to come."""
+class _Sparing(logging.Filter):
+    """Lets an error of the server through once a minute, with the number of those left out."""
 
-    _timer: asyncio.TimerHandle | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+        self._left_out = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        # The limit that uvicorn has answers further requests; this one keeps them from coming.
-        if len(self.connections) > 2 * (self.limit_concurrency or 0):
-            transport.abort()
-        else:
-            self._await_request()
+    def filter(self, record: logging.LogRecord) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            self._left_out += 1
+            return False
+        self._next_s = now_s + LOG_INTERVAL_S
+        record.__dict__["left_out"], self._left_out = self._left_out, 0
+        return True
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        has_come = self.cycle is not None and not self.cycle.more_body
-        if has_come and not self.cycle.response_complete:
-            self._stop_waiting()
-        elif self._timer is None:
-            self._await_request()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        self._stop_waiting()
-        super().on_response_complete()
-
-    def _await_request(self) -> None:
-        self._timer = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+_sparing = _Sparing()
 
 
 class Application(Protocol):
     """What is served."""
 
     asgi: ASGIApp
+    traffic: Traffic
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve, and do what has to be done meanwhile."""
@@ -110,7 +98,8 @@ class Server:
         self._server: uvicorn.Server | None = None
         if self._socket is None and path is None:
             return
-        protocol: Any = _Protocol
+        protocol: Any = partial(BoundedProtocol, app.traffic, http.max_connections)
+        logging.getLogger("uvicorn.error").addFilter(_sparing)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app.asgi,
@@ -124,9 +113,9 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=http.max_connections,
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-                timeout_keep_alive=int(REQUEST_TIMEOUT_S),
+                # The protocol's own time ends first.
+                timeout_keep_alive=2 * int(REQUEST_TIMEOUT_S),
                 timeout_graceful_shutdown=1,
             )
         )
@@ -158,6 +147,18 @@ class Server:
 
 
 def _listen(http: HttpSettings) -> socket.socket | None:
+    listener = _bind(http)
+    if listener is not None:
+        # Connections inherit these. Otherwise buffers grow to megabytes, for readers that are slow.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout_ms = int(UNREAD_TIMEOUT_S * 1e3)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    return listener
+
+
+def _bind(http: HttpSettings) -> socket.socket | None:
     if http.port == 0:
         return None
     family = socket.AF_INET6 if ":" in http.address else socket.AF_INET

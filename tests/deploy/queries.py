@@ -11,6 +11,7 @@ from promql_parser import AggregateExpr, BinaryExpr, VectorSelector
 
 from deploy.grafana.dashboard import ROWS
 from stepstream.metrics import METRICS, PROCESS_METRICS
+from stepstream.web.traffic import HTTP_METRICS
 from stepstream.web.workers.metrics import WORKER_METRICS
 from tests.conftest import ROOT
 
@@ -46,7 +47,7 @@ def samples() -> dict[str, set[str]]:
     """Names of all series that consumers and parents of workers make, with their labels."""
     found = {name: set[str]() for name in PROCESS_METRICS}
     found |= {metric.name: set(metric.labels) for metric in WORKER_METRICS}
-    for metric in METRICS:
+    for metric in (*METRICS, *HTTP_METRICS):
         labels = set(metric.labels or {})
         if metric.kind == "histogram":
             found[f"{metric.name}_bucket"] = labels | {"le"}

@@ -7,6 +7,7 @@ from typing import Any
 
 from deploy.grafana.dashboard import ROWS, dashboard_json
 from stepstream.metrics import METRICS
+from stepstream.web.traffic import HTTP_METRICS
 from tests.conftest import ROOT
 from tests.deploy.queries import (
     filled_in,
@@ -55,7 +56,8 @@ def test_legends_name_labels_that_their_lines_have() -> None:
 
 def test_every_metric_is_on_the_dashboard() -> None:
     shown = {name for query in panel_queries() for name in selectors(query)}
-    hidden = [m.name for m in METRICS if not any(name.startswith(m.name) for name in shown)]
+    names = [metric.name for metric in (*METRICS, *HTTP_METRICS)]
+    hidden = [name for name in names if not any(one.startswith(name) for one in shown)]
     assert hidden == []
 
 

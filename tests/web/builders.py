@@ -174,7 +174,9 @@ def serve(made_with: Settings, consumer: Consumer) -> Server:
 
 
 def request(server: Server, path: str, body: bytes | None = None, **headers: str) -> Answer:
-    """GET, or POST if there is a body; redirections aren't followed."""
+    """GET, or POST of JSON if there is a body; redirections aren't followed."""
+    if body is not None:
+        headers = {"Content_Type": "application/json", **headers}
     opener = urllib.request.build_opener(_StayHere())
     asked = urllib.request.Request(
         f"http://127.0.0.1:{server.port}{path}",

@@ -8,6 +8,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema
@@ -15,7 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import KafkaError
+from pydantic import SecretStr
 from starlette.requests import Request
+from starlette.routing import Route
 
 from stepstream.detection import Model, default_model_path
 from stepstream.errors import SettingsError
@@ -24,12 +27,18 @@ from stepstream.schemas import output_schema
 from stepstream.settings import HttpSettings, InputSettings, TopicSettings
 from stepstream.simulation.walkers import Walker
 from stepstream.streaming.partitioning import partition_of
+from stepstream.web import access as access_module
 from stepstream.web import detection
+from stepstream.web import protocol as protocol_module
 from stepstream.web import server as server_module
+from stepstream.web.access import Access
 from stepstream.web.app import make_app
 from stepstream.web.page import Page
+from stepstream.web.protocol import MAX_HEADER_BYTES
+from stepstream.web.routing import make_asgi
 from stepstream.web.sampling import Sampler
-from stepstream.web.server import MAX_HEADER_BYTES, Server
+from stepstream.web.server import Server
+from stepstream.web.traffic import Traffic
 from stepstream.web.watching import Watches
 from tests.builders import FIELDS, encode, reading
 from tests.conftest import ROOT
@@ -326,8 +335,7 @@ def test_sensors_may_send_apart(consumer: Consumer) -> None:
 def test_a_body_beyond_the_limit_and_too_many_requests_are_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detection, "MAX_BODY_BYTES", 1_000)
-    answer = request(server, "/v1/detect", b"x" * 1_001)
+    answer = request(server, "/v1/detect", b"x" * (detection.MAX_BODY_BYTES + 1))
     assert conforms(answer, "/v1/detect", "post")["error"] == ErrorCode.TOO_LARGE
     assert answer.status == 413
     monkeypatch.setattr(detection, "MAX_WAITING", -1)
@@ -400,13 +408,13 @@ def test_large_headers_are_refused(server: Server) -> None:
     assert request(server, "/livez", X_Filler="x" * (MAX_HEADER_BYTES // 2)).status == 200
     with socket.create_connection(("127.0.0.1", server.port or 0), 5) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Filler: " + b"x" * (1 << 20))
-        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        assert connection.recv(100).startswith(b"HTTP/1.1 431")
 
 
 def test_a_request_that_does_not_come_to_an_end_is_dropped(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(protocol_module, "REQUEST_TIMEOUT_S", 0.2)
     for begun in (b"", b"GET /livez HTTP/1.1\r\nHost:", b"POST /v1/detect HTTP/1.1\r\nHost: a\r\n"):
         with socket.create_connection(("127.0.0.1", server.port or 0), 5) as connection:
             connection.sendall(begun)
@@ -431,7 +439,7 @@ def test_connections_beyond_the_limit_are_closed(consumer: Consumer) -> None:
                         count += 1
                 return count
 
-            assert wait_until("closed connections", closed, 5) == 2
+            assert wait_until("closed connections", closed, 5) == 4
         finally:
             for connection in held:
                 connection.close()
@@ -474,3 +482,110 @@ def test_a_sample_taken_just_when_a_stream_gives_up_waiting_is_sent(consumer: Co
         return [bytes(event).split(b"\n")[0] for event in given if not isinstance(event, str)]
 
     assert asyncio.run(read()) == [b"event: history", b"event: sample", b"event: sample"]
+
+
+def test_wrong_tokens_on_the_form_are_throttled(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_module, "WRONG_S", 1.0)
+    right = f"token={TOKEN}".encode()
+    with serve(settings(token=TOKEN), consumer) as server:
+        for _ in range(access_module.MAX_WRONG):
+            assert request(server, "/performance/login", b"token=wrong").status == 401
+        answer = request(server, "/performance/login", right)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        allowed = request(server, "/v1/devices", Authorization=f"Bearer {TOKEN}")
+        assert allowed.status == 200
+        wait_until("a login", lambda: request(server, "/performance/login", right).status == 303, 5)
+
+
+def test_a_host_that_is_set_may_be_asked_for_without_a_token(consumer: Consumer) -> None:
+    with serve(settings(hosts="steps.example.org"), consumer) as server:
+        for host, status in (
+            ("steps.example.org", 200), ("Steps.Example.Org:80", 200), ("localhost", 200),
+            ("other.example.org", 403), ("steps.example.org.evil.com", 403), ("", 403),
+        ):  # fmt: skip
+            assert request(server, "/v1/devices", Host=host).status == status, host
+        forwarded = request(
+            server, "/v1/devices", Host="steps.example.org", X_Forwarded_For="10.0.0.1"
+        )
+        assert forwarded.status == 200
+    with serve(settings(hosts="*"), consumer) as server:
+        assert request(server, "/v1/devices", Host="a.example").status == 200
+    with serve(settings(token=TOKEN), consumer) as server:
+        # Without the token, another name is of no use.
+        allowed = request(server, "/v1/devices", Host="a.example", Authorization=f"Bearer {TOKEN}")
+        assert allowed.status == 200
+
+
+def test_without_a_token_other_machines_get_no_data(consumer: Consumer) -> None:
+    app = make_app(settings(), consumer)
+
+    async def ask(peer: str | None, path: str) -> int:
+        scope = {
+            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "headers": [(b"host", b"localhost")], "root_path": "",
+            "client": peer and (peer, 1), "server": ("127.0.0.1", 1), "scheme": "http",
+        }  # fmt: skip
+        statuses: list[int] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        await app.asgi(scope, receive, send)
+        return statuses[0]
+
+    for peer, status in (
+        ("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), (None, 200),
+        ("10.0.0.7", 403), ("172.18.0.1", 403), ("fe80::1", 403),
+    ):  # fmt: skip
+        assert asyncio.run(ask(peer, "/performance")) == status, peer
+        assert asyncio.run(ask(peer, "/livez")) in {200, 503}
+        assert asyncio.run(ask(peer, "/metrics")) == 200
+
+
+def test_who_holds_many_connections_loses_them_first(consumer: Consumer) -> None:
+    made_with = settings(max_connections=4)
+    with serve(made_with, consumer) as server, ExitStack() as stack:
+        address = ("127.0.0.1", server.port or 0)
+        few = stack.enter_context(
+            socket.create_connection(address, 5, source_address=("127.0.0.2", 0))
+        )
+        many = [stack.enter_context(socket.create_connection(address, 5)) for _ in range(9)]
+        assert wait_until("a probe", lambda: request(server, "/livez").status, 5)
+        few.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert few.recv(100).startswith(b"HTTP/1.1 200")
+        many[0].settimeout(5)
+        with suppress(ConnectionResetError):
+            assert many[0].recv(1) == b""
+
+
+def test_errors_of_the_server_are_logged_once_a_minute(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "_sparing", server_module._Sparing())
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])
+    app = make_app(settings(), consumer)
+
+    async def fail(_request: Request) -> Any:
+        raise RuntimeError("a bug")
+
+    made_with = settings()
+    app.asgi = make_asgi([Route("/bug", fail)], made_with.http, Access(made_with.http), Traffic())
+    with Server(made_with.http, app) as server, caplog.at_level(logging.ERROR):
+        for _ in range(5):
+            answer = request(server, "/bug")
+            assert (answer.status, answer.json["error"]) == (500, "internal-error")
+            assert answer.headers["x-content-type-options"] == "nosniff"
+    assert len([r for r in caplog.records if r.name == "uvicorn.error"]) == 1
+
+
+@pytest.mark.parametrize(
+    "token", ["ein-Schlüssel-der-lang-ist", "has a space in between", "x" * 15]
+)
+def test_a_token_that_no_client_can_send_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ValueError, match="the token"):
+        HttpSettings(token=SecretStr(token))

@@ -16,6 +16,7 @@ from stepstream.metrics import METRICS, PROCESS_METRICS
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import page as page_module
 from stepstream.web.server import Server
+from stepstream.web.traffic import HTTP_METRICS
 from stepstream.web.workers import app as app_module
 from stepstream.web.workers.app import WorkersApp
 from stepstream.web.workers.clients import Client
@@ -51,7 +52,9 @@ def ask(front: Front, path: str, body: bytes | None = None) -> Any:
 def test_every_metric_of_every_worker_has_its_number(front: Front) -> None:
     answer = request(front.server, "/metrics")
     families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
-    names = [metric.name for metric in (*METRICS, *WORKER_METRICS)] + list(PROCESS_METRICS)
+    names = [metric.name for metric in (*METRICS, *HTTP_METRICS, *WORKER_METRICS)] + list(
+        PROCESS_METRICS
+    )
     assert families.keys() == {name.removesuffix("_total") for name in names}
     assert len(families) == len(names)
     for name in PROCESS_METRICS:
@@ -124,8 +127,8 @@ def test_detection_is_shared_out_in_turn(front: Front) -> None:
 
 
 def test_too_much_for_the_workers_is_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "MAX_BODY_BYTES", 1_000)
-    assert ask(front, "/v1/detect", b"x" * 1_001).status == 413
+    body = b"x" * (app_module.MAX_BODY_BYTES + 1)
+    assert ask(front, "/v1/detect", body).status == 413
     monkeypatch.setattr(app_module, "MAX_DETECTING", 0)
     answer = ask(front, "/v1/detect", b"{}")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")

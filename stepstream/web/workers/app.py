@@ -6,22 +6,30 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.exposition import choose_encoder
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stepstream.web.access import Access
 from stepstream.web.answers import refuse
-from stepstream.web.bodies import TooLarge, read_body
+from stepstream.web.bodies import (
+    Bodies,
+    TooBusy,
+    TooLarge,
+    WrongType,
+    check_type,
+    while_connected,
+)
 from stepstream.web.page import Page
 from stepstream.web.routing import make_asgi, page_routes
+from stepstream.web.scraping import Scrapes
+from stepstream.web.traffic import Traffic
 from stepstream.web.workers.clients import Client, ask_all
 from stepstream.web.workers.devices import WorkerDevices, pass_on
 from stepstream.web.workers.metrics import make_registry
 from stepstream.web.workers.samples import MergedSamples
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from starlette.requests import Request
@@ -38,6 +46,11 @@ DETECT_TIMEOUT_S = 12.0
 """Longer than a worker takes before it gives up."""
 MAX_DETECTING = 5
 """Requests to `/v1/detect` for each worker: one computed, four waiting."""
+OWN_HEADERS = {
+    "host", "connection", "content-length", "transfer-encoding", "accept-encoding", "authorization",
+    "cookie", "expect", "keep-alive", "te", "trailer", "upgrade",
+}  # fmt: skip
+"""Headers of a request that are not passed on to a worker."""
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -55,25 +68,26 @@ class WorkersApp:
     """
 
     def __init__(self, settings: Settings, supervisor: Supervisor, paths: Sequence[Path]) -> None:
+        self.traffic = Traffic()
         self._supervisor = supervisor
         self._clients = [Client(number, path) for number, path in enumerate(paths)]
         self._samples = MergedSamples(self._clients, supervisor)
         devices = WorkerDevices(self._clients)
         self._page = Page(self._samples, devices)
         self._turns = count()
-        self._detecting = 0
-        access = Access(settings.http.token)
+        self._bodies = Bodies(MAX_BODY_BYTES)
+        access = Access(settings.http)
         self.routes = [
             Route("/livez", self._live),
             Route("/readyz", self._ready),
-            Route("/metrics", self._metrics),
+            Route("/metrics", Scrapes(self._render).answer),
             *page_routes(self._page, access),
             Route("/performance/activity", devices.show_activity),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detect, methods=["POST"]),
         ]
-        self.asgi = make_asgi(self.routes, settings.http, access)
+        self.asgi = make_asgi(self.routes, settings.http, access, self.traffic)
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve, and take samples meanwhile."""
@@ -101,36 +115,47 @@ class WorkersApp:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {''.join(texts)}", 503)
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _render(self, encode: Callable[[Any], bytes]) -> bytes:
         answers = await ask_all(self._clients, "/metrics", headers={"accept": OPENMETRICS})
         pages = {one.worker: one.body for one in answers if one.status == 200}
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        registry = make_registry(self._supervisor, pages)
+        registry = make_registry(self._supervisor, self.traffic, pages)
         # To parse them takes a while, with many partitions.
-        content = await asyncio.to_thread(encode, registry)
-        return Response(content, headers={"content-type": content_type})
+        return await asyncio.to_thread(encode, registry)
 
     async def _detect(self, request: Request) -> Response:
         """Have the workers detect steps in turn; one that is busy is passed over."""
-        if self._detecting >= MAX_DETECTING * len(self._clients):
-            return _later("other requests are being computed")
-        self._detecting += 1
         try:
             async with asyncio.timeout(DETECT_TIMEOUT_S):
-                body = await read_body(request, MAX_BODY_BYTES)
+                check_type(request)
+                body = await self._bodies.read(request)
+                if self.traffic.detecting >= MAX_DETECTING * len(self._clients):
+                    return _later("other requests are being computed")
+                return await while_connected(request, self._pass_round(request, body))
+        except WrongType as error:
+            return refuse(415, "media-type", str(error), {"accept-encoding": "identity"})
+        except TooLarge as error:
+            return refuse(413, "too-large", str(error))
+        except TooBusy as error:
+            return _later(str(error))
+        except TimeoutError:
+            return _later(f"not done within {DETECT_TIMEOUT_S:.0f} s")
+
+    async def _pass_round(self, request: Request, body: bytes) -> Response:
+        # The device may stand in a header, as the settings say.
+        headers = {k: v for k, v in request.headers.items() if k not in OWN_HEADERS}
+        self.traffic.detecting += 1
+        try:
             first = next(self._turns)
             for place in range(len(self._clients)):
                 client = self._clients[(first + place) % len(self._clients)]
-                found = await client.ask("/v1/detect", body=body, timeout_s=DETECT_TIMEOUT_S)
+                found = await client.ask(
+                    "/v1/detect", body=body, timeout_s=DETECT_TIMEOUT_S, headers=headers
+                )
                 if found is not None and found.status != 503:
                     return pass_on(found)
             return _later("no worker is free")
-        except TooLarge as error:
-            return refuse(413, "too-large", str(error))
-        except TimeoutError:
-            return _later(f"not done within {DETECT_TIMEOUT_S:.0f} s")
         finally:
-            self._detecting -= 1
+            self.traffic.detecting -= 1
 
 
 def _later(detail: str) -> Response:

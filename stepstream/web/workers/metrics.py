@@ -12,11 +12,13 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from stepstream.web.traffic import TrafficCollector
 from stepstream.workers.supervisor import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from stepstream.web.traffic import Traffic
     from stepstream.workers.supervisor import Supervisor
 
 __all__ = ["WORKER_METRICS", "WorkerMetric", "make_registry"]
@@ -73,8 +75,11 @@ WORKER_METRICS = (
 
 
 class _Merged(Collector):
-    def __init__(self, supervisor: Supervisor, pages: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, traffic: Traffic, pages: Mapping[int, bytes]
+    ) -> None:
         self._supervisor = supervisor
+        self._traffic = traffic
         self._pages = pages
 
     def collect(self) -> Iterator[Family]:
@@ -92,6 +97,7 @@ class _Merged(Collector):
                 *((str(worker), _parse(page)) for worker, page in self._pages.items()),
                 *((str(worker), [_unready()]) for worker in silent),
                 (PARENT, own.collect()),
+                (PARENT, TrafficCollector(self._traffic).collect()),
             ]
         )
 
@@ -120,16 +126,20 @@ def _merge(sources: Iterable[tuple[str, Iterable[Family]]]) -> Iterable[Family]:
     return merged.values()
 
 
-def make_registry(supervisor: Supervisor, pages: Mapping[int, bytes]) -> CollectorRegistry:
+def make_registry(
+    supervisor: Supervisor, traffic: Traffic, pages: Mapping[int, bytes]
+) -> CollectorRegistry:
     """A registry with the metrics of all workers and those of their parent.
 
     Parameters
     ----------
     supervisor
         Knows the workers.
+    traffic
+        What the parent's own server counted.
     pages
         Metrics of each worker as it serves them, in OpenMetrics' format.
     """
     registry = CollectorRegistry()
-    registry.register(_Merged(supervisor, pages))
+    registry.register(_Merged(supervisor, traffic, pages))
     return registry
