@@ -104,7 +104,7 @@ class Access:
         if request.client is None or "*" in self._hosts or host in self._hosts:
             return None
         is_forwarded = any(name in request.headers for name in FORWARDED)
-        if _is_loopback(request.client.host) and _is_loopback(host) and not is_forwarded:
+        if _is_loopback(request.client.host) and _is_here(host) and not is_forwarded:
             return None
         return refuse(
             403,
@@ -169,12 +169,17 @@ def _name(host: str) -> str:
     return name if name and port.isdecimal() else host.strip().lower()
 
 
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
+def _is_here(name: str) -> bool:
+    """Whether a name in an address means this machine, whatever the name service says."""
+    # Servers that listen everywhere print this address, and browsers take it as localhost.
+    if name == "0.0.0.0":  # noqa: S104 - nothing is bound to it here
         return True
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
+
+
+def _is_loopback(address: str) -> bool:
     try:
-        address = ip_address(name.strip("[]"))
+        found = ip_address(address.strip("[]"))
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

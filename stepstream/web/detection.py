@@ -240,12 +240,16 @@ def _messages(body: bytes) -> list[bytes]:
 def _device_id(message: bytes) -> str:
     """The device of the first message, which must be the device of all messages."""
     try:
-        device_id = _decode_name(message).device_id or UNNAMED
+        device_id = _decode_name(message).device_id
     except NOT_JSON:
         # The format says what is wrong.
         return UNNAMED
-    if len(device_id.encode()) > MAX_DEVICE_ID_BYTES:
-        raise InvalidMessage(ErrorCode.INVALID_DEVICE_ID, f"over {MAX_DEVICE_ID_BYTES} bytes")
+    if device_id is None:
+        return UNNAMED
+    if not 0 < len(device_id.encode()) <= MAX_DEVICE_ID_BYTES:
+        raise InvalidMessage(
+            ErrorCode.INVALID_DEVICE_ID, f"1 to {MAX_DEVICE_ID_BYTES} bytes are expected"
+        )
     return device_id
 
 

@@ -220,7 +220,7 @@ def test_another_name_that_leads_here_gets_no_data(server: Served) -> None:
     for path in ("/v1/devices", "/performance", "/performance/samples", "/v1/devices/a"):
         status, _, content = ask(server, path, headers={"host": f"evil.example:{server.port}"})
         assert (status, json.loads(content)["error"]) == (403, "forbidden")
-    for host in ("localhost", "127.0.0.1:8080", "[::1]:80", "a.localhost"):
+    for host in ("localhost", "127.0.0.1:8080", "[::1]:80", "a.localhost", "0.0.0.0:1"):
         assert ask(server, "/v1/devices", headers={"host": host})[0] == 200
     status, _, _ = ask(server, "/v1/devices", headers={"x-forwarded-for": "10.0.0.1"})
     assert status == 403
