@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from stepstream.web.server import Server
 
 DOCUMENT = json.loads((ROOT / "stepstream/web/static/openapi.json").read_text())
-BODY = DOCUMENT["paths"]["/v1/detect"]["post"]["requestBody"]["content"]["application/json"][
-    "schema"
-]
+READINGS = DOCUMENT["paths"]["/v1/detect"]["post"]["requestBody"]["content"]["application/json"]
 STREAMS = ["/performance/samples", "/performance/signal"]
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAMS)
 
