@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stepstream.errors import SettingsError, StreamError
 from stepstream.logs import LevelSwitch
+from stepstream.settings import HttpSettings
 from stepstream.web.server import Server
 from stepstream.web.workers.app import WorkersApp
 from stepstream.workers.names import claim, name_process
@@ -82,8 +83,15 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
     """What a worker is to do; a transactional id that is set gets the worker's number."""
     is_named = settings.kafka.transactional_id is not None
     named = name_process(settings, number if is_named else held.number)
-    # The parent has seen to who may ask, before it asks a worker.
-    inner = named.http.model_copy(update={"token": None, "token_file": None, "cors_origins": ()})
+    # The parent has seen to who may ask, before it asks a worker, and bounds its own connections.
+    inner = named.http.model_copy(
+        update={
+            "token": None,
+            "token_file": None,
+            "cors_origins": (),
+            "max_connections": HttpSettings().max_connections,
+        }
+    )
     path = held.socket_path if inner.port else None
     return Order(number, named.model_copy(update={"http": inner}), path)
 

@@ -24,7 +24,7 @@ This page is generated: `python -m stepstream.metrics.reference > docs/metrics.m
 """
 WORKERS = """
 With `--workers`, the parent serves all these for each worker, with a label `worker`: its number, or
-`parent` for the parent's own process. It adds:
+`parent` for the parent's own process. Those of the HTTP server are the parent's only. It adds:
 
 | metric | type | meaning |
 | --- | --- | --- |

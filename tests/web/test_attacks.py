@@ -146,6 +146,10 @@ def test_work_ends_when_nobody_waits_for_it(server: Served) -> None:
         with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
             connection.sendall(head + body)
     wait_until("the end", lambda: metric(server, "stepstream_detect_requests") == 0, 5)
+    # The threads that compute are free again, not only the requests gone.
+    began_s = time.monotonic()
+    assert ask(server, "/v1/detect", b"{}", JSON)[0] == 422
+    assert time.monotonic() - began_s < 2
 
 
 @pytest.mark.parametrize(
@@ -280,5 +284,4 @@ def test_answers_that_are_not_read_hold_nothing_for_long(server: Served) -> None
         assert metric(server, "stepstream_http_connections") > 15
         # A stream is so small that it may take minutes to fill the buffers.
         wait_until("slow readers", lambda: refusals(server, "slow-reader") >= 19, 30)
-        # Those of the parent to its workers are among them.
         wait_until("ends", lambda: metric(server, "stepstream_http_connections") < 10, 5)

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from stepstream.web.traffic import TrafficCollector
+from stepstream.web.traffic import HTTP_METRICS, TrafficCollector
 from stepstream.workers.supervisor import Phase
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["WORKER_METRICS", "WorkerMetric", "make_registry"]
 
 PARENT = "parent"
 """Value of the label `worker` where the parent's own process is meant."""
+OF_SERVERS = {metric.name.removesuffix("_total") for metric in HTTP_METRICS}
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,9 @@ def _unready() -> Family:
 
 
 def _parse(page: bytes) -> Iterator[Family]:
+    """The metrics of a worker, but for those of its server: only its parent asks it."""
     families: Iterator[Family] = text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
-    return families
+    return (family for family in families if family.name not in OF_SERVERS)
 
 
 def _merge(sources: Iterable[tuple[str, Iterable[Family]]]) -> Iterable[Family]:
