@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -163,6 +165,11 @@ class BoundedProtocol(H11Protocol):
 
     def _drop(self, reason: Reason) -> None:
         self._traffic.refusals[reason] += 1
+        if reason == "slow-reader":
+            # Otherwise the kernel keeps what wasn't read, and goes on offering it.
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
         self.transport.abort()
 
     def _stop_waiting(self) -> None:
