@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -28,6 +29,9 @@ WRITE_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 16 << 10
 TOO_LARGE = 431
 
+_ranks = count()
+"""The order in which connections became idle; several can be made at one time of the clock."""
+
 
 class BoundedProtocol(H11Protocol):
     """One connection.
@@ -48,7 +52,7 @@ class BoundedProtocol(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
-    _since_s = 0.0
+    _rank = 0
     _is_idle = False
 
     def __init__(self, traffic: Traffic, max_connections: int, **more: Any) -> None:
@@ -59,7 +63,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the connection in; make room for it if there are too many."""
         super().connection_made(transport)
-        self._since_s = self.loop.time()
+        self._rank = next(_ranks)
         self._traffic.connections = len(self.connections)
         self._wait_for_request()
         if len(self.connections) > self._max_connections:
@@ -84,7 +88,7 @@ class BoundedProtocol(H11Protocol):
         """Wait for the next request, or begin with it if it is here."""
         answered = self.cycle
         self._stop_waiting()
-        self._since_s = self.loop.time()
+        self._rank = next(_ranks)
         super().on_response_complete()
         self._is_idle = self.cycle is answered
         self._watch()
@@ -141,7 +145,7 @@ class BoundedProtocol(H11Protocol):
         most = max(held[one._peer] for one in open_ones)  # noqa: SLF001
         victim = min(
             (one for one in open_ones if held[one._peer] == most),  # noqa: SLF001
-            key=lambda one: (one._is_answering, one._since_s),  # noqa: SLF001
+            key=lambda one: (one._is_answering, one._rank),  # noqa: SLF001
         )
         self.connections.discard(victim)
         victim._drop("connections")  # noqa: SLF001

@@ -75,7 +75,8 @@ class Traffic:
             Seconds until all of the answer was given; None for streams.
         """
         self.requests[route, str(status)] += 1
-        if status in _BY_STATUS and route not in PROBES:
+        says_state = status == 503 and route in PROBES
+        if status in _BY_STATUS and not says_state:
             self.refusals[_BY_STATUS[status]] += 1
         if took_s is not None:
             counts, total_s = self.seconds[route]

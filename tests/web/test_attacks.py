@@ -287,5 +287,10 @@ def test_answers_that_are_not_read_hold_nothing_for_long(server: Served) -> None
         wait_until("ends", lambda: metric(server, "stepstream_http_connections") < 5, 5)
         # The kernel doesn't keep what wasn't read.
         with pytest.raises(ConnectionResetError):
-            while connection.recv(1 << 16):
-                pass
+            drain(connection)
+
+
+def drain(connection: socket.socket) -> None:
+    """Read until the connection ends."""
+    while connection.recv(1 << 16):
+        pass
