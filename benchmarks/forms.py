@@ -36,10 +36,12 @@ ONE_SENSOR = {f"{sensor}_{axis}": axis for sensor in ("accel", "gyro") for axis 
 
 @dataclass(frozen=True)
 class Form:
-    """A way to write messages, and the readings in one."""
+    """A way to write messages, the readings in one, and what is published."""
 
     batch: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    all_outputs: bool = False
+    """Whether minutes, walks and counts are published, too."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -52,12 +54,14 @@ class Form:
 
 FORMS = {
     "plain": Form(1),
+    "plain, all outputs": Form(1, all_outputs=True),
     "nested objects": Form(1, {"fields": NESTED, "time_unit": "us"}),
     "arrays of three": Form(1, {"fields": ARRAYS, "time_unit": "us"}),
     "MessagePack, nested": Form(1, {"fields": NESTED, "format": "msgpack"}),
     "CBOR, nested": Form(1, {"fields": NESTED, "format": "cbor"}),
     "one sensor a message": Form(1, {"sensor": SENSOR, "fields": ONE_SENSOR}),
     "plain, arrays of 50": Form(50),
+    "arrays of 50, all outputs": Form(50, all_outputs=True),
     "50 objects": Form(50, {"readings": "data"}),
     "50 nested objects": Form(50, {"readings": "data", "fields": NESTED, "time_unit": "us"}),
     "50 lists": Form(
@@ -92,7 +96,7 @@ def main() -> int:
         for _ in range(options.rounds):
             for name, form in forms.items():
                 fleet, filled = loaded[name]
-                topics = for_one_run(filled.topics)
+                topics = for_one_run(filled.topics, all_outputs=form.all_outputs)
                 run = STEPSTREAM.run(topics, filled.messages, **form.environment)
                 check(fleet, filled, topics)
                 # A reading of one sensor counts as one.

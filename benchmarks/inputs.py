@@ -256,11 +256,13 @@ class Filler:
             self.flush()
 
 
-def for_one_run(readings: TopicSet) -> TopicSet:
+def for_one_run(readings: TopicSet, *, all_outputs: bool = False) -> TopicSet:
     """Topics for another consumer of the same readings: a group and outputs of its own."""
     topics = replace(
         TopicSet.named(readings.bootstrap, readings.partitions), readings=readings.readings
     )
+    if all_outputs:
+        topics = topics.with_all_outputs()
     settings = topics.settings()
     create_topics(settings.kafka, settings.topics)
     return topics

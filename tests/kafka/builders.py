@@ -122,9 +122,7 @@ class TopicSet:
         """Create them; with ``own_times``, messages keep the times that their producers give."""
         topics = cls.named(bootstrap, partitions, access)
         if all_outputs:
-            kinds = ("minutes", "walks", "counts")
-            names = {kind: topics.events.replace("events", kind) for kind in kinds}
-            topics = replace(topics, outputs=names)
+            topics = topics.with_all_outputs()
         settings = topics.settings()
         if own_times:
             # A change of the configuration would take effect some time later.
@@ -134,6 +132,11 @@ class TopicSet:
         if large_messages:
             topics.configure(topics.readings, "max.message.bytes", "4000000")
         return topics
+
+    def with_all_outputs(self) -> Self:
+        """The same with topics of minutes, walks and counts."""
+        kinds = ("minutes", "walks", "counts")
+        return replace(self, outputs={kind: self.events.replace("events", kind) for kind in kinds})
 
     def configure(self, topic: str, name: str, value: str) -> None:
         """Change a setting of a topic."""
