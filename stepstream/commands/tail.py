@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -57,8 +58,11 @@ class Tail(CommandSettings):
     logging: LoggingSettings = LoggingSettings(level="warning")
 
     def execute(self) -> int:
-        """Show records until Ctrl-C, or until there were enough."""
+        """Show records until Ctrl-C or SIGTERM, or until there were enough."""
         configure_logging(self.logging, self.hide_secrets)
+        # A script that starts it in the background lets it ignore SIGINT.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             self._show()
         except KeyboardInterrupt:
