@@ -54,14 +54,14 @@ class Form:
 
 FORMS = {
     "plain": Form(1),
-    "plain, all outputs": Form(1, all_outputs=True),
+    "plain with all outputs": Form(1, all_outputs=True),
     "nested objects": Form(1, {"fields": NESTED, "time_unit": "us"}),
     "arrays of three": Form(1, {"fields": ARRAYS, "time_unit": "us"}),
     "MessagePack, nested": Form(1, {"fields": NESTED, "format": "msgpack"}),
     "CBOR, nested": Form(1, {"fields": NESTED, "format": "cbor"}),
     "one sensor a message": Form(1, {"sensor": SENSOR, "fields": ONE_SENSOR}),
     "plain, arrays of 50": Form(50),
-    "arrays of 50, all outputs": Form(50, all_outputs=True),
+    "arrays of 50 with all outputs": Form(50, all_outputs=True),
     "50 objects": Form(50, {"readings": "data"}),
     "50 nested objects": Form(50, {"readings": "data", "fields": NESTED, "time_unit": "us"}),
     "50 lists": Form(
