@@ -23,7 +23,7 @@ from stepstream.streaming.topics import create_topics
 from tests.kafka.builders import TopicSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stepstream.inputs import MessageWriter
 
@@ -256,13 +256,13 @@ class Filler:
             self.flush()
 
 
-def for_one_run(readings: TopicSet, *, all_outputs: bool = False) -> TopicSet:
+def for_one_run(readings: TopicSet, outputs: Sequence[str] = ()) -> TopicSet:
     """Topics for another consumer of the same readings: a group and outputs of its own."""
     topics = replace(
         TopicSet.named(readings.bootstrap, readings.partitions), readings=readings.readings
     )
-    if all_outputs:
-        topics = topics.with_all_outputs()
+    if outputs:
+        topics = topics.with_outputs(*outputs)
     settings = topics.settings()
     create_topics(settings.kafka, settings.topics)
     return topics

@@ -122,7 +122,7 @@ class TopicSet:
         """Create them; with ``own_times``, messages keep the times that their producers give."""
         topics = cls.named(bootstrap, partitions, access)
         if all_outputs:
-            topics = topics.with_all_outputs()
+            topics = topics.with_outputs("minutes", "walks", "counts")
         settings = topics.settings()
         if own_times:
             # A change of the configuration would take effect some time later.
@@ -133,9 +133,8 @@ class TopicSet:
             topics.configure(topics.readings, "max.message.bytes", "4000000")
         return topics
 
-    def with_all_outputs(self) -> Self:
-        """The same with topics of minutes, walks and counts."""
-        kinds = ("minutes", "walks", "counts")
+    def with_outputs(self, *kinds: str) -> Self:
+        """The same with topics of minutes, walks or counts."""
         return replace(self, outputs={kind: self.events.replace("events", kind) for kind in kinds})
 
     def configure(self, topic: str, name: str, value: str) -> None:
