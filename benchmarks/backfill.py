@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ def main() -> int:
     with running_broker() as bootstrap:
         loaded = load(bootstrap, fleet)
         print(f"{loaded.readings:,} readings; {fleet.origin}", flush=True)
-        whole, killed = into(loaded.topics, "whole"), into(loaded.topics, "killed")
+        whole, killed = loaded.topics.into("whole"), loaded.topics.into("killed")
         backfill(loaded, "whole", INT8)
         interrupt(loaded, "killed", INT8)
         events = dict(by_id(whole))
@@ -87,17 +86,6 @@ def stepstream(name: str) -> list[str]:
     return [sys.executable, "-m", "stepstream", name]
 
 
-def into(topics: TopicSet, name: str) -> TopicSet:
-    """The group and the topics of a backfill."""
-    return replace(
-        topics,
-        group=f"{topics.group}.{name}",
-        events=f"{topics.events}.{name}",
-        state=f"{topics.state}.{name}",
-        dead_letters=f"{topics.dead_letters}.{name}",
-    )
-
-
 def begin(loaded: Loaded, name: str, model: object) -> Process:
     """Start the command, or start it again."""
     options = ["--into", name, "--workers", str(WORKERS), "--model.path", str(model)]
@@ -123,7 +111,7 @@ def watch(process: Process, topics: TopicSet, messages: int) -> float:
 def backfill(loaded: Loaded, name: str, model: object) -> float:
     """Messages a second of a backfill that nothing interrupts."""
     with begin(loaded, name, model) as process:
-        rate = watch(process, into(loaded.topics, name), loaded.messages)
+        rate = watch(process, loaded.topics.into(name), loaded.messages)
         process.end(None)
         print(f"{name}: {process.output.splitlines()[-1]}", flush=True)
     return rate
@@ -132,7 +120,7 @@ def backfill(loaded: Loaded, name: str, model: object) -> float:
 def interrupt(loaded: Loaded, name: str, model: object) -> None:
     """A backfill that is killed again and again: a worker at first, then all its processes."""
     process = begin(loaded, name, model)
-    topics = into(loaded.topics, name)
+    topics = loaded.topics.into(name)
     for number, share in enumerate(KILLED_AT):
         watch(process, topics, round(share * loaded.messages))
         victims: Sequence[int] = children(process.pid)

@@ -137,6 +137,17 @@ class TopicSet:
         """The same with topics of minutes, walks or counts."""
         return replace(self, outputs={kind: self.events.replace("events", kind) for kind in kinds})
 
+    def into(self, name: str) -> Self:
+        """The group, and the topics that it writes, as the setting ``into`` names them."""
+        return replace(
+            self,
+            group=f"{self.group}.{name}",
+            events=f"{self.events}.{name}",
+            state=f"{self.state}.{name}",
+            dead_letters=f"{self.dead_letters}.{name}",
+            outputs={kind: f"{topic}.{name}" for kind, topic in self.outputs.items()},
+        )
+
     def configure(self, topic: str, name: str, value: str) -> None:
         """Change a setting of a topic."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)

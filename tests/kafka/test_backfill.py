@@ -59,17 +59,6 @@ def backfill(
         return run.exit_code or 0, run.log.read_text()
 
 
-def into(topics: TopicSet, name: str) -> TopicSet:
-    """The group and the topics of a backfill."""
-    return replace(
-        topics,
-        group=f"{topics.group}.{name}",
-        events=f"{topics.events}.{name}",
-        state=f"{topics.state}.{name}",
-        dead_letters=f"{topics.dead_letters}.{name}",
-    )
-
-
 def workers_of(run: RunProcess) -> list[int]:
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     return [
@@ -108,7 +97,7 @@ def test_a_backfill_that_is_killed_three_times_equals_one_that_is_not(
     assert code == 0, text
     assert f"{len(sent):,}         1        20" in text
 
-    killed = into(topics, "killed")
+    killed = topics.into("killed")
     run = start(topics, tmp_path, "--into", "killed", *options, name="1", **slow)
     try:
         for number, share in enumerate([0.1, 0.3, 0.5]):
@@ -130,7 +119,7 @@ def test_a_backfill_that_is_killed_three_times_equals_one_that_is_not(
     finally:
         run.__exit__()
     events = killed.read_events()
-    assert in_order(events) == in_order(into(topics, "whole").read_events())
+    assert in_order(events) == in_order(topics.into("whole").read_events())
     assert max(Counter(event["event_id"] for event in events).values()) == 1
     assert len(killed.read(killed.dead_letters)) == 1
     for name in others:
@@ -174,7 +163,7 @@ def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
         topics, tmp_path, "--into", "late", "--from", begin, "--to", iso(begin_s + 60), "--compare"
     )
     assert code == 0, text
-    late = into(topics, "late")
+    late = topics.into("late")
     first = Cluster(late.settings()).messages_since(
         {(topics.readings, p): round(begin_s * 1000) for p in range(topics.partitions)}
     )
@@ -209,7 +198,7 @@ def test_what_does_not_belong_together_is_refused_with_what_to_do(
     topics.produce(walk(4, 6.0, batch=20))
     code, text = backfill(topics, tmp_path, "--into", "a", "--from", "3", "--to", "12")
     assert code == 0, text
-    events = into(topics, "a").read_events()
+    events = topics.into("a").read_events()
     assert {int(event["event_id"].rsplit("-", 2)[1]) // 3 for event in events} <= {1, 2, 3}
     for arguments, reason in [
         (("--into", "a"), "was begun with the bounds --from 3 --to 12, not with no bounds"),
@@ -229,7 +218,7 @@ def test_what_does_not_belong_together_is_refused_with_what_to_do(
     # The same again, and nothing to do.
     code, text = backfill(topics, tmp_path, "--into", "a", "--from", "3", "--to", "12")
     assert (code, "partition started" in text) == (0, False)
-    assert into(topics, "a").read_events() == events
+    assert topics.into("a").read_events() == events
 
     with RunProcess(topics, tmp_path):
         topics.wait_consumed()
@@ -238,7 +227,7 @@ def test_what_does_not_belong_together_is_refused_with_what_to_do(
     assert "committed offsets that are no backfill's: give the backfill a group of its own" in text
 
     # Brokers forget a group that has had no member for a week.
-    gone = into(topics, "a")
+    gone = topics.into("a")
     admin = AdminClient({"bootstrap.servers": topics.bootstrap})
     for future in admin.delete_consumer_groups([gone.group]).values():
         future.result()
@@ -251,7 +240,7 @@ def test_partitions_that_are_added_meanwhile_are_not_read(topics: TopicSet, tmp_
     sent = walk(8, 60.0)
     topics.produce(sent)
     slow = {"STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "100"}
-    own = into(topics, "a")
+    own = topics.into("a")
     with start(topics, tmp_path, "--into", "a", name="first", **slow) as run:
         wait_until("progress", lambda: sum(own.committed().values()) > 1_000)
         assert run.terminate() == 1

@@ -9,7 +9,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.builders import put_model
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
-from tests.kafka.test_backfill import into
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def test_a_canary_publishes_apart_and_is_compared_with_the_live_group(
 ) -> None:
     stricter = tmp_path / "stricter.tflite"
     put_model(stricter, version="9.9", start_threshold=0.5, end_threshold=0.75)
-    canary = into(topics, "next")
+    canary = topics.into("next")
     topics.produce(walk(6, 30.0, batch=20))
     with RunProcess(topics, tmp_path, "live") as live:
         topics.wait_consumed()
@@ -75,7 +74,7 @@ def test_groups_that_write_avro_are_compared_too(
     topics: TopicSet, registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     written = {"STEPSTREAM_OUTPUT__FORMAT": "avro", "STEPSTREAM_REGISTRY__URL": registry.url}
-    canary = into(topics, "next")
+    canary = topics.into("next")
     topics.produce(walk(3, 12.0, batch=20))
     with create(topics, tmp_path) as made:
         wait_until("the topics of the canary", lambda: not made.is_alive)
