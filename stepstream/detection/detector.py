@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stepstream.detection.columns import Readings, SplitReadings
     from stepstream.detection.finder import Finder
     from stepstream.detection.model import Model, Predict
+    from stepstream.detection.windows import Newest
 
     Rows = slice | NDArray[np.intp]
     Observer = Callable[[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]], None]
@@ -188,6 +189,15 @@ class Detector(Generic[C]):
         if bounds is None and self._joiner:
             return self._joiner.bounds(slot)
         return bounds
+
+    def newest(self, slots: NDArray[np.intp]) -> Newest:
+        """The last reading of each device; of a split device, that of its accelerometer."""
+        newest = self._windows.newest(slots)
+        if self._joiner:
+            is_split, of_split = self._joiner.newest(slots)
+            for column, values in zip(newest, of_split, strict=True):
+                column[is_split] = values
+        return newest
 
     def has_late_gyroscope(self, slot: int) -> bool:
         """Whether a device's sensors send apart, and its gyroscope comes too late to be joined."""

@@ -13,7 +13,7 @@ from stepstream.detection.history import History, oldest
 from stepstream.detection.resampling import Completed, Samples, expand_spans
 from stepstream.detection.sensors import SENSOR_AXES, Messages, Sensor
 from stepstream.detection.slots import grow
-from stepstream.detection.windows import NO_PLACE
+from stepstream.detection.windows import NO_PLACE, Newest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,6 +155,10 @@ class Joiner:
         done = accel.is_done(rows, stream_ms) & gyro.is_done(rows, stream_ms)
         live: Flags = (rows != NO_ROW) & ~done
         return live
+
+    def newest(self, slots: Rows) -> tuple[Flags, Newest]:
+        """Which devices are split, and the last accelerometer reading of each of these."""
+        return self._row[slots] != NO_ROW, self._accel.windows.newest(self._rows(slots))
 
     def has_late_gyroscope(self, slot: int) -> bool:
         """Whether a device is split, and its newest gyroscope sample came too late to be joined."""

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MIN_PIECES", "Doubt", "Verdict", "judge", "measure", "measure_readings"]
+__all__ = ["MIN_PIECES", "Doubt", "Verdict", "judge", "judge_piece", "measure", "measure_readings"]
 
 PIECE_US = 400_000
 """Length of a piece of a device's readings, as long as the samples that a detector keeps."""
@@ -153,6 +153,20 @@ def judge(pieces: NDArray[np.floating]) -> Verdict:
         doubts.append(Doubt.GYRO_IN_DEGREES)
     typical, share = float(np.median(lengths[doubtful])), float(doubtful.mean())
     return Verdict(tuple(doubts), len(pieces), typical, share, gyro)
+
+
+def judge_piece(piece: tuple[float, float, float]) -> Doubt | None:
+    """What is doubtful about one piece alone, as `measure` gives it.
+
+    People's own readings look like this now and then, so only several pieces of one device say
+    that the device is wrong.
+    """
+    median, mean, gyro = piece
+    if median > FAR:
+        return Doubt.ACCEL_TOO_LARGE
+    if max(median, mean) < TOO_SMALL:
+        return Doubt.ACCEL_IN_G if NEAR_G[0] <= median < NEAR_G[1] else Doubt.NO_GRAVITY
+    return Doubt.GYRO_IN_DEGREES if gyro > TOO_FAST else None
 
 
 def _why_small(lengths: NDArray[np.floating]) -> Doubt:

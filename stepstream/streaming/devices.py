@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stepstream.inputs import ErrorCode, InvalidMessage, decode_device_id
+from stepstream.streaming.device_traffic import DeviceTraffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,7 @@ class Devices:
         self._partitions: dict[str, set[Partition]] = {}
         """Partitions in which devices have had slots, by topic."""
         self._devices: dict[int, Device] = {}
+        self.traffic = DeviceTraffic()
         self._ids: dict[int, str] = {UNKNOWN: ""}
         self._round: Iterator[int] = iter(())
         self._next_sweep_ms: dict[Partition, int] = {}
@@ -79,6 +81,10 @@ class Devices:
 
     def __getitem__(self, slot: int) -> Device:
         return self._devices[slot]
+
+    def get(self, slot: int) -> Device | None:
+        """The device that has a slot, if one has."""
+        return self._devices.get(slot)
 
     def next_slots(self, most: int) -> list[int]:
         """Slots of some devices, each time of others, until it was the turn of each."""
@@ -141,6 +147,7 @@ class Devices:
                     break
             self._devices[slot] = Device(partition, key, device_id)
             self._ids[slot] = device_id
+            self.traffic.begin(partition, key, slot)
         return slot
 
     def release_idle(self, partition: Partition, stream_ms: int) -> None:
@@ -149,17 +156,24 @@ class Devices:
             return
         self._next_sweep_ms[partition] = stream_ms + SWEEP_INTERVAL_MS
         if partition.slots:
-            self._release(partition, self._detector.find_idle(_slots(partition), stream_ms))
+            idle = self._detector.find_idle(_slots(partition), stream_ms)
+            if len(idle):
+                last_ms = self._detector.newest(idle).stream_ms.tolist()
+                for slot, its_last_ms in zip(idle.tolist(), last_ms, strict=True):
+                    self.traffic.note_silent(partition, self._devices[slot].key, its_last_ms)
+                self._release(partition, idle)
 
     def release(self, partition: Partition, key: bytes) -> None:
         """Free a device's slot, if it has one."""
         slot = partition.slots.get(key)
         if slot is not None:
             self._release(partition, np.array([slot], np.intp))
+        self.traffic.forget(partition, key)
 
     def release_all(self, partition: Partition) -> None:
         """Free the slots of all devices of a partition that is released."""
         self._release(partition, _slots(partition))
+        self.traffic.forget_all(partition)
         self._partitions.get(partition.topic, set()).discard(partition)
         self._next_sweep_ms.pop(partition, None)
         self._readings_since.pop(partition, None)

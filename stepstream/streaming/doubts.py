@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepstream.detection.sanity import MIN_PIECES, MIN_ROWS, Doubt, Verdict, judge, measure
+from stepstream.detection.sanity import (
+    MIN_PIECES,
+    MIN_ROWS,
+    Doubt,
+    Verdict,
+    judge,
+    judge_piece,
+    measure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepstream.detection import Detector
-    from stepstream.streaming.devices import Devices
+    from stepstream.streaming.devices import Device, Devices
 
 __all__ = ["Doubts"]
 
@@ -33,6 +41,8 @@ FORGET_AFTER = 60
 REPEAT_US = 3_600_000_000
 """Shortest time between two warnings of the same doubt about a topic."""
 MAX_TOPICS = 1_000
+DEVICE_LOOKS, DEVICE_DOUBTS = 5, 3
+"""So many of a device's last looks have to find the same to say that the device is wrong."""
 LATE_SHARE = 0.2
 """More of the looks find a gyroscope that is too late if the setting doesn't fit the topic."""
 
@@ -70,13 +80,30 @@ class _Topic:
 
     def add(
         self, key: tuple[int, int], piece: tuple[float, float, float], look: int, *, is_late: bool
-    ) -> None:
-        if key not in self.pieces:
-            self.pieces[key] = piece
-            self.late.append(is_late)
-            self.last_look = look
-            if len(self.pieces) > KEPT_PIECES:
-                del self.pieces[next(iter(self.pieces))]
+    ) -> bool:
+        """Keep a piece; whether it is a new one."""
+        if key in self.pieces:
+            return False
+        self.pieces[key] = piece
+        self.late.append(is_late)
+        self.last_look = look
+        if len(self.pieces) > KEPT_PIECES:
+            del self.pieces[next(iter(self.pieces))]
+        return True
+
+
+class _Suspect:
+    """What the last looks at a device found; one of them was doubtful."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.found: deque[Doubt | None] = deque(maxlen=DEVICE_LOOKS)
+
+    @property
+    def doubt(self) -> Doubt | None:
+        counts = Counter(doubt for doubt in self.found if doubt is not None)
+        most = counts.most_common(1)
+        return most[0][0] if most and most[0][1] >= DEVICE_DOUBTS else None
 
 
 class Doubts:
@@ -87,6 +114,8 @@ class Doubts:
 
     def __init__(self) -> None:
         self._topics: dict[str, _Topic] = {}
+        self._suspects: dict[int, _Suspect] = {}
+        """By slot."""
         self._look = 0
         self._next_look_us = -math.inf
         self.verdicts: Mapping[str, Verdict] = {}
@@ -115,9 +144,29 @@ class Doubts:
                 if topic:
                     is_late = detector.has_late_gyroscope(slot)
                     piece = measure(newest[1])
-                    topic.add((slot, newest[0]), piece, self._look, is_late=is_late)
+                    if topic.add((slot, newest[0]), piece, self._look, is_late=is_late):
+                        self._suspect(devices[slot], slot, judge_piece(piece))
         if self._look % JUDGE_EVERY == 0:
             self._judge(now_us)
+
+    def _suspect(self, device: Device, slot: int, doubt: Doubt | None) -> None:
+        suspect = self._suspects.get(slot)
+        if suspect is None or suspect.device != device:
+            self._suspects.pop(slot, None)
+            if doubt is None:
+                return
+            suspect = self._suspects[slot] = _Suspect(device)
+        suspect.found.append(doubt)
+        if not any(suspect.found):
+            del self._suspects[slot]
+
+    def of_devices(self, devices: Devices) -> dict[int, Doubt]:
+        """What is doubtful about single devices, by slot; for the loop's thread."""
+        self._suspects = {
+            slot: one for slot, one in self._suspects.items() if devices.get(slot) == one.device
+        }
+        doubts = ((slot, one.doubt) for slot, one in self._suspects.items())
+        return {slot: doubt for slot, doubt in doubts if doubt is not None}
 
     def forget(self, topic: str) -> None:
         """Begin anew with a topic: another consumer may judge it from now on."""

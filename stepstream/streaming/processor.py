@@ -266,6 +266,8 @@ class Processor:
                 newest = np.flatnonzero(np.diff(message, append=-1))
                 results.times.note(time_us[newest], stream_ms[message[newest]])
         slot = np.fromiter(identified.slots, np.intp, count)[message]
+        if not replays:
+            self.devices.traffic.note_readings(slot, now_us)
         spans_ms = Rules.spans_ms(message, time_us)
         columns = (slot, time_us, axes, offsets[message], stream_ms[message], spans_ms)
         return Readings(*columns) if sensors is None else SplitReadings(*columns, sensors)

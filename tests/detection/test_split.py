@@ -393,3 +393,24 @@ def test_magnitudes_of_a_split_device_are_those_of_joined_samples() -> None:
     assert first == EPOCH_US // 12_500
     assert magnitudes == pytest.approx(np.array([[5.0, 2.0]] * 10))
     assert feed.detector.window(slot) == (EPOCH_US, readings[9].time_us, False)
+
+
+def test_the_last_reading_of_joined_and_of_split_devices_is_known() -> None:
+    feed = Feed()
+    joined, _ = walk(2)
+    split, _ = walk(3, device=1)
+    feed.feed(joined)
+    for message in delivered(sensor(split, ACCELEROMETER), sensor(split, GYROSCOPE, late_us=5_000)):
+        feed.feed(message)
+    slots = np.array([feed.slots[1], feed.slots[0], feed.detector.add_device()])
+    newest = feed.detector.newest(slots)
+    period_us = feed.detector.model.metadata.period_us
+    assert newest.stream_ms[:2].tolist() == [
+        split[-1].time_us // 1000,
+        joined[-1].time_us // 1000,
+    ]
+    assert newest.place[:2].tolist() == [
+        split[-1].time_us // period_us,
+        joined[-1].time_us // period_us,
+    ]
+    assert newest.place[2] < 0

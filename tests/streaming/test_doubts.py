@@ -160,3 +160,15 @@ def test_a_gyroscope_that_is_always_too_late_is_named_once(
     )
     assert len(caplog.messages) == doubts
     assert (made.counters.late_gyro_samples > 1_000) == bool(doubts)
+
+
+def test_single_devices_with_a_wrong_unit_are_named_and_others_are_not() -> None:
+    fleets = Fleets(3, right=RIGHT, g=IN_G)
+    fleets.walk(12)
+    doubts, devices = fleets.made.doubts, fleets.made.devices
+    found = doubts.of_devices(devices)
+    named = {(devices[slot].partition.topic, devices[slot].device_id) for slot in found}
+    assert named == {("g", f"device-{n}") for n in range(3)}
+    assert set(found.values()) == {Doubt.ACCEL_IN_G}
+    devices.release_all(fleets.partitions["g"])
+    assert doubts.of_devices(devices) == {}
