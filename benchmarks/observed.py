@@ -47,20 +47,13 @@ class Observers:
         self.scrapes += 1
         self._stop.wait(begin_s + 1 - time.monotonic())
 
-    def _follow(self, path: str, name: bytes) -> int:
-        count = 0
-        with self._get(path) as stream:
+    def _watch(self) -> None:
+        with self._get(f"/performance/stream?device={DEVICE}") as stream:
             for line in stream:
-                count += line.startswith(b"event: " + name)
+                self.samples += line.startswith(b"event: sample")
+                self.signals += line.startswith(b"event: signal")
                 if self._stop.is_set():
                     break
-        return count
-
-    def _sample(self) -> None:
-        self.samples += self._follow("/performance/samples", b"sample")
-
-    def _watch(self) -> None:
-        self.signals += self._follow(f"/performance/signal?device={DEVICE}", b"signal")
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -71,7 +64,7 @@ class Observers:
                 except (OSError, HTTPException):  # the server doesn't exist yet, or no longer
                     self._stop.wait(0.05)
 
-        works = (self._scrape, self._sample, self._watch)
+        works = (self._scrape, self._watch)
         threads = [Thread(target=repeat, args=(work,)) for work in works]
         for thread in threads:
             thread.start()

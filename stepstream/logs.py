@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stepstream.settings import LoggingSettings
 
-__all__ = ["LevelSwitch", "configure_logging", "switch_on_signal"]
+__all__ = ["LevelSwitch", "configure_logging", "make_formatter", "switch_on_signal"]
 
 logger = logging.getLogger(__name__)
 
@@ -128,3 +128,20 @@ def _await_signals(switch: LevelSwitch) -> None:
     while True:
         signal.sigwait({signal.SIGUSR1})
         switch.flip()
+
+
+class _BareFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return record.getMessage() + fields
+
+
+def make_formatter(hide: Callable[[str], str]) -> logging.Formatter:
+    """What a record says, without its time, level, logger and secrets.
+
+    Parameters
+    ----------
+    hide
+        Removes secrets from a line.
+    """
+    return _Redacted(_BareFormatter(), hide)

@@ -75,7 +75,7 @@ def test_package_says_that_it_is_typed(interpreter: Path) -> None:
 def test_the_live_page_ships_inside_the_package(interpreter: Path) -> None:
     files: list[str] = json.loads(evaluate(interpreter, FILES))
     static = {Path(path).name for path in files if "/web/static/" in path}
-    scripts = {"performance.js", "activity.js", "elements.js"}
+    scripts = {"performance.js", "activity.js", "elements.js", "stream.js", "panels.js"}
     assert {"performance.html", "performance.css", "openapi.json"} | scripts <= static
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
 
-    from confluent_kafka.admin import ConfigEntry, TopicDescription
+    from confluent_kafka.admin import ConfigEntry, ConsumerGroupDescription, TopicDescription
 
     from stepstream.settings import Settings, TopicSettings
 
@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
 GRACE_S = 2.0
+DESCRIBE_TIMEOUT_S = 2.0
+"""For a page that asks again."""
 NO_OFFSET = -1
 TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - its public name
 OUTDATED = {TIMED_OUT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
@@ -225,6 +227,15 @@ class Cluster:
             group.group_id == self._settings.kafka.group_id and group.state not in empty
             for group in found.valid or []
         )
+
+    def describe_group(self) -> ConsumerGroupDescription:
+        """The group's state, its members, and which partitions each has."""
+        group = self._settings.kafka.group_id
+        futures = self._polled_admin().describe_consumer_groups(
+            [group], request_timeout=DESCRIBE_TIMEOUT_S
+        )
+        found: ConsumerGroupDescription = self._result(futures[group])
+        return found
 
     def committed_offsets(
         self, partitions: Iterable[tuple[str, int]]

@@ -82,6 +82,11 @@ class Membership:
         self._has_news = False
 
     @property
+    def member_id(self) -> str:
+        """The id under which partitions were assigned, empty if there are none."""
+        return self._member_id
+
+    @property
     def is_member(self) -> bool:
         """Whether the group has assigned its partitions (or none), and they aren't lost."""
         return self._joined_s is not None and self._has_member_id

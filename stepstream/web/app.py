@@ -12,11 +12,15 @@ from stepstream.exposition import make_registry
 from stepstream.web.access import Access
 from stepstream.web.activity import Activity
 from stepstream.web.detection import Detection
+from stepstream.web.device_table import DeviceTable
 from stepstream.web.devices import Devices
+from stepstream.web.group import Group
+from stepstream.web.letters import LetterSamples
 from stepstream.web.page import Page
-from stepstream.web.routing import make_asgi, page_routes
+from stepstream.web.routing import get_only, make_asgi, page_routes
 from stepstream.web.sampling import Sampler
 from stepstream.web.scraping import Scrapes
+from stepstream.web.timeline import Timeline
 from stepstream.web.traffic import Traffic, TrafficCollector
 from stepstream.web.watching import Watches
 
@@ -52,18 +56,27 @@ class App:
         self.traffic = Traffic()
         self._registry = make_registry(consumer)
         self._registry.register(TrafficCollector(self.traffic))
-        self._sampler = Sampler(settings, consumer)
+        self._timeline = Timeline(settings.kafka.hide_secrets)
+        self._sampler = Sampler(settings, consumer, self._timeline)
+        self._letters = LetterSamples(settings.topics.dead_letters)
         self._detection = Detection(settings, self.traffic)
         self._page = Page(self._sampler, Watches(settings.topics, consumer))
         devices = Devices(settings, consumer)
         access = Access(settings.http)
+        panels = {
+            "activity": Activity(settings, consumer).show,
+            "dead-letters": self._letters.show,
+            "devices": DeviceTable(consumer).show,
+            "group": Group(consumer).show,
+            "timeline": self._timeline.show,
+        }
         self.routes = [
             Route("/livez", self._live),
             Route("/readyz", self._ready),
             Route("/metrics", Scrapes(self._render).answer),
-            *page_routes(self._page, access),
+            *page_routes(self._page, access, panels),
             Route("/performance/sample", self._page.sample),
-            Route("/performance/activity", Activity(settings, consumer).show),
+            get_only("/performance/signal", self._page.signal),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detection.detect, methods=["POST"]),
@@ -74,9 +87,13 @@ class App:
         """Serve; meanwhile take samples, and ask the brokers for what metrics need."""
         jobs = (self._sampler.run(), self._refresh(), self._refresh_retention())
         beside = [asyncio.create_task(job) for job in jobs]
+        consumer = self._consumer
+        consumer.watchers = (*consumer.watchers, self._letters.observe)
         try:
-            await serving
+            with self._timeline:
+                await serving
         finally:
+            consumer.watchers = tuple(w for w in consumer.watchers if w != self._letters.observe)
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)

@@ -21,7 +21,7 @@ from stepstream.web.protocol import MAX_HEADER_BYTES
 from stepstream.web.traffic import OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stepstream.web.page import Page
     from stepstream.web.traffic import Traffic
 
-__all__ = ["make_asgi", "page_routes"]
+__all__ = ["get_only", "make_asgi", "page_routes"]
 
 
 class _Outermost:
@@ -88,22 +88,35 @@ def _too_long(scope: Scope) -> Response | None:
     return refuse(431, "headers", f"the headers have over {MAX_HEADER_BYTES} bytes, the limit")
 
 
-def _get_only(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+def get_only(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
     """A route of a stream: HEAD would be answered with one that nobody reads."""
     route = Route(path, endpoint)
     route.methods = {"GET"}
     return route
 
 
-def page_routes(page: Page, access: Access) -> list[BaseRoute]:
-    """Routes of the page and of the document about all routes."""
+def page_routes(
+    page: Page, access: Access, panels: Mapping[str, Callable[[Request], Awaitable[Response]]]
+) -> list[BaseRoute]:
+    """Routes of the page and of the document about all routes.
+
+    Parameters
+    ----------
+    page
+        The page and its stream.
+    access
+        Lets browsers log in.
+    panels
+        What the page asks for now and then, by the last part of its path.
+    """
     return [
+        Route("/", _to_page),
         Route("/openapi.json", _openapi),
         Route("/performance", page.show),
         Route("/performance/", _without_slash),
         Route("/performance/login", access.log_in, methods=["POST"]),
-        _get_only("/performance/samples", page.samples),
-        _get_only("/performance/signal", page.signal),
+        get_only("/performance/stream", page.stream),
+        *(Route(f"/performance/{name}", show) for name, show in panels.items()),
         Mount("/performance/static", StaticFiles(packages=[("stepstream.web", "static")])),
     ]
 
@@ -138,6 +151,10 @@ def make_asgi(
 
 async def _openapi(_request: Request) -> Response:
     return Response((STATIC / "openapi.json").read_bytes(), media_type="application/json")
+
+
+async def _to_page(_request: Request) -> Response:
+    return RedirectResponse("/performance", 307)
 
 
 async def _without_slash(_request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.partitions import Partition
     from stepstream.streaming.totals import Histogram
+    from stepstream.web.timeline import Timeline
 
 __all__ = ["Sampler"]
 
@@ -78,11 +80,14 @@ class Sampler:
         All settings.
     consumer
         The consumer that is observed.
+    timeline
+        Told each second how the consumer is.
     """
 
-    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+    def __init__(self, settings: Settings, consumer: Consumer, timeline: Timeline) -> None:
         self._settings = settings
         self._consumer = consumer
+        self._timeline = timeline
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
         self.state: dict[str, Any] = {}
         """Values without a history: partitions, dead letters, model, and why it is not ready."""
@@ -119,6 +124,7 @@ class Sampler:
             spread.turn()
         (batch,) = self._batches.read()
         inference, inference_p95 = self._inference.read(0.95)
+        commit, commit_p95 = self._commits.read(0.95)
         _, broker_p50, broker_p95 = self._broker.read(0.5, 0.95)
         _, reading_p50, reading_p95 = self._reading.read(0.5, 0.95)
         partitions = [self._partition(partition) for partition in self._consumer.assignment.owned]
@@ -129,6 +135,8 @@ class Sampler:
                 "batch": batch,
                 "inference": inference,
                 "inference_p95": inference_p95,
+                "commit": commit,
+                "commit_p95": commit_p95,
                 "broker_p50": broker_p50,
                 "broker_p95": broker_p95,
                 "reading_p50": reading_p50,
@@ -140,7 +148,9 @@ class Sampler:
                 "outbox": self._consumer.commits.records,
             }
         )
-        self.state = self._state(partitions)
+        obstacles = self._consumer.health.obstacles
+        self._timeline.look(partitions, obstacles)
+        self.state = self._state(partitions, obstacles)
 
     def _counters(self) -> dict[str, float]:
         totals = self._consumer.totals
@@ -151,17 +161,27 @@ class Sampler:
             "messages": totals.messages,
             "dead_letters": totals.dead_letters.total(),
             "late": self._consumer.processor.counters.late_readings,
+            "commits": totals.commits,
+            "aborts": totals.aborts,
             "busy": totals.processing_s,
             "cpu": usage.ru_utime + usage.ru_stime,
         }
 
-    def _state(self, partitions: list[dict[str, Any]]) -> dict[str, Any]:
+    def _state(self, partitions: list[dict[str, Any]], obstacles: list[str]) -> dict[str, Any]:
         consumer, settings = self._consumer, self._settings
         totals = consumer.totals
-        commit, commit_p95 = self._commits.read(0.95)
         limit = self._memory_limit
         return {
-            "obstacles": consumer.health.obstacles,
+            "obstacles": obstacles,
+            "consumers": [
+                {
+                    "name": settings.kafka.effective_transactional_id(),
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "member_id": consumer.membership.member_id,
+                }
+            ],
+            "timeline": self._timeline.last,
             "warnings": self._warnings(),
             "version": __version__,
             "model": consumer.model.metadata.label,
@@ -176,8 +196,6 @@ class Sampler:
             "events": totals.events,
             "commits": totals.commits,
             "aborts": totals.aborts,
-            "commit": commit,
-            "commit_p95": commit_p95,
         }
 
     def _warnings(self) -> list[str]:

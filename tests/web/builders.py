@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 TOPIC = "sensor-readings"
 PARTITIONS = 4
 COMMIT_AFTER_S = 10.0
+DATA_OF_PAGE = [
+    f"/performance/{name}"
+    for name in (
+        "stream", "activity", "dead-letters", "devices", "group", "timeline", "sample", "signal"
+    )
+]  # fmt: skip
+"""Paths that show data, beside the API's; the last two are those of a worker only."""
 
 
 class Answer(NamedTuple):

@@ -221,7 +221,7 @@ def test_redirections_do_not_repeat_the_host(server: Served) -> None:
 
 
 def test_another_name_that_leads_here_gets_no_data(server: Served) -> None:
-    for path in ("/v1/devices", "/performance", "/performance/samples", "/v1/devices/a"):
+    for path in ("/v1/devices", "/performance", "/performance/stream", "/v1/devices/a"):
         status, _, content = ask(server, path, headers={"host": f"evil.example:{server.port}"})
         assert (status, json.loads(content)["error"]) == (403, "forbidden")
     for host in ("localhost", "127.0.0.1:8080", "[::1]:80", "a.localhost", "0.0.0.0:1"):
@@ -249,7 +249,7 @@ def test_pages_of_other_origins_can_not_post(server: Served) -> None:
 
 
 def test_a_stream_that_nobody_reads_is_not_begun(server: Served) -> None:
-    for path in ("/performance/samples", "/performance/signal?device=walker-1"):
+    for path in ("/performance/stream", "/performance/stream?device=walker-1"):
         assert ask(server, path, method="HEAD")[0] == 405
     assert metric(server, "stepstream_http_streams") == 0
 
@@ -273,7 +273,7 @@ def test_requests_and_refusals_are_counted(server: Served) -> None:
 
 
 def test_answers_that_are_not_read_hold_nothing_for_long(server: Served) -> None:
-    sent = b"GET /performance/samples HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    sent = b"GET /performance/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
     pages = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200
     with ExitStack() as stack:
         for number in range(20):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from confluent_kafka import Producer
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from stepstream.detection import Model, default_model_path
 from stepstream.detection.sanity import Doubt, Verdict
@@ -20,8 +18,8 @@ from stepstream.outputs import Minute, Outputs, Walk, make_encodings
 from stepstream.settings import KafkaSettings, TopicSettings
 from stepstream.simulation.demo import MOCK_PROPERTIES, MockConnections
 from stepstream.workers.reports import Report
-from tests.conftest import missing
 from tests.kafka.builders import wait_until
+from tests.web.browsing import DEADLINE_MS, PHONE, address, await_ready, shoot
 from tests.web.builders import TOPIC, consumer_without_broker, own, serve, settings, turning
 from tests.web.served_workers import served_workers
 
@@ -36,15 +34,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
-SHOTS = os.environ.get("TEST_SCREENSHOTS")
-"""Folder for pictures of the page, to be looked at."""
-DEADLINE_MS = 20_000
-PHONE: dict[str, Any] = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 2,
-    "is_mobile": True,
-    "has_touch": True,
-}
 DRAWN = """
 () => {
   const canvas = document.getElementById("signal");
@@ -57,30 +46,6 @@ DRAWN = """
 }
 """
 ACCENT = "15,118,110"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        missing("chromium, to look at the live page")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def consumer() -> Iterator[Consumer]:
-    with consumer_without_broker(model=Model(default_model_path())) as made:
-        for number in range(3):
-            own(made, number)
-        made.membership.note_assigned()
-        with turning(made, devices=4):
-            wait_until("a step", lambda: made.totals.events)
-            yield made
 
 
 class Hour(NamedTuple):
@@ -128,43 +93,13 @@ def hour() -> Iterator[Hour]:
     del broker
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with_errors: list[str] = []
-    context = browser.new_context(color_scheme="light")
-    context.set_default_timeout(DEADLINE_MS)
-    made = context.new_page()
-    made.on("pageerror", lambda error: with_errors.append(str(error)))
-    # Nothing is fetched from elsewhere.
-    made.on(
-        "request",
-        lambda asked: None if "//127.0.0.1:" in asked.url else with_errors.append(asked.url),
-    )
-    yield made
-    context.close()
-    assert not with_errors
-
-
-def address(server: Server, anchor: str = "") -> str:
-    return f"http://127.0.0.1:{server.port}/performance{anchor}"
-
-
 def title_of(bars: Locator, number: int) -> str:
     return bars.nth(number).locator("title").text_content() or ""
 
 
-def await_ready(page: Page) -> None:
-    expect(page.locator("#health")).to_have_text("ready", timeout=DEADLINE_MS)
-
-
-def shoot(page: Page, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
-
-
-def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer: Consumer) -> None:
-    consumer.totals.dead_letters[ErrorCode.NOT_FINITE] = 7
-    with serve(settings(), consumer) as server:
+def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, walking: Consumer) -> None:
+    walking.totals.dead_letters[ErrorCode.NOT_FINITE] = 7
+    with serve(settings(), walking) as server:
         page.goto(address(server))
         await_ready(page)
         figures = page.locator("#figures .figure")
@@ -172,7 +107,9 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
         readings = figures.filter(has=heading).locator(".value")
         wait_until("readings", lambda: re.match(r"[1-9]", readings.text_content() or ""), 20)
         names = figures.locator("h2").all_text_contents()
-        assert {"Events", "Lag", "Lag time", "End to end", "Inference", "Batch", "CPU"} < set(names)
+        assert {"Events", "Lag", "Lag time", "End to end", "Inference", "Commit", "CPU"} < set(
+            names
+        )
         inference = figures.filter(has_text="Inference")
         assert re.search(r"\d+.*[mµ]s.*95 %", inference.text_content() or "")
         assert re.search(r"\d[MG]iB", figures.filter(has_text="Memory").text_content() or "")
@@ -181,19 +118,27 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, consumer
             True
         ] * 3
         assert page.locator("#letters tr").all_text_contents() == ["not-finite7"]
-        assert page.locator("dd").first.text_content() == consumer.model.metadata.label
+        facts = dict(
+            zip(
+                page.locator("dt").all_text_contents(),
+                page.locator("dd").all_text_contents(),
+                strict=True,
+            )
+        )
+        assert facts["model"] == walking.model.metadata.label
+        assert facts["consumer"].endswith(f"process {os.getpid()}")
         shoot(page, "figures")
 
 
-def test_the_page_says_what_somebody_should_look_at(page: Page, consumer: Consumer) -> None:
+def test_the_page_says_what_somebody_should_look_at(page: Page, walking: Consumer) -> None:
     warnings = page.locator("#warnings")
-    with serve(settings(), consumer) as server:
+    with serve(settings(), walking) as server:
         page.goto(address(server))
         await_ready(page)
         expect(warnings).to_be_hidden()
         verdict = Verdict((Doubt.ACCEL_IN_G, Doubt.GYRO_IN_DEGREES), 300, 1.02, 1.0, 35.0)
-        consumer.processor.doubts.verdicts = {"watches": verdict}
-        consumer.subscription.refused = {"sensors.new": "it has 12 partitions, the state has 8"}
+        walking.processor.doubts.verdicts = {"watches": verdict}
+        walking.subscription.refused = {"sensors.new": "it has 12 partitions, the state has 8"}
         expect(warnings.locator("li")).to_have_text(
             [
                 "topic sensors.new isn't read: it has 12 partitions, the state has 8",
@@ -203,27 +148,27 @@ def test_the_page_says_what_somebody_should_look_at(page: Page, consumer: Consum
             timeout=DEADLINE_MS,
         )
         shoot(page, "warnings")
-        consumer.processor.doubts.verdicts = {}
-        consumer.subscription.refused = {}
+        walking.processor.doubts.verdicts = {}
+        walking.subscription.refused = {}
         expect(warnings).to_be_hidden()
 
 
 def test_a_device_is_watched_by_keyboard_and_its_steps_are_drawn(
-    page: Page, consumer: Consumer
+    page: Page, walking: Consumer
 ) -> None:
-    with serve(settings(), consumer) as server:
+    with serve(settings(), walking) as server:
         page.goto(address(server))
-        assert not consumer.watchers
+        before = len(walking.watchers)
         page.keyboard.press("/")
         page.keyboard.type("walker-2")
         page.keyboard.press("Enter")
         note = page.locator("#signal-note")
         wait_until("a step", lambda: re.search(r"step \d", note.text_content() or ""), 30)
         wait_until("the drawing", lambda: ACCENT in page.evaluate(DRAWN), 20)
-        assert len(consumer.watchers) == 1
+        assert len(walking.watchers) == before + 1
         shoot(page, "device")
         page.goto("about:blank")
-        wait_until("nobody watching", lambda: not consumer.watchers, 20)
+        wait_until("nobody watching", lambda: len(walking.watchers) == before, 20)
 
 
 def test_the_last_hour_of_a_device_is_drawn_and_goes_on(page: Page, hour: Hour) -> None:
@@ -261,8 +206,8 @@ def test_the_last_hour_of_a_device_that_is_away_is_shown(page: Page, hour: Hour)
     expect(page.locator("#walks-table")).to_be_hidden()
 
 
-def test_the_page_says_how_to_publish_minutes_and_walks(page: Page, consumer: Consumer) -> None:
-    with serve(settings(), consumer) as server:
+def test_the_page_says_how_to_publish_minutes_and_walks(page: Page, walking: Consumer) -> None:
+    with serve(settings(), walking) as server:
         page.goto(address(server, "#device=walker-1"))
         for name in ("minutes", "walks"):
             note = page.locator(f"#{name}-note")
@@ -279,8 +224,8 @@ def test_the_page_says_that_brokers_do_not_answer(page: Page) -> None:
         expect(note).to_contain_text("Earlier ones can't be read", timeout=DEADLINE_MS)
 
 
-def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> None:
-    with serve(settings(), consumer) as server:
+def test_a_chart_is_read_with_the_arrow_keys(page: Page, walking: Consumer) -> None:
+    with serve(settings(), walking) as server:
         page.goto(address(server))
         tile = page.locator("#figures .figure").first
         chart = tile.locator(".trend").last
@@ -293,18 +238,18 @@ def test_a_chart_is_read_with_the_arrow_keys(page: Page, consumer: Consumer) -> 
 
 
 def test_the_page_says_when_the_connection_is_lost_and_when_it_is_back(
-    page: Page, consumer: Consumer
+    page: Page, walking: Consumer
 ) -> None:
     made_with = settings()
     lost = page.locator("#lost")
-    with serve(made_with, consumer) as server:
+    with serve(made_with, walking) as server:
         page.goto(address(server))
         await_ready(page)
         assert not lost.is_visible()
     lost.wait_for(state="visible")
     assert "Connection lost" in (lost.text_content() or "")
     shoot(page, "lost")
-    with serve(made_with, consumer):
+    with serve(made_with, walking):
         lost.wait_for(state="hidden")
 
 
@@ -314,7 +259,7 @@ def test_the_page_of_several_workers_shows_them_together(page: Page) -> None:
         await_ready(page)
         rows = page.locator("#partitions tr")
         expect(rows).to_have_count(4, timeout=DEADLINE_MS)
-        workers = [row.locator("td").nth(1).text_content() for row in rows.all()]
+        workers = [row.locator("td").first.text_content() for row in rows.all()]
         assert workers == ["0", "1", "1", "1"]
         expect(page.locator("#worker")).to_be_visible()
         note = page.locator("#signal-note")
@@ -329,11 +274,11 @@ def test_the_page_of_several_workers_shows_them_together(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_in_either_scheme(
-    browser: Browser, consumer: Consumer, scheme: Any
+    browser: Browser, walking: Consumer, scheme: Any
 ) -> None:
     context = browser.new_context(color_scheme=scheme, **PHONE)
     page = context.new_page()
-    with serve(settings(), consumer) as server:
+    with serve(settings(), walking) as server:
         page.goto(address(server, "#device=walker-1"))
         await_ready(page)
         wide = page.evaluate("document.documentElement.scrollWidth")
@@ -345,8 +290,8 @@ def test_the_page_fits_a_phone_in_either_scheme(
         context.close()
 
 
-def test_the_page_asks_for_the_token_once(page: Page, consumer: Consumer) -> None:
-    with serve(settings(token=TOKEN), consumer) as server:
+def test_the_page_asks_for_the_token_once(page: Page, walking: Consumer) -> None:
+    with serve(settings(token=TOKEN), walking) as server:
         page.goto(address(server))
         page.get_by_label("This page asks for its token").fill(TOKEN)
         page.keyboard.press("Enter")

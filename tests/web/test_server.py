@@ -38,12 +38,14 @@ from stepstream.web.protocol import MAX_HEADER_BYTES
 from stepstream.web.routing import make_asgi
 from stepstream.web.sampling import Sampler
 from stepstream.web.server import Server
+from stepstream.web.timeline import Timeline
 from stepstream.web.traffic import Traffic
 from stepstream.web.watching import Watches
 from tests.builders import FIELDS, encode, reading
 from tests.conftest import ROOT
 from tests.kafka.builders import wait_until
 from tests.web.builders import (
+    DATA_OF_PAGE,
     PARTITIONS,
     TOPIC,
     Answer,
@@ -365,7 +367,7 @@ def test_only_origins_that_are_set_may_call_from_their_pages(server: Server) -> 
 
 def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer) -> None:
     with serve(settings(token=TOKEN), consumer) as server:
-        guarded = ["/v1/devices", "/v1/devices/a", "/performance", "/performance/samples"]
+        guarded = ["/v1/devices", "/v1/devices/a", "/performance", *DATA_OF_PAGE]
         for path in guarded:
             answer = request(server, path)
             assert answer.status == 401, path
@@ -404,7 +406,7 @@ def test_the_document_names_every_route_and_no_other(server: Server, consumer: C
     # What only the page asks for may change with it.
     assert all(path.startswith("/performance/") for path in routes - named)
     assert named <= routes
-    assert {"/performance/login", "/performance/samples", "/performance/signal"} <= named
+    assert {"/", "/performance/login", "/performance/stream"} <= named
     assert request(server, "/openapi.json").json == OPENAPI
     for schema in OPENAPI["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -473,12 +475,12 @@ def test_a_taken_default_port_is_replaced_and_the_log_says_by_which(
 
 
 def test_a_sample_taken_just_when_a_stream_gives_up_waiting_is_sent(consumer: Consumer) -> None:
-    sampler = Sampler(settings(), consumer)
+    sampler = Sampler(settings(), consumer, Timeline(str))
     page = Page(sampler, Watches(settings().topics, consumer))
 
     async def read() -> list[bytes]:
         # Each sample sets an event that the stream no longer waits for.
-        response = await page.samples(Request({"type": "http"}))
+        response = await page.stream(Request({"type": "http", "query_string": b""}))
         stream = aiter(cast("StreamingResponse", response).body_iterator)
         given = [await anext(stream)]
         for _ in range(2):

@@ -1,6 +1,7 @@
 // Steps a minute and walks of one device in its last hour: read once, then as they are published.
 
-import { $, made, madeSvg } from "./elements.js";
+import { $, made, madeSvg, number, say } from "./elements.js";
+import { clock, plural, whole } from "./formats.js";
 
 const SHOWN_MIN = 60;
 const MINUTE_S = 60;
@@ -12,10 +13,7 @@ const BASE = 112;
 const TOP_STEPS = 130;
 
 const startOf = (minute) => Date.parse(minute.minute) / 1000;
-const clock = (time, more = {}) => new Date(time * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...more });
-const whole = (number) => Math.round(number).toLocaleString("en");
 const lasted = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`);
-const plural = (number, one) => `${whole(number)} ${one}${number === 1 ? "" : "s"}`;
 const setting = (name) => `${name} are not published. Set STEPSTREAM_TOPICS__${name.toUpperCase()} to the name of a topic, and create it with stepstream topics.`;
 
 export class Activity {
@@ -168,7 +166,6 @@ export class Activity {
     const shown = new Map(this.walks);
     if (walk) shown.set(walk.walk_id, walk);
     const walks = [...shown.values()].filter((one) => one.ended_at >= since).sort((a, b) => b.started_at - a.started_at);
-    const number = (value) => made("td", { class: "number" }, value);
     $("walks").replaceChildren(...walks.map((one) =>
       made("tr", one === walk ? { class: "open" } : {},
         made("td", {}, clock(one.started_at, { second: "2-digit" })),
@@ -186,6 +183,6 @@ export class Activity {
     else if (this.trouble) text = `${words} Earlier ones can't be read: ${this.trouble}.`;
     else if (!this.isRead) text = "Reading the last hour …";
     else if (!this.isWhole) text = `${words} Earlier ones are left out: too many devices share the partition.`;
-    if ($(`${name}-note`).textContent !== text) $(`${name}-note`).textContent = text;
+    say($(`${name}-note`), text);
   }
 }

@@ -22,10 +22,12 @@ from stepstream.web.bodies import (
 from stepstream.web.page import Page
 from stepstream.web.routing import make_asgi, page_routes
 from stepstream.web.scraping import Scrapes
+from stepstream.web.timeline import Timeline
 from stepstream.web.traffic import Traffic
 from stepstream.web.workers.clients import Client, ask_all
 from stepstream.web.workers.devices import WorkerDevices, pass_on
 from stepstream.web.workers.metrics import make_registry
+from stepstream.web.workers.panels import WorkerPanels
 from stepstream.web.workers.samples import MergedSamples
 
 if TYPE_CHECKING:
@@ -71,8 +73,10 @@ class WorkersApp:
         self.traffic = Traffic()
         self._supervisor = supervisor
         self._clients = [Client(number, path) for number, path in enumerate(paths)]
-        self._samples = MergedSamples(self._clients, supervisor)
+        self._timeline = Timeline(settings.kafka.hide_secrets)
+        self._samples = MergedSamples(self._clients, supervisor, self._timeline)
         devices = WorkerDevices(self._clients)
+        panels = WorkerPanels(self._clients, self._timeline)
         self._page = Page(self._samples, devices)
         self._turns = count()
         self._bodies = Bodies(MAX_BODY_BYTES)
@@ -81,8 +85,7 @@ class WorkersApp:
             Route("/livez", self._live),
             Route("/readyz", self._ready),
             Route("/metrics", Scrapes(self._render).answer),
-            *page_routes(self._page, access),
-            Route("/performance/activity", devices.show_activity),
+            *page_routes(self._page, access, panels.routes),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
             Route("/v1/detect", self._detect, methods=["POST"]),
@@ -93,7 +96,8 @@ class WorkersApp:
         """Serve, and take samples meanwhile."""
         sampling = asyncio.create_task(self._samples.run())
         try:
-            await serving
+            with self._timeline:
+                await serving
         finally:
             sampling.cancel()
             await asyncio.gather(

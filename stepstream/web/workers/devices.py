@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stepstream.web.workers.clients import Answer, Client
 
-__all__ = ["WorkerDevices"]
+__all__ = ["WorkerDevices", "pass_on", "unavailable"]
 
 MAX_LISTED = 100
 CLOSE_CHECK_S = 0.25
@@ -48,24 +48,16 @@ class WorkerDevices:
     async def show(self, request: Request) -> Response:
         """What the worker that owns a device says of it."""
         found = await self._find(request.path_params["device_id"], dict(request.query_params))
-        return _unavailable() if found is None else pass_on(found)
+        return unavailable() if found is None else pass_on(found)
 
     async def list(self, request: Request) -> Response:
         """Devices with a window in any worker, some of them."""
         answers = await ask_all(self._clients, "/v1/devices", params=dict(request.query_params))
         listed = [_decode(one.body)["devices"] for one in answers if one.status == 200]
         if not listed:
-            return _unavailable()
+            return unavailable()
         devices = [device for devices in listed for device in devices]
         return answer({"devices": devices[:MAX_LISTED]})
-
-    async def show_activity(self, request: Request) -> Response:
-        """What any worker says of a device's last hour: all read the same topics."""
-        for client in self._clients:
-            found = await client.ask("/performance/activity", params=dict(request.query_params))
-            if found is not None:
-                return pass_on(found)
-        return _unavailable()
 
     async def follow(
         self, device_id: str, is_closing: Callable[[], bool]
@@ -124,5 +116,6 @@ def pass_on(one: Answer) -> Response:
     return Response(one.body, one.status, kept)
 
 
-def _unavailable() -> Response:
+def unavailable() -> Response:
+    """No worker answers."""
     return refuse(503, "unavailable", "no worker answers", {"retry-after": "1"})

@@ -14,6 +14,7 @@ from stepstream.web.workers.clients import ask_all
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stepstream.web.timeline import Timeline
     from stepstream.web.workers.clients import Client
     from stepstream.workers.supervisor import Supervisor
 
@@ -23,12 +24,12 @@ INTERVAL_S = 1.0
 HISTORY = 300
 """Samples that are kept: five minutes."""
 SUMMED = (
-    "readings", "events", "messages", "dead_letters", "late", "cpu", "lag", "memory", "devices",
-    "outbox",
+    "readings", "events", "messages", "dead_letters", "late", "commits", "aborts", "cpu", "lag",
+    "memory", "devices", "outbox",
 )  # fmt: skip
 """Rates and counts; of all else the largest counts: percentiles, means, and the busiest loop."""
-STATE_SUMMED = ("readings", "events", "commits", "aborts")
-STATE_LARGEST = ("commit", "commit_p95", "uptime_s", "memory_limit")
+STATE_SUMMED = ("readings", "events", "commits", "aborts", "timeline")
+STATE_LARGEST = ("uptime_s", "memory_limit")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -59,6 +60,8 @@ def merge_states(
     obstacles
         What keeps each worker from being ready.
     """
+    if not states:
+        return {"obstacles": _listed(obstacles) or ["no worker answers"]}
     first = next(iter(states.values()))
     letters: Counter[str] = Counter()
     for state in states.values():
@@ -70,7 +73,12 @@ def merge_states(
     ]
     return {
         **first,
-        "obstacles": [f"worker {n}: {text}" for n, texts in obstacles.items() for text in texts],
+        "obstacles": _listed(obstacles),
+        "consumers": [
+            {**one, "worker": worker}
+            for worker, state in states.items()
+            for one in state["consumers"]
+        ],
         "warnings": sorted({text for state in states.values() for text in state["warnings"]}),
         # They differ while a new model is being taken.
         "model": ", ".join(sorted({state["model"] for state in states.values()})),
@@ -79,6 +87,10 @@ def merge_states(
         **{name: sum(state[name] for state in states.values()) for name in STATE_SUMMED},
         **{name: _largest([s[name] for s in states.values()]) for name in STATE_LARGEST},
     }
+
+
+def _listed(obstacles: Mapping[int, Sequence[str]]) -> list[str]:
+    return [f"worker {n}: {text}" for n, texts in obstacles.items() for text in texts]
 
 
 class MergedSamples:
@@ -90,11 +102,16 @@ class MergedSamples:
         The workers.
     supervisor
         Knows how they are.
+    timeline
+        What happened in the parent's own process.
     """
 
-    def __init__(self, clients: Sequence[Client], supervisor: Supervisor) -> None:
+    def __init__(
+        self, clients: Sequence[Client], supervisor: Supervisor, timeline: Timeline
+    ) -> None:
         self._clients = clients
         self._supervisor = supervisor
+        self._timeline = timeline
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
         self.state: dict[str, Any] = {}
         self.taken = asyncio.Event()
@@ -107,15 +124,16 @@ class MergedSamples:
             await self.take()
 
     async def take(self) -> None:
-        """Take a sample, if any worker has one."""
+        """Take a sample; if no worker has one, there is only the state."""
         answers = await ask_all(self._clients, "/performance/sample", timeout_s=INTERVAL_S)
         bodies = {a.worker: _decode(a.body) for a in answers if a.status == 200}
         found = {worker: body for worker, body in bodies.items() if body["sample"] is not None}
-        if not found:
-            return
-        sample = merge_samples([body["sample"] for body in found.values()])
-        self.history.append({**sample, "time": time.time()})
+        if found:
+            sample = merge_samples([body["sample"] for body in found.values()])
+            self.history.append({**sample, "time": time.time()})
         states = {worker: body["state"] for worker, body in found.items()}
         self.state = merge_states(states, self._supervisor.obstacles())
+        if found:
+            self.state["timeline"] += self._timeline.last
         taken, self.taken = self.taken, asyncio.Event()
         taken.set()
