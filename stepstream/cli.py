@@ -7,13 +7,13 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
-from pydantic_settings import CliSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from stepstream import __version__
+from stepstream.arguments import EXIT_CODES, nearest, read_arguments
 from stepstream.environment import check_environment
 from stepstream.errors import StepstreamError
 from stepstream.settings import ENV_PREFIX
@@ -74,7 +74,7 @@ def program() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code is 0, 1 if it failed, 2 if its arguments are wrong."""
+    """Run one command; returns its exit code, one of `EXIT_CODES`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help"}:
         sys.stdout.write(_usage())
@@ -84,17 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        sys.stderr.write(f"stepstream: no command {name}\n\n{_usage()}")
+        hint = nearest(name, COMMANDS)
+        sys.stderr.write(f"stepstream: no command {name}{hint} (stepstream --help lists all)\n")
         return 2
     module = importlib.import_module(f"stepstream.commands.{name.replace('-', '_')}")
     command: type[CommandSettings] = getattr(module, COMMANDS[name][0])
     hide_secrets: Callable[[str], str] = str
     try:
         check_environment()
-        flags = CliSettingsSource[Any](
-            command, cli_prog_name=f"stepstream {name}", cli_parse_args=rest
-        )
-        settings = command(_cli_settings_source=flags)
+        settings = command(_cli_settings_source=read_arguments(command, name, rest))
         hide_secrets = settings.hide_secrets
         return settings.execute()
     except ValidationError as error:
@@ -121,7 +119,8 @@ def _usage() -> str:
         "Footstep events from accelerometer and gyroscope readings, over Kafka.\n\n"
         "commands:\n" + "\n".join(lines) + "\n\n"
         "stepstream COMMAND --help lists the options of a command. Settings may also be in\n"
-        f"the environment ({ENV_PREFIX}KAFKA__BOOTSTRAP_SERVERS=...) or in a .env file.\n"
+        f"the environment ({ENV_PREFIX}KAFKA__BOOTSTRAP_SERVERS=...) or in a .env file.\n\n"
+        f"{EXIT_CODES}"
     )
 
 
@@ -130,5 +129,5 @@ def _explain(command: str, error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         setting = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"stepstream {command}: {setting}: {problem['msg']}\n")
+        lines.append(f"stepstream {command}: {setting}: {problem['msg'].removeprefix('Value error, ')}\n")
     return "".join(lines)
