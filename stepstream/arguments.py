@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING, Any, NoReturn
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import CliSettingsSource
+from pydantic_settings import SettingsError as SourceError
 
 from stepstream.errors import SettingsError
+from stepstream.settings import CommandSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Sequence
 
-    from stepstream.settings import CommandSettings
-
-__all__ = ["EXIT_CODES", "nearest", "read_arguments"]
+__all__ = ["EXIT_CODES", "log_format", "nearest", "read_arguments"]
 
 EXIT_CODES = """\
 exit codes:
@@ -57,6 +58,28 @@ def read_arguments(
     )
 
 
+class _Log(BaseModel):
+    format: Literal["text", "json"] = "text"
+
+
+class _LogOnly(CommandSettings):
+    logging: _Log = _Log()
+
+
+def log_format(arguments: Sequence[str]) -> Literal["text", "json"]:
+    """The format of the log; known also if anything else in arguments or settings is wrong."""
+    try:
+        source = CliSettingsSource[Any](
+            _LogOnly,
+            root_parser=_Parser(add_help=False, allow_abbrev=False),
+            parse_args_method=lambda parser, given: parser.parse_known_args(given)[0],
+            cli_parse_args=list(arguments),
+        )
+        return _LogOnly(_cli_settings_source=source).logging.format
+    except (SettingsError, SourceError, ValidationError):
+        return "text"
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message} ({self.prog} --help lists all options)")
@@ -70,7 +93,8 @@ class _Parser(ArgumentParser):
         if flag is None:
             self.error(f"one argument too many: {unknown[0]}")
         flag = flag.partition("=")[0]
-        known = [option for action in self._actions for option in action.option_strings]
+        shown = (action for action in self._actions if action.help is not SUPPRESS)
+        known = [option for action in shown for option in action.option_strings]
         self.error(f"no option {flag}{nearest(flag, known)}")
 
 

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError as SourceError
 
 from stepstream import __version__
-from stepstream.arguments import EXIT_CODES, nearest, read_arguments
+from stepstream.arguments import EXIT_CODES, log_format, nearest, read_arguments
 from stepstream.environment import check_environment
 from stepstream.errors import StepstreamError
-from stepstream.settings import ENV_PREFIX
+from stepstream.logs import configure_logging, log_everything
+from stepstream.settings import ENV_PREFIX, LoggingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepstream.settings import CommandSettings
 
@@ -51,6 +52,8 @@ COMMANDS = {
     "evaluate": ("Evaluate", "score a model on labelled recordings"),
 }
 """Command name: class in ``stepstream.commands.<name>``, what it does."""
+CONSUMERS = ("run", "backfill")
+"""Commands that run for long, so that all they write is a log."""
 
 
 def program() -> NoReturn:
@@ -60,7 +63,10 @@ def program() -> NoReturn:
     interpreter can crash while native threads run, such as those of the Kafka client, and the
     crash hides the exit code.
     """
-    is_consumer = sys.argv[1:2] in (["run"], ["backfill"])
+    is_consumer = sys.argv[1:2] in ([name] for name in CONSUMERS)
+    # Until the command has its settings, and if it doesn't get that far.
+    configure_logging(LoggingSettings(format=log_format(sys.argv[2:])), str)
+    log_everything()
     if is_consumer:
         # The first process of a container ignores what it doesn't handle. Until it can do better:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -85,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
-        sys.stderr.write(f"stepstream: no command {name}{hint} (stepstream --help lists all)\n")
+        _report(f"no command {name}{hint} (stepstream --help lists all)", "", rest)
         return 2
     module = importlib.import_module(f"stepstream.commands.{name.replace('-', '_')}")
     command: type[CommandSettings] = getattr(module, COMMANDS[name][0])
@@ -96,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         hide_secrets = settings.hide_secrets
         return settings.execute()
     except ValidationError as error:
-        sys.stderr.write(_explain(name, error))
+        for problem in _explain(error):
+            _report(problem, name, rest)
         return 2
     except SourceError as error:
-        sys.stderr.write(f"stepstream {name}: {error}\n")
+        _report(str(error), name, rest)
         return 2
     except StepstreamError as error:
-        sys.stderr.write(hide_secrets(f"stepstream {name}: {error}\n"))
+        _report(hide_secrets(str(error)), name, rest)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -124,10 +131,19 @@ def _usage() -> str:
     )
 
 
-def _explain(command: str, error: ValidationError) -> str:
+def _report(problem: str, name: str, arguments: Sequence[str]) -> None:
+    """Say why a command ends: in the log, or in a line for people who called it."""
+    kind = log_format(arguments)
+    if kind == "text" and name not in CONSUMERS:
+        sys.stderr.write(f"{f'stepstream {name}'.rstrip()}: {problem}\n")
+        return
+    configure_logging(LoggingSettings(format=kind), str)
+    logger = logging.getLogger(f"stepstream.commands.{name}" if name else "stepstream")
+    logger.error("%s", problem)
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
     # The input is left out: it may be a secret.
-    lines = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         setting = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"stepstream {command}: {setting}: {problem['msg'].removeprefix('Value error, ')}\n")
-    return "".join(lines)
+        yield f"{setting}: {problem['msg'].removeprefix('Value error, ')}"

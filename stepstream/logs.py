@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
+import sys
+import threading
+from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -11,14 +15,32 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from stepstream.settings import LoggingSettings
 
-__all__ = ["LevelSwitch", "configure_logging", "make_formatter", "switch_on_signal"]
+__all__ = [
+    "LevelSwitch",
+    "configure_logging",
+    "log_everything",
+    "make_formatter",
+    "switch_on_signal",
+]
 
 logger = logging.getLogger(__name__)
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_ROUTINE = re.compile(r"GETPID .*: retrying|BGQUEUE ")
+"""What librdkafka warns of in normal starts and ends: a coordinator that loads yet, events that
+came after the last poll."""
+_PLAIN = re.compile(r"[^\s\"=]+")
+"""A value that can stand in a line without quotes."""
+
+
+def _time(record: logging.LogRecord) -> str:
+    """RFC 3339, UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -38,26 +60,36 @@ class _Redacted(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return super().format(record) + fields
+        line = f"{_time(record)} {record.levelname:7} {record.name}: {_told(record)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_fields(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        # A field can't replace one that every line has.
+        return msgspec.json.encode({**line, **_fields(record), **line}, enc_hook=str).decode()
+
+
+def _told(record: logging.LogRecord) -> str:
+    """Message and fields."""
+    fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
+    return record.getMessage() + fields
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else msgspec.json.encode(text).decode()
 
 
 def configure_logging(
@@ -78,6 +110,8 @@ def configure_logging(
 
     def add_fields(record: logging.LogRecord) -> bool:
         vars(record).update(fields)
+        if _ROUTINE.match(record.getMessage()):
+            return logging.getLogger().isEnabledFor(logging.DEBUG)
         return True
 
     handler.addFilter(add_fields)
@@ -86,6 +120,20 @@ def configure_logging(
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     # It logs every request, with the level info.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def log_everything() -> None:
+    """Log what the interpreter would write itself: errors that nothing catches, and warnings."""
+
+    def log(
+        kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not issubclass(kind, KeyboardInterrupt):
+            logger.critical("unexpected error", exc_info=(kind, error, trace))
+
+    sys.excepthook = log
+    threading.excepthook = lambda given: log(given.exc_type, given.exc_value, given.exc_traceback)
+    logging.captureWarnings(capture=True)
 
 
 class LevelSwitch:
@@ -109,7 +157,7 @@ class LevelSwitch:
         """Switch to the other level."""
         self._levels.reverse()
         logging.getLogger().setLevel(self._levels[0].upper())
-        logger.warning("log level changed", extra={"level": self._levels[0]})
+        logger.warning("log level changed", extra={"log_level": self._levels[0]})
 
 
 def switch_on_signal(settings: LoggingSettings) -> None:
@@ -132,8 +180,7 @@ def _await_signals(switch: LevelSwitch) -> None:
 
 class _BareFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return record.getMessage() + fields
+        return _told(record)
 
 
 def make_formatter(hide: Callable[[str], str]) -> logging.Formatter:

@@ -11,7 +11,7 @@ from pydantic_settings import CliPositionalArg
 from rich.console import Console
 from rich.progress import Progress
 
-from stepstream.errors import SettingsError
+from stepstream.errors import SettingsError, StreamError
 from stepstream.inputs import InvalidMessage, decode_device_id
 from stepstream.logs import configure_logging
 from stepstream.settings import (
@@ -45,7 +45,7 @@ class Forget(CommandSettings):
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
-        """Tell the consumers, and wait until they have forgotten; 1 if they haven't in time."""
+        """Tell the consumers, and wait until they have forgotten; an error if not in time."""
         configure_logging(self.logging, self.hide_secrets)
         device_ids = self._device_ids()
         settings = Settings(kafka=self.kafka, topics=self.topics)
@@ -65,12 +65,11 @@ class Forget(CommandSettings):
             return 0
         names = [f"{topic}-{number}" for topic, number in sorted(left)]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        sys.stderr.write(
-            f"stepstream forget: {shown}: group {self.kafka.group_id} has not come to the command "
+        raise StreamError(
+            f"{shown}: group {self.kafka.group_id} has not come to the command "
             f"within {self.timeout_s:g} s. It is carried out when a consumer of the group reads "
-            "it; is one running, with this group id?\n"
+            "it; is one running, with this group id?"
         )
-        return 1
 
     def _device_ids(self) -> list[str]:
         given = list(self.devices)

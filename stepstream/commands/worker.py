@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from stepstream.commands.consuming import consume
 from stepstream.errors import StepstreamError
-from stepstream.logs import configure_logging
+from stepstream.logs import configure_logging, log_everything
 from stepstream.workers.lifeline import Lifeline
 from stepstream.workers.reports import receive_order
 
@@ -38,6 +38,7 @@ def main(channel: socket.socket) -> int:
 
 
 def _program() -> NoReturn:
+    log_everything()
     # As in `stepstream.cli.program`: native threads are left alone.
     try:
         code = main(socket.socket(fileno=sys.stdin.fileno()))

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from msgspec import Meta
 
+from stepstream.detection.native_output import first_output_as_warnings
 from stepstream.errors import ModelError
 
 if TYPE_CHECKING:
@@ -253,7 +254,8 @@ class Model:
         self._threads = threads
         self._runners: dict[int, _Runner] = {}
         try:
-            self.memory = self._runner(1).memory
+            with first_output_as_warnings():
+                self.memory = self._runner(1).memory
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"model {path}: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings, TopicSettings
 
 __all__ = ["DeadLetterReplay", "Replayed", "Selection"]
+
+logger = logging.getLogger(__name__)
 
 HEADERS = "stepstream-"
 AT_ONCE = 100
@@ -186,7 +189,8 @@ class DeadLetterReplay:
                         **ALWAYS_CONNECTED,
                         "transactional.id": self.group,
                         "compression.type": "lz4",
-                    }
+                    },
+                    logger=logger,
                 )
 
     def run(self, limit: int | None, on_progress: Callable[[int, int], None]) -> None:

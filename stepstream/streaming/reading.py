@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stepstream.settings import KafkaSettings
 
 __all__ = ["read_between"]
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 10_000
 WAIT_S = 0.2
@@ -52,7 +55,7 @@ def read_between(
         The client or a broker refuses.
     """
     open_ends = {number: end for number, (begin, end) in offsets.items() if begin < end}
-    consumer = Consumer({**reader_properties(kafka), "enable.partition.eof": True})
+    consumer = Consumer({**reader_properties(kafka), "enable.partition.eof": True}, logger=logger)
     try:
         consumer.assign([TopicPartition(topic, n, offsets[n][0]) for n in open_ends])
         heard_s = time.monotonic()

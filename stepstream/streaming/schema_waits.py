@@ -169,7 +169,7 @@ class SchemaWaits:
             self._next_warning_s = now_s + WARN_S
             logger.warning(
                 "partitions wait for the schema registry",
-                extra={"partitions": len(self._waits), "reason": fetched.reason},
+                extra={"waiting": len(self._waits), "reason": fetched.reason},
             )
 
     def _seek(self, partition: Partition) -> bool:

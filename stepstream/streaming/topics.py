@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ __all__ = [
     "create_topics",
     "wanted_topics",
 ]
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 READINGS_POLICY = "delete"
@@ -109,7 +112,7 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings) -> list[str]:
     """
     check_connection(kafka)
     with explain_kafka_errors("kafka settings"):
-        admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY))
+        admin = AdminClient(client_properties(kafka, CONSUMER_ONLY + PRODUCER_ONLY), logger=logger)
     # A user that may only DESCRIBE topics gets the problems of existing ones.
     there = _list_topics(admin)
     wanted = [topic for topic in wanted_topics(topics) if topic.name not in there]

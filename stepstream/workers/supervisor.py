@@ -316,10 +316,8 @@ def _kill(worker: Worker, process: Process, reason: str) -> None:
 
 
 def _extra(worker: Worker) -> dict[str, object]:
-    extra: dict[str, object] = {"worker": worker.number}
-    if worker.process is not None:
-        extra["pid"] = worker.process.pid
-    return extra
+    process = worker.process
+    return {"worker": worker.number, **({} if process is None else {"pid": process.pid})}
 
 
 def _cause(exit_code: int) -> str:

@@ -121,7 +121,7 @@ def wait_for_end(run: RunProcess, deadline_s: float = REFUSED_WITHIN_S) -> str:
     log = run.log.read_text()
     assert run.terminate() == 1, log
     assert "Traceback" not in log
-    return next(line for line in log.splitlines() if line.startswith("stepstream run: "))
+    return next(line for line in log.splitlines() if "ERROR   stepstream.commands.run: " in line)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -353,7 +353,7 @@ def test_secret_properties_are_not_quoted_in_errors(
     more["STEPSTREAM_KAFKA__PROPERTIES"] = json.dumps(properties)
     ended = call(topics, tmp_path, "run", **more)
     assert ended.returncode in {1, 2}
-    assert "stepstream run: " in ended.stdout
+    assert "ERROR   stepstream.commands.run: " in ended.stdout
     assert SECRET not in ended.stdout
 
 

@@ -229,9 +229,10 @@ def test_a_start_that_is_refused_ends_the_parent_with_the_reason(
     with WorkersRun(topics, tmp_path, STEPSTREAM_TOPICS__READINGS="not-there") as run:
         wait_until("the end of the parent", lambda: not run.is_alive, 30)
         assert run.exit_code == 1
-    last = run.log.read_text().splitlines()[-1]
-    assert last.startswith("stepstream run: all workers were given up: ")
-    assert "stepstream topics" in last
+    last = json.loads(run.log.read_text().splitlines()[-1])
+    assert last["level"] == "error"
+    assert last["message"].startswith("all workers were given up: ")
+    assert "stepstream topics" in last["message"]
 
 
 def test_two_runs_of_workers_on_one_machine_share_no_name(topics: TopicSet, tmp_path: Path) -> None:
