@@ -10,6 +10,9 @@ WHEEL := build/wheel
 WHEEL_BIN := build/wheel-venv/bin
 WHEEL_INSTALLED := build/wheel-venv/installed
 SBOM_BIN := build/sbom-venv/bin
+DOCS_BIN := build/docs-venv/bin
+MERMAID := 11.17.2
+RELEASE := build/release
 FUZZED := decode process json msgpack cbor json-schema senml avro protobuf
 REQUIREMENTS := pyproject.toml constraints.txt
 
@@ -20,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model bench-gaps clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test compose-test docs-site requirements release dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model bench-gaps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,9 +101,18 @@ dashboard-picture: $(ALL) ## draw the dashboard of a real run for the docs: thre
 demo-pictures: $(ALL) ## draw the demo and its live page for the README: a minute and a half
 	$(BIN)/python -m tests.simulation.draw_demo
 
-sbom: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py ## what is installed at run time, as CycloneDX
+sbom: build/sbom.cdx.json ## what is installed at run time, as CycloneDX
+
+build/sbom.cdx.json: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py
 	$(SBOM_BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	  --output-file build/sbom.cdx.json $(WHEEL_BIN)/python
+
+requirements: .venv/created ## write the packages of the image with the hashes of their files: some minutes
+	$(BIN)/python .ci/requirements.py > build/requirements.txt
+	mv build/requirements.txt deploy/image/requirements.txt
+
+release: $(ALL) build/sbom.cdx.json ## make everything that a release publishes, in build/release, and publish nothing
+	$(BIN)/python .ci/release.py $(RELEASE)
 
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)

@@ -67,6 +67,7 @@ SOURCES = {
     ),
     "helm-docs": Source("github.com/norwoodj/helm-docs", "v1.14.2", "cmd/helm-docs"),
     "kubeconform": Source("github.com/yannh/kubeconform", "v0.8.0", "cmd/kubeconform"),
+    "actionlint": Source("github.com/rhysd/actionlint", "v1.7.12", "cmd/actionlint"),
     "etcd": Source("go.etcd.io/etcd/server/v3", "v3.7.0"),
     "kube-apiserver": _kubernetes("cmd/kube-apiserver"),
     "kube-controller-manager": _kubernetes("cmd/kube-controller-manager"),
@@ -179,6 +180,10 @@ def build_missing(names: Iterable[str]) -> None:
         sys.stdout.flush()
         build(name, target)
         stamp.write_text(version)
+
+
+def copy_crds() -> None:
+    """Copy the definitions of custom resources into the cache."""
     for folder, (source, pattern) in CRDS.items():
         if (cache_folder() / folder).exists():
             continue
@@ -209,6 +214,8 @@ def main() -> int:
         sys.stderr.write("the tools are built with Go, which isn't there\n")
         return 1
     build_missing(options.names or SOURCES)
+    if not options.names:
+        copy_crds()
     sys.stdout.write(f"all in {cache_folder()}\n")
     return 0
 
