@@ -12,6 +12,7 @@ WHEEL_INSTALLED := build/wheel-venv/installed
 SBOM_BIN := build/sbom-venv/bin
 DOCS_BIN := build/docs-venv/bin
 MERMAID := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 RELEASE := build/release
 FUZZED := decode process json msgpack cbor json-schema senml avro protobuf
 REQUIREMENTS := pyproject.toml constraints.txt
@@ -91,6 +92,26 @@ wheel: $(ALL) $(WHEEL_INSTALLED) ## build the wheel and test it as installed
 
 image-test: $(ALL) ## build the image, without a daemon, and run it on a real broker: some minutes
 	$(BIN)/pytest -q -rA -m image tests/deploy/test_image.py $(ARGS)
+
+compose-test: $(ALL) ## docker-compose.yml up, scaled and down, without a daemon, with images made here: ten minutes
+	$(BIN)/pytest -q -rA -m image tests/deploy/test_compose_up.py $(ARGS)
+
+docs-site: $(DOCS_BIN)/mkdocs build/mermaid.min.js ## the documentation as pages, in build/site
+	$(BIN)/python .ci/site.py build/site-source build/mermaid.min.js
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build
+
+# A script of the pages is served with them; npm checks the hash of what it fetches, and this the file.
+build/mermaid.min.js:
+	mkdir -p build/mermaid
+	cd build/mermaid && npm pack --silent mermaid@$(MERMAID) && tar xzf mermaid-$(MERMAID).tgz
+	echo "$(MERMAID_SHA256)  build/mermaid/package/dist/mermaid.min.js" | sha256sum --check --quiet
+	cp build/mermaid/package/dist/mermaid.min.js $@
+
+# In an environment of its own: the pages need none of the product's packages.
+$(DOCS_BIN)/mkdocs: .venv/created $(REQUIREMENTS)
+	$(BIN)/python -m venv --clear build/docs-venv
+	$(DOCS_BIN)/pip install --quiet $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")')
+	@touch $@
 
 dashboard: $(ALL) ## write the Grafana dashboard from its code
 	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/dashboards/stepstream.json

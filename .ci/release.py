@@ -54,7 +54,8 @@ def build_packages(folder: Path) -> None:
             ["--wheel", str(folder / "unpacked")],
         ):
             done = subprocess.run(
-                [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), *command],
+                [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder),
+                 *command],
                 check=False, stdout=written, stderr=subprocess.STDOUT,
             )  # fmt: skip
             if done.returncode:

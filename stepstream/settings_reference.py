@@ -22,6 +22,12 @@ Each setting has an environment name and a flag: `STEPSTREAM_KAFKA__GROUP_ID=ste
 overrides a `.env` file in the working directory. stepstream doesn't start if a `STEPSTREAM_`
 variable belongs to no setting.
 
+For example, two consumers of a topic whose accelerations are in g, with a password from a file:
+
+    export STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092
+    export STEPSTREAM_KAFKA__SASL_PASSWORD_FILE=/run/secrets/kafka
+    stepstream run --topics.readings phones --input.accel-unit g --workers 2
+
 This page is generated: `python -m stepstream.settings_reference > docs/settings.md`.
 """
 HEADER = "| setting | default | meaning |\n| --- | --- | --- |\n"

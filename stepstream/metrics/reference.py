@@ -17,6 +17,13 @@ A consumer serves these on `/metrics`, in the text format of Prometheus. Values 
 are scraped. No metric has a label for devices. A label for partitions has only the partitions that
 the consumer owns.
 
+For example, steps a second of all consumers, the share of readings that were late, and the
+messages that wait:
+
+    sum(rate(stepstream_events_total[5m]))
+    sum(rate(stepstream_late_readings_total[5m])) / sum(rate(stepstream_readings_total[5m]))
+    sum(stepstream_lag_messages)
+
 This page is generated: `python -m stepstream.metrics.reference > docs/metrics.md`.
 
 | metric | type | meaning |
