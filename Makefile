@@ -129,6 +129,7 @@ build/sbom.cdx.json: $(WHEEL_INSTALLED) $(SBOM_BIN)/cyclonedx-py
 	  --output-file build/sbom.cdx.json $(WHEEL_BIN)/python
 
 requirements: .venv/created ## write the packages of the image with the hashes of their files: some minutes
+	mkdir -p build
 	$(BIN)/python .ci/requirements.py > build/requirements.txt
 	mv build/requirements.txt deploy/image/requirements.txt
 

@@ -1,8 +1,8 @@
 """docker-compose.yml under podman-compose, with images that are made here under its names.
 
 Grafana's image can't be made here, so that service is left out. Podman maps no range of ports to
-one port, so consumers are reached inside the network. It has no timers without systemd, so the test
-makes the health checks.
+one port, so consumers are reached inside the network. It has no timers without systemd, and
+Debian's version waits for no health, so `Composed.up` does what `depends_on` says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.deploy import containers
 from tests.kafka.broker import broker_jars
+from tests.kafka.builders import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,8 +125,14 @@ class Composed:
         self.services: dict[str, Any] = given["services"]
         del self.services[LEFT_OUT], given["volumes"][LEFT_OUT]
         del self.services["consumer"]["ports"], given["name"]
+        # The default, which podman-compose wants to read.
+        self.services["consumer"]["deploy"]["mode"] = "replicated"
+        self._needs = {
+            name: service.pop("depends_on", {}) for name, service in self.services.items()
+        }
         for service in self.services.values():
             service.pop("build", None)
+            service.get("healthcheck", {}).pop("start_interval", None)  # Debian's podman has none
             mounts = service.get("volumes", [])
             mounts[:] = [f"{ROOT}/{m[2:]}" if m.startswith("./") else m for m in mounts]
         self._file = folder / "compose.yml"
@@ -145,6 +153,39 @@ class Composed:
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         return done.stdout + done.stderr
 
+    def up(self, within_s: float) -> None:
+        """Start each service when those that it depends on are as far as the file says."""
+        started: set[str] = set()
+        while started < self._needs.keys():
+            due = [
+                name for name in self._needs.keys() - started if started >= self._needs[name].keys()
+            ]
+            for name in due:
+                for other, needed in self._needs[name].items():
+                    if needed["condition"] == "service_healthy":
+                        for container in self.names(other):
+                            wait_until(other, partial(self.is_healthy, container), within_s)
+                    else:
+                        wait_until(
+                            f"the end of {other}", partial(self._has_succeeded, other), within_s
+                        )
+                self.call("up", "--detach", name)
+            started |= set(due)
+
+    def down(self) -> None:
+        """Remove everything; podman-compose knows those that `--scale` added as orphans only."""
+        self.call("down", "--volumes", "--remove-orphans")
+
+    def _has_succeeded(self, service: str) -> bool:
+        listed = self.podman(
+            "ps", "--all", "--filter", self._label(service), "--format", "{{.Status}}"
+        )
+        assert "Exited" not in listed or "Exited (0)" in listed, listed
+        return "Exited (0)" in listed
+
+    def _label(self, service: str) -> str:
+        return f"label=com.docker.compose.service={service}"
+
     def podman(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
             ["podman", *arguments],
@@ -154,10 +195,8 @@ class Composed:
 
     def names(self, service: str) -> list[str]:
         """The running containers of a service."""
-        label = f"label=com.docker.compose.service={service}"
-        project = f"label=com.docker.compose.project={PROJECT}"
-        found = self.podman("ps", "--filter", label, "--filter", project, "--format", "{{.Names}}")
-        return sorted(found.split())
+        found = self.podman("ps", "--filter", self._label(service), "--format", "{{.Names}}")
+        return sorted(name for name in found.split() if name.startswith(PROJECT))
 
     def is_healthy(self, name: str) -> bool:
         done = subprocess.run(
