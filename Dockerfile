@@ -18,14 +18,16 @@ RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/stepstream
 COPY deploy/image/requirements.txt /requirements.txt
 COPY --from=wheel /dist /dist
 # Each file has one of the hashes that are written down, whatever index it comes from.
-# Then 45 MB that a consumer never loads are removed: LiteRT's accelerators for graphics and neural
-# processors with their tools, and numpy's own tests.
+# Then 53 MB that a consumer never loads are removed: LiteRT's accelerators for graphics and neural
+# processors with their tools, numpy's own tests, and setuptools, which grpcio-tools needs to build
+# packages only.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/etc/ssl/certs/ca-certificates.crt \
     /tools/bin/pip --python /opt/stepstream/bin/python3 install --no-cache-dir \
       --only-binary :all: --require-hashes --requirement /requirements.txt \
     && /tools/bin/pip --python /opt/stepstream/bin/python3 install --no-cache-dir \
       --no-index --no-deps /dist/*.whl \
+    && /tools/bin/pip --python /opt/stepstream/bin/python3 uninstall --yes setuptools \
     && rm -rf /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/libLiteRtWebGpuAccelerator.so \
       /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/vendors \
       /opt/stepstream/lib/python3*/site-packages/ai_edge_litert/tools/apply_plugin_main \

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
-MAX_BYTES = 300e6
+MAX_BYTES = 350e6
 PROBE = """
 import os, shutil
 from importlib.util import find_spec
