@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError as SourceError
@@ -65,7 +65,8 @@ def program() -> NoReturn:
     """
     is_consumer = sys.argv[1:2] in ([name] for name in CONSUMERS)
     # Until the command has its settings, and if it doesn't get that far.
-    configure_logging(LoggingSettings(format=log_format(sys.argv[2:])), str)
+    level: Literal["info", "warning"] = "info" if is_consumer else "warning"
+    configure_logging(LoggingSettings(format=log_format(sys.argv[2:]), level=level), str)
     log_everything()
     if is_consumer:
         # The first process of a container ignores what it doesn't handle. Until it can do better:
