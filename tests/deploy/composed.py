@@ -206,9 +206,9 @@ class Composed:
         return done.returncode == 0
 
     def ask(self, name: str, url: str) -> str:
-        """The body at an address, as a container sees it."""
+        """The body at an address, as a container sees it; nothing if there is no answer."""
         code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=5).read().decode())"
-        return self.podman("exec", name, "python3", "-c", code)
+        return self.podman("exec", name, "python3", "-c", code, check=False)
 
     def left(self) -> Iterator[str]:
         """Containers, volumes and networks of the project."""
