@@ -42,6 +42,10 @@ COMMANDS = {
     ),
     "compare": ("Compare", "compare the steps of two groups with different models, as they run"),
     "forget": ("Forget", "delete the step counts of devices, while consumers run"),
+    "release-partition": (
+        "ReleasePartition",
+        "let a partition go on that is held for too many dead letters",
+    ),
     "move-counts": (
         "MoveCounts",
         "bring step counts to where devices are after partitions were added",

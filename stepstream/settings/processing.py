@@ -65,7 +65,7 @@ class ProcessingSettings(SettingsGroup):
     dead_letter_streak: int = Field(5_000, ge=1, json_schema_extra=in_unit("messages"))
     """Number of dead letters in a row that is too large."""
     on_dead_letter_limit: Literal["pause", "stop", "continue"] = "pause"
-    """What happens at these limits: `pause` reads no more of that partition until a restart, and the consumer is not ready; `stop` ends the process; `continue` only logs a warning."""
+    """What happens at these limits: `pause` reads no more of that partition until `stepstream release-partition`, and the consumer is not ready; `stop` ends the process; `continue` only logs a warning."""
     accept: Annotated[tuple[AbnormalStart, ...], NoDecode] = ()
     """Abnormal starts to accept, several with commas: `lost-readings`, `missing-offset`, `recreated-topic`, `offset-beyond-end`, `rewound-offset`, `changed-partitions`."""
     shutdown_timeout_s: float = Field(20.0, gt=0, json_schema_extra=in_unit("s"))

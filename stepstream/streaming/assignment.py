@@ -208,11 +208,7 @@ class Assignment:
         partition = self.get(message.topic(), message.partition())
         is_consuming = partition is not None and partition.phase.is_consuming
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-            if (
-                partition is not None
-                and is_consuming
-                and not (partition.is_held or partition.is_waiting)
-            ):
+            if partition is not None and partition.takes_messages:
                 partition.lag.reached_offset = message.offset() or 0
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name

@@ -12,6 +12,7 @@ __all__ = ["Checkpoint"]
 
 VERSION = 1
 NAME = "stepstream"
+HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class Checkpoint:
     next_offset
         The offset that it was committed with; None if an earlier release wrote it. Some tools
         change an offset and keep its metadata.
+    is_held
+        Whether nothing more is read until a person releases the partition. Earlier releases ignore
+        this, and read on.
     range
         Which messages of the partition are read.
     """
@@ -51,6 +55,7 @@ class Checkpoint:
     partition_count: int
     refused_lead_us: int | None = None
     next_offset: int | None = None
+    is_held: bool = False
     range: Range = UNBOUNDED
 
     def encode(self) -> str:
@@ -65,6 +70,7 @@ class Checkpoint:
             self.partition_count,
             "" if self.refused_lead_us is None else self.refused_lead_us,
             "" if self.next_offset is None else self.next_offset,
+            *([HELD] if self.is_held else []),
         )
         words = [str(field) or "-" for field in fields]
         return " ".join([*words, self.range.encode()] if self.range.is_bounded else words)
@@ -92,6 +98,7 @@ class Checkpoint:
             replay_offset, replay_ms, stream_ms, behind_ms = map(int, fields[:4])
             topic_id, partition_count, *added = fields[4:]
             lead, next_offset = [*added, "-", "-"][:2]
+            is_held = HELD in added[2:]
             return cls(
                 replay_offset,
                 replay_ms,
@@ -101,6 +108,7 @@ class Checkpoint:
                 int(partition_count),
                 int(lead) if lead.isdecimal() else None,
                 int(next_offset) if next_offset.isdecimal() else None,
+                is_held,
                 range_,
             )
         except ValueError:

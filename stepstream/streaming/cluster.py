@@ -238,10 +238,13 @@ class Cluster:
         return found
 
     def committed_offsets(
-        self, partitions: Iterable[tuple[str, int]]
+        self, partitions: Iterable[tuple[str, int]], group: str = ""
     ) -> dict[tuple[str, int], Committed]:
-        """The group's committed offsets; left out while a transaction may still change them."""
-        group = self._settings.kafka.group_id
+        """A group's committed offsets; left out while a transaction may still change them.
+
+        By default, those of the group in the settings.
+        """
+        group = group or self.group
         asked = [TopicPartition(topic, number) for topic, number in partitions]
         futures = self._polled_admin().list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, asked)],
@@ -256,6 +259,22 @@ class Cluster:
                 raise KafkaException(tp.error)
             found[tp.topic, tp.partition] = Committed(max(NO_OFFSET, tp.offset), tp.metadata or "")
         return found
+
+    def commit(self, group: str, partition: tuple[str, int], offset: int) -> None:
+        """Commit an offset for a group without members."""
+        at = ConsumerGroupTopicPartitions(group, [TopicPartition(*partition, offset)])
+        futures = self._polled_admin().alter_consumer_group_offsets([at], request_timeout=TIMEOUT_S)
+        for tp in self._result(futures[group]).topic_partitions or []:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+
+    def delete_group(self, group: str) -> None:
+        """Delete a group without members, if that is allowed; otherwise Kafka does so in days."""
+        futures = self._polled_admin().delete_consumer_groups([group], request_timeout=TIMEOUT_S)
+        try:
+            self._result(futures[group])
+        except KafkaException as error:
+            logger.debug("group %s is not deleted: %s", group, error.args[0].str())
 
     def offsets(
         self, partitions: Iterable[tuple[str, int]], *, at_end: bool, stable: bool = False

@@ -17,6 +17,7 @@ from stepstream.streaming.ends import Ends
 from stepstream.streaming.exactly_once import ExactlyOnce
 from stepstream.streaming.flow import FlowControl
 from stepstream.streaming.health import Health
+from stepstream.streaming.holding import Holds
 from stepstream.streaming.ledger_reader import LedgerReader
 from stepstream.streaming.membership import Membership
 from stepstream.streaming.partitions import Phase
@@ -49,8 +50,7 @@ __all__ = ["Consumer"]
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 0.1
-PREPARING_WAIT_S = 0.01
-"""Longest wait for messages while a partition is being prepared."""
+PREPARING_WAIT_S = 0.01  # while a partition is being prepared
 STALLED_S = 1.0
 """Results that wait longer than this are not committed as they should be."""
 GIVES_UP = "the consumer can't continue"
@@ -145,6 +145,7 @@ class Consumer:
         )
         self.schema_waits = SchemaWaits(self._kafka, self.processor, self.flow, self._system)
         self.range_ends = RangeEnds(self.processor, self.flow, self.commits, self._system)
+        self.holds = Holds(self._cluster, self.commits, self.assignment, self._system)
         self.ends = Ends(self.assignment, self._cluster, self._system)
         self.retention = Retention(self.assignment, self._cluster, self._system)
         self._is_stopping = False
@@ -157,15 +158,14 @@ class Consumer:
         self._last_turn_s = self._system.monotonic()
 
     def _make_committer(self) -> Committer:
-        settings, system = self._settings, self._system
-        update = self._guard(self.statistics["producer"].update)
+        settings, update = self._settings, self._guard(self.statistics["producer"].update)
 
         def make_producer() -> Producer:
             return self.connections.producer(update)
 
         if settings.processing.guarantee == "exactly_once":
-            return ExactlyOnce(make_producer, self._cluster, settings, system)
-        return AtLeastOnce(make_producer(), self._kafka, settings.topics, system)
+            return ExactlyOnce(make_producer, self._cluster, settings, self._system)
+        return AtLeastOnce(make_producer(), self._kafka, settings.topics, self._system)
 
     @property
     def health(self) -> Health:
@@ -202,7 +202,7 @@ class Consumer:
     @property
     def has_open_calls(self) -> bool:
         """Whether a thread is still in a call of the Kafka client; it can't be ended."""
-        parts = (self.commits, self.preparation, self.subscription)
+        parts = (self.commits, self.preparation, self.subscription, self.holds)
         return any(part.has_open_call for part in parts)
 
     def stop(self) -> None:
@@ -268,8 +268,8 @@ class Consumer:
         7. Process the messages, see `Processor`; their results go into the outbox. Messages whose
            schema has to be fetched first are left out, see `SchemaWaits`.
         8. Hold partitions with too many dead letters, and show the results to observers.
-        9. Let partitions go on whose schemas were fetched, and end those that have reached the end
-           of their range, see `RangeEnds`.
+        9. Let partitions go on whose schemas were fetched or that a person released, see `Holds`,
+           and end those that have reached the end of their range, see `RangeEnds`.
         10. Pause all partitions while the outbox is full, and resume them when it isn't.
         11. Commit in a second thread, if it is time, see `Commits`.
         12. Make the calls that other threads wait for.
@@ -290,6 +290,7 @@ class Consumer:
         self.preparation.turn(self.assignment.owned)
         self._process(messages)
         self.schema_waits.turn()
+        self.holds.turn()
         owned = self.assignment.owned
         self.range_ends.turn(owned)
         self.flow.apply_backpressure(owned, self.commits.records, self.commits.size)
@@ -302,6 +303,7 @@ class Consumer:
         self.preparation.close()
         self.subscription.close()
         self.schema_waits.close()
+        self.holds.close()
         self.assignment.close()
         self.membership.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
@@ -353,10 +355,7 @@ class Consumer:
         consumed = {
             partition: its_messages
             for name, its_messages in grouped.items()
-            if (partition := self.assignment.get(*name))
-            and partition.phase.is_consuming
-            and not partition.is_held
-            and not partition.is_waiting
+            if (partition := self.assignment.get(*name)) and partition.takes_messages
         }
         polled: dict[Partition, Any] = self.schema_waits.split(self.range_ends.cut(consumed))
         if not polled:

@@ -85,13 +85,17 @@ class FlowControl:
             extra = {"reason": f"{partition!r}: {reason}"}
             if self._on_limit == "pause":
                 self.pause([partition], PauseReason.HELD)
-                logger.error("partition paused until a restart", extra=extra)
+                logger.error("partition held until a person releases it", extra=extra)
             elif not partition.limit.is_warned:
                 partition.limit.is_warned = True
                 logger.warning("too many dead letters", extra=extra)
 
     def start(self, partition: Partition) -> None:
         """Fetch messages of a prepared partition, if there is no other reason to pause it."""
+        if partition.is_held:
+            self.pause([partition], PauseReason.HELD)
+            extra = {"partition": repr(partition)}
+            logger.error("partition is still held: stepstream release-partition", extra=extra)
         if self.is_backpressured:
             self.pause([partition], PauseReason.BACKPRESSURE)
         self.resume([partition], PauseReason.PREPARING)

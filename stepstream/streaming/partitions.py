@@ -166,6 +166,8 @@ class Partition:
         """Offset of the next message; those below it were processed or replayed."""
         self.time = StreamTime(max_ahead_us)
         self.lag = Lag()
+        self.is_held = False
+        """Whether nothing is consumed because too many messages are dead letters."""
         self.slots: dict[bytes, int] = {}
         """Slots of the devices with a window, by message key; only `Devices` changes them."""
         self.replay_from = (0, 0)
@@ -200,6 +202,7 @@ class Partition:
         self.enter(Phase.STARTING)
         self.start = start
         self.range = start.range
+        self.is_held = start.is_held
         self.time.is_past = start.range.is_bounded
         self.lag.end_offset = min(self.lag.end_offset, start.range.end)
         self.publish_from = self.committed_offset = self.next_offset = start.offset
@@ -213,10 +216,10 @@ class Partition:
         """Whether the start is to be committed at once, so that the group remembers it.
 
         Never while a replay comes first: it begins below the committed offset, which must not go
-        back.
+        back. Nor while it is held: what is committed says where its replay begins.
         """
         position, start = self.position, self.start
-        if position is None or start is None or self.is_replaying:
+        if position is None or start is None or self.is_replaying or self.is_held:
             return False
         return (
             start.offset != position.committed_offset
@@ -241,9 +244,9 @@ class Partition:
         return None if self.position is None else self.position.topic
 
     @property
-    def is_held(self) -> bool:
-        """Whether nothing is consumed because too many messages are dead letters."""
-        return PauseReason.HELD in self.pause_reasons
+    def takes_messages(self) -> bool:
+        """Whether messages of it are consumed, to be replayed or processed."""
+        return self.phase.is_consuming and not (self.is_held or self.is_waiting)
 
     @property
     def is_waiting(self) -> bool:
@@ -332,5 +335,6 @@ class Partition:
             identity.partition_count if identity else 0,
             self.time.refused_lead_us(offset),
             self.next_offset,
+            self.is_held,
             self.range,
         )

@@ -77,9 +77,12 @@ class Start:
         What is out of the ordinary and accepted, in words.
     range
         Which of its messages are read.
+    is_held
+        Whether none is, until a person releases the partition.
     """
 
     offset: int
     checkpoint: Checkpoint | None
     warnings: tuple[str, ...] = ()
     range: Range = UNBOUNDED
+    is_held: bool = False

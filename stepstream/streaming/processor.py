@@ -78,6 +78,7 @@ class Processor:
         self._formats: dict[str, InputFormat] = {}
         for topic in settings.topics.readings:
             self._format(topic)
+        self._holds = settings.processing.on_dead_letter_limit == "pause"
         self._max_ahead_us = round(settings.processing.max_ahead_s * 1e6)
         self._encodings = make_encodings(settings)
         self._activity = ActivityRules.of(settings.topics, settings.output)
@@ -343,6 +344,8 @@ class Processor:
             self._counter.complete(results, now_ms)
         self.devices.update_replay_offset(partition)
         partition.note_results(results.readings, results.dead_letters.total())
+        if self._holds and results.dead_letters and partition.limit.exceeded:
+            partition.is_held = True
         results.next_offset = partition.next_offset
         results.metadata = partition.checkpoint(now_ms).encode()
 

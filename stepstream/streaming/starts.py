@@ -173,7 +173,15 @@ def plan_start(  # noqa: PLR0913 - all that a start depends on
     if checkpoint is not None and checkpoint.replay_offset < first:
         check.warn("some readings to rebuild windows from were deleted, these windows start again")
         checkpoint = replace(checkpoint, replay_offset=first)
+    if checkpoint is not None and checkpoint.is_held and _holds(settings):
+        # The replay comes when it is released: as long as nothing is read, no window is needed.
+        there = replace(checkpoint, replay_offset=committed, replay_ms=checkpoint.stream_ms)
+        return replace(check.start(committed, there), is_held=True)
     return check.start(committed, checkpoint)
+
+
+def _holds(settings: Settings) -> bool:
+    return settings.processing.on_dead_letter_limit == "pause"
 
 
 def _start_at_end(position: Position, rules: StartRules) -> Start | None:

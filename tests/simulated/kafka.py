@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
+from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.clients import producer_properties
 from stepstream.streaming.cluster import Committed, FoundTopic, TopicIdentity
 from stepstream.streaming.connections import Connections
+from stepstream.streaming.holding import release_group
 from tests.streaming.records import FakeRecord
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ REPLACED = 0.5
 SESSION_S = 0.6
 TRANSACTION_S = 0.8
 STATE = "stepstream-state"
+GROUP = "stepstream"
 FOREIGN_PAUSE_S = 0.04
 FETCH_WAIT_S = 0.1
 """A reader that finds nothing for this time gets the event of the partition's end."""
@@ -130,6 +133,8 @@ class Broker:
         self._arrivals = {name: [m.arrival_s for m in part] for name, part in readings.items()}
         self.written: dict[NAME, list[Entry]] = {}
         self.committed: dict[NAME, Committed] = {}
+        self.marks: dict[NAME, Committed] = {}
+        """What is committed in the group of released partitions."""
         self.members: list[Member] = []
         self.generation = 0
         self.epochs: dict[str, int] = {}
@@ -226,6 +231,11 @@ class Broker:
         for name, position in offsets.items():
             before = self.committed.get(name)
             assert before is None or position.offset >= before.offset, f"{name} goes back"
+            stays = is_held(position) and before and position.offset == before.offset
+            if before is not None and is_held(before) and not stays:
+                mark = self.marks.get(name)
+                is_marked = mark is not None and mark.offset == before.offset
+                assert is_marked, f"{name} goes on, but it is held"
             self.committed[name] = position
 
     # Logs
@@ -253,6 +263,12 @@ class Broker:
             for entry in self.written[name]
             if entry.is_committed and not entry.is_marker
         ]
+
+
+def is_held(committed: Committed) -> bool:
+    """Whether a person has to release a partition of which this is committed."""
+    checkpoint = Checkpoint.decode(committed.metadata)
+    return checkpoint is not None and checkpoint.is_held
 
 
 class Cluster:
@@ -283,9 +299,15 @@ class Cluster:
         names = set(filter(topics.reads, self._broker.topics))
         return {name: FoundTopic(found) for name, found in self.identify_topics(names).items()}
 
-    def committed_offsets(self, names: Iterable[NAME]) -> dict[NAME, Committed]:
+    @property
+    def group(self) -> str:
+        return GROUP
+
+    def committed_offsets(self, names: Iterable[NAME], group: str = GROUP) -> dict[NAME, Committed]:
         self._ask()
         broker = self._broker
+        if group == release_group(GROUP):
+            return {name: broker.marks.get(name, Committed(-1, "")) for name in names}
         unstable = {name for t in broker.open.values() for name in t.offsets}
         return {
             name: broker.committed.get(name, Committed(-1, ""))

@@ -57,6 +57,10 @@ MOST_CONSUMERS = 3
 LONGEST_S = 120.0
 """Simulated time after which everything must be committed."""
 RUBBISH = 0.02
+HELD_S = 10.0
+"""How long consumers are disturbed while partitions are held."""
+RELEASED = 0.1
+"""Probability at each step that a person releases a partition that is held."""
 FORGET = 0.01
 
 
@@ -220,13 +224,22 @@ class Schedule:
         The consumers' guarantee.
     is_backfill
         Whether a random range of each partition is read, and not all of it.
+    holds
+        Whether partitions are held at one invalid message, until a person releases them.
     """
 
     def __init__(
-        self, seed: int, guarantee: str = "exactly_once", *, is_backfill: bool = False
+        self,
+        seed: int,
+        guarantee: str = "exactly_once",
+        *,
+        is_backfill: bool = False,
+        holds: bool = False,
     ) -> None:
         self._random = Random(seed)  # noqa: S311 - it hides nothing
         self._guarantee = guarantee
+        # A limit is checked after each poll.
+        self._limits = {"dead_letter_streak": 1, "poll_max_messages": 5} if holds else {}
         # At-least-once repeats what came before a command, with counts from 1.
         forgets = guarantee == "exactly_once" and seed % 2 == 0 and not is_backfill
         self._input = make_input(seed % LOGS, forgets=forgets)
@@ -272,12 +285,18 @@ class Schedule:
         last_s = begin_s + max(part[-1].arrival_s for part in self._input.log.values())
         self._start()
         self._start()
+        if self._limits:
+            # First let partitions be held, and then disturb who holds them.
+            while self.world.now_s < last_s:
+                self._step()
+            last_s += HELD_S
         while self.world.now_s < last_s or self.broker.trouble:
             self.broker.trouble = 0.004 if self.world.now_s < last_s else 0.0
             self._disturb()
             self._step()
         while not self._is_committed():
             self._step()
+            self._release_partitions()
             if self.world.now_s - last_s > LONGEST_S:
                 self.wrong.append(f"not all committed after {LONGEST_S:.0f} s")
                 break
@@ -296,6 +315,14 @@ class Schedule:
                 self._processes.remove((process, made))
         if not self._processes and len(self.wrong) < 3:
             self._start()
+
+    def _release_partitions(self) -> None:
+        """Let a person release held partitions after a while."""
+        for name, committed in self.broker.committed.items():
+            is_marked = committed == self.broker.marks.get(name)
+            if kafka.is_held(committed) and not is_marked and self._random.random() < RELEASED:
+                self.broker.marks[name] = committed
+                self.injected["released"] += 1
 
     def _start(self) -> None:
         """Half of them use the transactional id of a consumer that ended."""
@@ -316,7 +343,7 @@ class Schedule:
                 guarantee=self._guarantee,
                 commit_interval_ms=self._random.choice([20, 500]),
                 outbox_max_records=self._random.choice([5, 1000]),
-                poll_max_messages=self._random.choice([3, 30, 8_000]),
+                **{"poll_max_messages": self._random.choice([3, 30, 8_000]), **self._limits},
                 **self._input.processing,
             ),
         )
@@ -346,7 +373,9 @@ class Schedule:
 
     def _disturb(self) -> None:
         random = self._random
-        if random.random() > DISTURBED or not self._processes:
+        # A hold needs time to be taken over.
+        probability = DISTURBED / 10 if self._limits else DISTURBED
+        if random.random() > probability or not self._processes:
             return
         process, made = random.choice(self._processes)
         what = random.choice(["kill", "kill", "freeze", "stop", "add"])

@@ -46,6 +46,18 @@ def test_no_backfill_loses_or_repeats_anything_or_leaves_its_range(guarantee: st
     assert {"kill", "freeze", "stop", "add"} <= seen.keys()
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_no_rebalance_or_crash_lets_a_held_partition_go_on(guarantee: str) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SCHEDULES // 10):
+        schedule = Schedule(seed, guarantee, holds=True)
+        schedule.run()
+        assert not schedule.wrong, f"seed {seed}, {guarantee}: {schedule.wrong}"
+        seen += schedule.injected
+    assert seen["released"] > SCHEDULES // 10
+    assert {"kill", "freeze", "stop", "add"} <= seen.keys()
+
+
 def test_a_schedule_repeats_itself() -> None:
     first, again = Schedule(7), Schedule(7)
     first.run()

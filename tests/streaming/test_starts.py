@@ -119,13 +119,31 @@ def test_steps_counted_above_an_offset_of_our_own_are_what_at_least_once_leaves(
     assert start == Start(100, own)
 
 
+def test_a_held_partition_starts_held_and_its_replay_waits_until_it_is_released() -> None:
+    held = replace(CHECKPOINT, next_offset=100, is_held=True)
+    start = plan(replace(POSITION, metadata=held.encode()))
+    assert (start.offset, start.is_held) == (100, True)
+    assert start.checkpoint == replace(held, replay_offset=100, replay_ms=4_000)
+    released = plan(replace(POSITION, metadata=replace(held, is_held=False).encode()))
+    assert released == Start(100, replace(held, is_held=False))
+
+
+@pytest.mark.parametrize("setting", ["stop", "continue"])
+def test_no_partition_is_held_if_the_settings_say_otherwise(setting: Any) -> None:
+    held = replace(CHECKPOINT, next_offset=100, is_held=True)
+    settings = Settings(processing=ProcessingSettings(on_dead_letter_limit=setting))
+    start = plan_start("readings-0", replace(POSITION, metadata=held.encode()), 3, settings)
+    assert start == Start(100, held)
+
+
 def test_a_broker_without_topic_ids_is_no_recreated_topic() -> None:
     assert plan(replace(POSITION, topic=TopicIdentity("", 4))) == Start(100, CHECKPOINT)
 
 
 def test_metadata_comes_back_and_that_of_a_newer_release_is_refused() -> None:
     unnamed = replace(CHECKPOINT, topic_id="", next_offset=100)
-    for checkpoint in (CHECKPOINT, unnamed):
+    held = replace(CHECKPOINT, is_held=True)
+    for checkpoint in (CHECKPOINT, unnamed, held, replace(held, next_offset=100)):
         assert Checkpoint.decode(checkpoint.encode()) == checkpoint
         assert Checkpoint.decode(checkpoint.encode() + " something-new") == checkpoint
     with pytest.raises(StreamError, match="version 2"):

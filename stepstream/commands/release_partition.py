@@ -1,0 +1,51 @@
+"""``stepstream release-partition``."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from stepstream.logs import configure_logging
+from stepstream.settings import (
+    CommandSettings,
+    KafkaSettings,
+    LoggingSettings,
+    Settings,
+    TopicSettings,
+    in_unit,
+)
+from stepstream.streaming.cluster import Cluster
+from stepstream.streaming.holding import release_partition
+
+__all__ = ["ReleasePartition"]
+
+
+class ReleasePartition(CommandSettings):
+    """Let a partition go on that is held because too many of its messages were invalid."""
+
+    topic: CliPositionalArg[str]
+    """Its topic."""
+    partition: CliPositionalArg[int] = Field(ge=0)
+    """Its number."""
+    timeout_s: float = Field(60.0, ge=0, json_schema_extra=in_unit("s"))
+    """Longest time to wait until its consumer goes on with it."""
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    def execute(self) -> int:
+        """Mark it, and wait until it goes on; 1 if it doesn't in time."""
+        configure_logging(self.logging, self.hide_secrets)
+        cluster = Cluster(Settings(kafka=self.kafka, topics=self.topics))
+        name = f"{self.topic}-{self.partition}"
+        if release_partition(self.kafka, cluster, self.topic, self.partition, self.timeout_s):
+            sys.stdout.write(f"released: {name}\n")
+            return 0
+        sys.stderr.write(
+            f"stepstream release-partition: {name}: no consumer of group {self.kafka.group_id} has "
+            f"gone on with it within {self.timeout_s:g} s. It is released when a consumer owns it; "
+            "is one running?\n"
+        )
+        return 1
