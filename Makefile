@@ -67,7 +67,8 @@ test-autoscaling: $(ALL) ## consumers follow the load, with KEDA and a real brok
 	$(BIN)/python -m tests.helm.autoscaling $(ARGS)
 
 chart: $(ALL) ## write the generated parts of the chart: README, schema of the settings, rules, dashboard
-	cp deploy/prometheus/rules.yml deploy/grafana/dashboards/stepstream.json helm/stepstream/files
+	$(BIN)/python -m tests.helm.rules
+	cp deploy/grafana/dashboards/stepstream.json helm/stepstream/files
 	$(BIN)/python -m tests.helm.values_schema
 	$(BIN)/python -m tests.helm.tools --run helm-docs --chart-search-root helm --sort-values-order file
 

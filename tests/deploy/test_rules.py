@@ -17,7 +17,7 @@ RUNBOOK = ROOT / "docs" / "runbook.md"
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 BY_PROMETHEUS = {"up"}
-TARGET_LABELS = {"job", "instance", "namespace"}
+TARGET_LABELS = {"job", "instance", "namespace", "group"}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_each_alert_has_a_section_in_the_runbook_and_each_section_an_alert() -> 
     sections = re.findall(r"^## (Stepstream\w+)$", RUNBOOK.read_text(), re.MULTILINE)
     assert sections == list(ALERTS)
     for name, rule in ALERTS.items():
-        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
 
 

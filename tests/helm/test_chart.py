@@ -15,6 +15,7 @@ from stepstream import __version__
 from stepstream.environment import check_environment
 from stepstream.settings import Settings
 from tests.conftest import ROOT, missing
+from tests.helm.rules import RULES, render_rules
 from tests.helm.tools import KUBERNETES, find_tool
 from tests.helm.values_schema import SCHEMA, render_schema
 
@@ -54,6 +55,8 @@ def container_environment(documents: list[dict[str, Any]], kind: str) -> dict[st
     pod = next(d for d in documents if d["kind"] == kind)["spec"]["template"]["spec"]
     container = pod["containers"][0]
     for source in container.get("envFrom", []):
+        if "configMapRef" not in source:
+            continue
         name = source["configMapRef"]["name"]
         environment |= next(
             d["data"]
@@ -89,7 +92,7 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
     for kind in ("StatefulSet", *(["Job"] if "topicsJob" in given else [])):
         for name, value in container_environment(documents, kind).items():
             if name.endswith("_FILE"):
-                (tmp_path / name).write_text("hush\n")
+                (tmp_path / name).write_text("hush-hush-hush-hush\n")
                 monkeypatch.setenv(name, str(tmp_path / name))
             else:
                 monkeypatch.setenv(name, value)
@@ -116,9 +119,9 @@ def test_the_schema_follows_the_settings() -> None:
 
 
 def test_rules_and_dashboard_are_those_of_the_deployment() -> None:
-    for original in ("prometheus/rules.yml", "grafana/dashboards/stepstream.json"):
-        path = ROOT / "deploy" / original
-        assert (CHART / "files" / path.name).read_bytes() == path.read_bytes(), "run make chart"
+    assert RULES.read_text(encoding="utf-8") == render_rules(), "run make chart"
+    path = ROOT / "deploy" / "grafana" / "dashboards" / "stepstream.json"
+    assert (CHART / "files" / path.name).read_bytes() == path.read_bytes(), "run make chart"
 
 
 def test_the_readme_follows_the_values(run: Any, tmp_path: Path) -> None:

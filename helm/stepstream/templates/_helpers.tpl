@@ -14,6 +14,21 @@ app.kubernetes.io/name: {{ include "stepstream.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of the pods of a hook, a list of the root and its name: not the selector's, no service,
+budget or policy of the consumers is meant for them. */}}
+{{- define "stepstream.hookLabels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "stepstream.name" $root }}-{{ index . 1 }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- end -}}
+
+{{/* Annotations of what the topics job needs. */}}
+{{- define "stepstream.beforeTopicsJob" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: "-10"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
 {{- define "stepstream.labels" -}}
 {{ include "stepstream.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -25,13 +40,73 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{/* The annotations of an object of a kind that has some of its own in the values. */}}
+{{- define "stepstream.annotations" -}}
+{{- with . }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "stepstream.image" -}}
 {{- with .Values.image -}}
+{{- with $.Values.global.imageRegistry }}{{ . | trimSuffix "/" }}/{{ end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}
 {{ .repository }}:{{ default $.Chart.AppVersion .tag }}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "stepstream.pullSecrets" -}}
+{{- $names := list -}}
+{{- range concat (.Values.global.imagePullSecrets | default list) .Values.image.pullSecrets -}}
+{{- $names = append $names (kindIs "map" . | ternary (get (kindIs "map" . | ternary . dict) "name") .) -}}
+{{- end -}}
+{{- with $names | uniq }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+A list of the root, a kind and the value that asks for it: refused by a cluster that doesn't know
+the kind. Where helm asks no cluster, it knows no kinds at all, not even those of every cluster.
+*/}}
+{{- define "stepstream.needsKind" -}}
+{{- $root := index . 0 -}}
+{{- $kind := index . 1 -}}
+{{- $versions := $root.Capabilities.APIVersions -}}
+{{- if and ($versions.Has "apps/v1/StatefulSet") (not ($versions.Has $kind)) -}}
+{{- fail (printf "%s is set, but this cluster has no %s: install the operator that brings it first, or unset it" (index . 2) $kind) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* All partitions of the readings topics. */}}
+{{- define "stepstream.partitions" -}}
+{{- $topics := .Values.settings.topics | default dict -}}
+{{- mul (dig "partitions" 4 $topics) (len (dig "readings" (list "sensor-readings") $topics)) -}}
+{{- end -}}
+
+{{/* Values that contradict each other. */}}
+{{- define "stepstream.check" -}}
+{{- $kafka := .Values.settings.kafka -}}
+{{- $partitions := include "stepstream.partitions" . | int -}}
+{{- if and (not .Values.autoscaling.kind) (not (include "stepstream.hasPatterns" .)) (gt (.Values.replicas | int) $partitions) -}}
+{{- fail (printf "replicas is %d, but the readings topics have %d partitions (settings.topics.partitions for each): more consumers would be idle" (.Values.replicas | int) $partitions) -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range .Values.extraEnv }}{{ $names = append $names .name }}{{ end -}}
+{{- $isOurs := or (has "STEPSTREAM_KAFKA__SASL_PASSWORD" $names) (has "STEPSTREAM_KAFKA__SASL_PASSWORD_FILE" $names) .Values.extraEnvFrom -}}
+{{- $hasPassword := or $isOurs (and .Values.kafkaSecret.name .Values.kafkaSecret.passwordKey) -}}
+{{- $mechanism := dig "sasl_mechanism" "" $kafka -}}
+{{- if and (hasPrefix "sasl_" (dig "security_protocol" "" $kafka)) (or (hasPrefix "SCRAM" $mechanism) (eq $mechanism "PLAIN")) (not $hasPassword) -}}
+{{- fail (printf "settings.kafka asks for SASL with %s, but there is no password: name a Secret in kafkaSecret (name, passwordKey), or set STEPSTREAM_KAFKA__SASL_PASSWORD in extraEnv" $mechanism) -}}
+{{- end -}}
+{{- if and .Values.kafkaSecret.name (not (include "stepstream.kafkaEnv" (dict "root" . "secret" .Values.kafkaSecret.name) | trim)) -}}
+{{- fail "kafkaSecret.name is set, but none of its keys: name those that are used (passwordKey, caKey and so on)" -}}
 {{- end -}}
 {{- end -}}
 
@@ -135,6 +210,46 @@ privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
 {{- end }}
 {{- end -}}
 
+{{/* The API's token, as an environment variable and a volume. */}}
+{{- define "stepstream.tokenFolder" -}}/etc/stepstream/http{{- end -}}
+
+{{/* Rules for what goes out: DNS, the brokers' ports, and what else is asked for. */}}
+{{- define "stepstream.egress" -}}
+{{- $ports := list -}}
+{{- range splitList "," (include "stepstream.bootstrapServers" .) -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" (trim .) | trimPrefix ":" | default "9092" | int) -}}
+{{- end -}}
+{{- range .Values.networkPolicy.kafkaPorts }}{{ $ports = append $ports (int .) }}{{ end -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+- ports:
+    {{- range $ports | uniq }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- with .Values.networkPolicy.egress }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What scrapes the consumers: the end of a monitor's endpoint. */}}
+{{- define "stepstream.endpoint" -}}
+path: /metrics
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+relabelings:
+  # Series of several groups don't mix.
+  - {targetLabel: group, replacement: {{ .group | quote }}}
+  {{- with .relabelings }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- with .metricRelabelings }}
+metricRelabelings: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* Whether topics are read that match a pattern: how many, nobody knows in advance. */}}
 {{- define "stepstream.hasPatterns" -}}
 {{- range dig "readings" (list "sensor-readings") (.Values.settings.topics | default dict) -}}
@@ -144,8 +259,7 @@ privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
 
 {{/* More consumers than partitions would be idle. */}}
 {{- define "stepstream.maxReplicas" -}}
-{{- $topics := .Values.settings.topics | default dict -}}
-{{- $partitions := mul (dig "partitions" 4 $topics) (len (dig "readings" (list "sensor-readings") $topics)) -}}
+{{- $partitions := include "stepstream.partitions" . | int -}}
 {{- $hasPatterns := include "stepstream.hasPatterns" . -}}
 {{- if and $hasPatterns (not (.Values.autoscaling.maxReplicas | int)) -}}
 {{- fail "autoscaling.maxReplicas must be set: how many partitions the topics have that match a pattern in settings.topics.readings isn't known in advance" -}}
