@@ -7,6 +7,7 @@ import sys
 from stepstream.settings import Settings
 from stepstream.streaming.clients import explain_kafka_errors
 from stepstream.streaming.cluster import Cluster
+from stepstream.streaming.durability import report_topics, warnings_of
 from stepstream.streaming.topics import READINGS_POLICY, create_topics
 
 __all__ = ["Topics"]
@@ -16,12 +17,19 @@ class Topics(Settings):
     """Create the topics that stepstream needs, and say what is wrong with existing ones."""
 
     def execute(self) -> int:
-        """Create and check."""
+        """Create and check, and say what the topics' replicas mean."""
         settings = self.renamed()
         topics = settings.topics
         created = create_topics(settings.kafka, topics)
+        reports = report_topics(settings.kafka, topics)
+        described = {report.name: report for report in reports}
         for name in [*topics.named, *topics.written]:
-            sys.stdout.write(f"{name}: {'created' if name in created else 'exists'}\n")
+            report = described[name]
+            done = "created" if name in created else "exists"
+            sys.stdout.write(f"{name}: {done}; {report.promise}\n")
+            sys.stdout.writelines(f"  differs: {text}\n" for text in report.differences)
+        for warning in warnings_of(reports):
+            sys.stderr.write(f"stepstream topics: warning: {warning}\n")
         if topics.patterns:
             _show_matches(settings)
         return 0

@@ -55,6 +55,30 @@ def test_missing_topics_are_created_as_they_have_to_be(
     assert {len(found[name].partitions) for name in (topics.readings, topics.state)} == {3}
 
 
+def test_every_difference_is_named_and_what_replicas_mean(
+    fresh: Callable[[str], TopicSet], capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics = fresh("different")
+    create(topics, topics.readings, 3, message_timestamp_type="CreateTime")
+    create(topics, topics.state, 5, cleanup_policy="compact", segment_bytes="2097152")
+    assert main(["topics", "--topics.partitions", "4"]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    at = lines.index(f"{topics.readings}: exists; 1 replica: what its broker loses is lost")
+    assert lines[at + 1] == "  differs: 3 partitions, topics.partitions is 4"
+    assert lines[at + 2].startswith(
+        "  differs: message.timestamp.type=CreateTime, LogAppendTime when stepstream creates it: "
+    )
+    at = next(n for n, line in enumerate(lines) if line.startswith(f"{topics.state}: exists"))
+    assert lines[at + 1] == "  differs: 5 partitions, topics.partitions is 4"
+    assert any("segment.bytes=2097152, 1048576 when" in line for line in lines[at:])
+    at = next(n for n, line in enumerate(lines) if line.startswith(f"{topics.events}: created"))
+    assert not lines[at + 1].startswith("  differs")
+    (warning,) = [line for line in said.err.splitlines() if "warning: " in line]
+    assert topics.state in warning
+    assert "one replica: readings, events and step counts are lost" in warning
+
+
 def test_a_state_topic_that_is_not_compacted_is_refused(
     fresh: Callable[[str], TopicSet], capsys: pytest.CaptureFixture[str]
 ) -> None:
