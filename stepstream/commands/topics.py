@@ -24,10 +24,13 @@ class Topics(Settings):
         reports = report_topics(settings.kafka, topics)
         described = {report.name: report for report in reports}
         for name in [*topics.named, *topics.written]:
-            report = described[name]
             done = "created" if name in created else "exists"
-            sys.stdout.write(f"{name}: {done}; {report.promise}\n")
-            sys.stdout.writelines(f"  differs: {text}\n" for text in report.differences)
+            # Another broker may not know yet what was just created.
+            report = described.get(name)
+            sys.stdout.write(f"{name}: {done}{f'; {report.promise}' if report else ''}\n")
+            sys.stdout.writelines(
+                f"  differs: {t}\n" for t in (report.differences if report else ())
+            )
         for warning in warnings_of(reports):
             sys.stderr.write(f"stepstream topics: warning: {warning}\n")
         if topics.patterns:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tarfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 CHART = ROOT / "helm" / "stepstream"
 VALUES = sorted((Path(__file__).parent / "values").glob("*.yaml"))
+VALUES_BY_NAME = {path.stem: path for path in VALUES}
 BY_PATH = pytest.mark.parametrize("values", VALUES, ids=[path.stem for path in VALUES])
 
 
@@ -143,3 +147,28 @@ def test_the_package_holds_no_sources_of_its_documents(run: Any, tmp_path: Path)
         names = archive.getnames()
     assert "stepstream/values.schema.json" in names
     assert not [name for name in names if name.endswith(".gotmpl")]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_test_of_a_release_says_what_a_consumer_answers(run: Any, status: int) -> None:
+    class Consumer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+            self.wfile.write(b"as it is")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    (pod,) = render(run, VALUES_BY_NAME["least"], "--show-only=templates/test.yaml")
+    python, option, code, address = pod["spec"]["containers"][0]["command"]
+    assert (python, option) == ("python3", "-c")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Consumer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = address.replace("steps-stepstream:8080", f"127.0.0.1:{server.server_port}")
+        done = subprocess.run(
+            [sys.executable, option, code, here], check=False, capture_output=True, text=True
+        )
+        server.shutdown()
+    assert (done.returncode == 0) == (status == 200)
+    assert ("200 as it is" in done.stdout) == (status == 200)

@@ -189,6 +189,8 @@ def test_a_release_is_installed_upgraded_rolled_back_scaled_and_removed(
     release.helm("rollback", "3")
     assert release.ready() == release.names(3)
 
+    cluster.helm("test", "steps", f"--namespace={namespace}", "--timeout=60s")
+
     release.scale(5)
     wait_until("five pods", lambda: release.ready() == release.names(5))
     release.scale(1)

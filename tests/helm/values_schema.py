@@ -22,6 +22,8 @@ CHART_DECIDES = {
     ("model", "path"),  # `model` says where the file comes from
     ("model", "watch"),  # and whether pods change it while they run
     ("http", "address"),  # probes come from outside the pod
+    ("http", "tls_cert"),  # `tls` names the Secret, and probes have to know
+    ("http", "tls_key"),
 }
 
 

@@ -49,6 +49,14 @@ RUN_RIGHTS: tuple[Right, ...] = (
     ("transactional_id", "transactional_id", "WRITE"),
 )
 """All that `stepstream run` needs; READ and WRITE include DESCRIBE."""
+HOLD_RIGHT: Right = ("group", "release_group", "DESCRIBE")
+"""What it needs to let go of a held partition."""
+RELEASE_RIGHTS: tuple[Right, ...] = (
+    ("topic", "readings", "READ"),
+    ("group", "group", "DESCRIBE"),
+    ("group", "release_group", "READ"),
+)
+"""All that `stepstream release-partition` needs."""
 TOPICS_RIGHTS: tuple[Right, ...] = tuple(
     ("topic", name, operation)
     for name in ("readings", "events", "dead_letters", "state")
@@ -89,7 +97,11 @@ def filled(broker: SecureBroker) -> TopicSet:
 
 def named(rights: tuple[Right, ...], topics: TopicSet) -> list[Right]:
     """Rights to the topics, the group and the transactional id of a test."""
-    names = {**vars(topics), "transactional_id": f"{topics.group}-run"}
+    names = {
+        **vars(topics),
+        "transactional_id": f"{topics.group}-run",
+        "release_group": f"{topics.group}.release-partition",
+    }
     return [(kind, names[name], operation) for kind, name, operation in rights]
 
 
@@ -262,6 +274,32 @@ def test_a_right_taken_away_ends_a_running_process(
     assert topics.committed().get(0, 0) == 0
 
 
+def test_a_held_partition_is_released_with_the_rights_listed(
+    broker: SecureBroker, tmp_path: Path
+) -> None:
+    topics = replace(TopicSet.create(broker.sasl, 1, as_admin(broker)), group="holds")
+    broker.grant("holds", named(RUN_RIGHTS, topics))
+    broker.grant("releases", named(RELEASE_RIGHTS, topics))
+    topics.produce([(b"device-0", b"{")] * 300)
+    more = broker.sasl_environment("OAUTHBEARER", "holds")
+    more |= {
+        "STEPSTREAM_PROCESSING__DEAD_LETTER_STREAK": "100",
+        "STEPSTREAM_PROCESSING__POLL_MAX_MESSAGES": "50",
+    }
+    with RunProcess(topics, tmp_path, **more) as run:
+        run.wait_for_log("DESCRIBE on holds.release-partition")
+        held_at = topics.committed()[0]
+        assert 100 <= held_at < 300
+        broker.grant("holds", named((HOLD_RIGHT,), topics))
+        command = ("release-partition", topics.readings, "0")
+        done = call(
+            topics, tmp_path, *command, **broker.sasl_environment("OAUTHBEARER", "releases")
+        )
+        assert (done.returncode, "released: " in done.stdout) == (0, True), done.stdout
+        wait_until("more of it", lambda: topics.committed()[0] > held_at)
+        assert run.terminate() == 0
+
+
 def test_topics_that_exist_need_no_right_to_create_them(
     broker: SecureBroker, filled: TopicSet, tmp_path: Path
 ) -> None:
@@ -387,7 +425,8 @@ def test_the_commands_of_the_docs_grant_exactly_these_rights(
         "stepstream",
         1,
     )
-    run = [right for right in named(RUN_RIGHTS, topics) if right[0] != "transactional_id"]
+    listed = (*RUN_RIGHTS, HOLD_RIGHT)
+    run = [right for right in named(listed, topics) if right[0] != "transactional_id"]
     prefix: Right = ("transactional_id", "stepstream-", "WRITE")
     assert broker.rights("stepstream") == {*run, prefix}
     assert broker.rights("operator") == set(named(TOPICS_RIGHTS, topics))

@@ -210,8 +210,18 @@ privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
 {{- end }}
 {{- end -}}
 
-{{/* The API's token, as an environment variable and a volume. */}}
 {{- define "stepstream.tokenFolder" -}}/etc/stepstream/http{{- end -}}
+{{- define "stepstream.tlsFolder" -}}/etc/stepstream/tls{{- end -}}
+
+{{- define "stepstream.scheme" -}}
+{{- empty .Values.tls.existingSecret | ternary "http" "https" -}}
+{{- end -}}
+
+{{/* What a probe asks for, a list of the root and the path. */}}
+{{- define "stepstream.probe" -}}
+{{- $scheme := include "stepstream.scheme" (index . 0) -}}
+httpGet: {path: {{ index . 1 }}, port: http{{ if eq $scheme "https" }}, scheme: HTTPS{{ end }}}
+{{- end -}}
 
 {{/* Rules for what goes out: DNS, the brokers' ports, and what else is asked for. */}}
 {{- define "stepstream.egress" -}}
@@ -235,6 +245,11 @@ privateKeyPasswordKey: SSL_KEY_PASSWORD_FILE
 {{/* What scrapes the consumers: the end of a monitor's endpoint. */}}
 {{- define "stepstream.endpoint" -}}
 path: /metrics
+{{- if eq .scheme "https" }}
+scheme: https
+# Whoever scrapes asks for addresses, which no certificate names.
+tlsConfig: {{- toYaml (.tlsConfig | default (dict "insecureSkipVerify" true)) | nindent 2 }}
+{{- end }}
 {{- with .interval }}
 interval: {{ . }}
 {{- end }}
