@@ -113,6 +113,11 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
             assert own == f"{settings.kafka.group_id}-default-steps-stepstream-0"
 
 
+def test_the_same_values_give_the_same_objects(run: Any) -> None:
+    """Nothing is random, so that tools that compare see no difference."""
+    assert render(run, VALUES_BY_NAME["full"]) == render(run, VALUES_BY_NAME["full"])
+
+
 def test_the_chart_is_of_this_release(run: Any) -> None:
     assert f"appVersion: {__version__}\n" in run("helm", "show", "chart", CHART)
 

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
+from stepstream.streaming import starts
 from tests.faults.consumer import MUTATIONS
 from tests.simulated import kafka
 from tests.simulated.schedule import Schedule
@@ -107,3 +108,15 @@ def test_each_mistake_is_noticed(mistake: str) -> None:
         if schedule.wrong:
             return
     pytest.fail(f"{mistake} was not noticed in {MOST} schedules")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_mended")
+def test_a_hold_that_is_forgotten_is_noticed() -> None:
+    patch.object(starts, "_holds", lambda _: False).start()
+    for seed in range(MOST // 10):
+        schedule = Schedule(seed, holds=True)
+        schedule.run()
+        if schedule.wrong:
+            return
+    pytest.fail("no schedule noticed it")
