@@ -7,6 +7,7 @@ import sys
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
+from stepstream.errors import StreamError
 from stepstream.logs import configure_logging
 from stepstream.settings import (
     CommandSettings,
@@ -36,16 +37,14 @@ class ReleasePartition(CommandSettings):
     logging: LoggingSettings = LoggingSettings()
 
     def execute(self) -> int:
-        """Mark it, and wait until it goes on; 1 if it doesn't in time."""
+        """Mark it, and wait until it goes on; an error if it doesn't in time."""
         configure_logging(self.logging, self.hide_secrets)
         cluster = Cluster(Settings(kafka=self.kafka, topics=self.topics))
         name = f"{self.topic}-{self.partition}"
         if release_partition(self.kafka, cluster, self.topic, self.partition, self.timeout_s):
             sys.stdout.write(f"released: {name}\n")
             return 0
-        sys.stderr.write(
-            f"stepstream release-partition: {name}: no consumer of group {self.kafka.group_id} has "
-            f"gone on with it within {self.timeout_s:g} s. It is released when a consumer owns it; "
-            "is one running?\n"
+        raise StreamError(
+            f"{name}: no consumer of group {self.kafka.group_id} has gone on with it within "
+            f"{self.timeout_s:g} s. It is released when a consumer owns it; is one running?"
         )
-        return 1
