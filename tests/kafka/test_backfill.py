@@ -136,8 +136,10 @@ def test_a_backfill_that_is_killed_three_times_equals_one_that_is_not(
 
 
 def produce_at_their_times(topics: TopicSet, devices: int, seconds: float) -> int:
-    """Walks whose record times are those of their readings; the time of their beginning, ms."""
-    topics.configure(topics.readings, "message.timestamp.type", "CreateTime")
+    """Walks whose record times are those of their readings; the time of their beginning, ms.
+
+    The topic keeps these times from the moment of its creation.
+    """
     producer = Producer({"bootstrap.servers": topics.bootstrap, "linger.ms": 20})
     times = []
     for key, value in walk(devices, seconds, batch=20):
@@ -151,8 +153,9 @@ def produce_at_their_times(topics: TopicSet, devices: int, seconds: float) -> in
 
 
 def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
-    topics: TopicSet, tmp_path: Path
+    bootstrap: str, tmp_path: Path
 ) -> None:
+    topics = TopicSet.create(bootstrap, own_times=True)
     epoch_ms = produce_at_their_times(topics, 8, 300.0)
     with RunProcess(topics, tmp_path):
         topics.wait_consumed()
