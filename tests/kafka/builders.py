@@ -126,7 +126,8 @@ class TopicSet:
         settings = topics.settings()
         if own_times:
             # A change of the configuration would take effect some time later.
-            new = NewTopic(topics.readings, partitions, 1)
+            kept = {"retention.ms": "-1"}  # however old they are
+            new = NewTopic(topics.readings, partitions, 1, config=kept)
             topics._admin.create_topics([new])[topics.readings].result()
         create_topics(settings.kafka, settings.topics)
         if large_messages:
