@@ -34,7 +34,9 @@ class OutputRecord(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of key, value and headers."""
-        size = len(self.key or b"") + len(self.value or b"")
-        for name, content in self.headers:
-            size += len(name.encode()) + len(content or b"")
+        _, key, value, headers, _, _ = self
+        size = len(key or b"") + len(value or b"")
+        for name, content in headers:
+            length = len(name) if name.isascii() else len(name.encode())
+            size += length + len(content or b"")
         return size

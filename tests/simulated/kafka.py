@@ -369,14 +369,16 @@ class Producer:
         topic: str,
         value: bytes | None = None,
         key: bytes | None = None,
-        partition: int | None = None,
-        headers: list[tuple[str, bytes]] | None = None,
+        partition: int = -1,
         on_delivery: Callable[[Any, Any], None] | None = None,
+        _on_delivery: None = None,
+        _time_ms: int = 0,
+        headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
         self._moment("produce")
         if self._broker.goes_wrong("produce: full"):
             raise BufferError("Local: Queue full")
-        name = (topic, sum(key or b"") % 2 if partition is None else partition)
+        name = (topic, sum(key or b"") % 2 if partition < 0 else partition)
         now_s = self._broker.world.now_s
         entry = Entry(key, value, dict(headers or []), None, round(now_s * 1000), now_s)
         if self._name is None:
