@@ -25,7 +25,9 @@ from stepstream.rendering import RecordTable, to_json
 AT_S = 1_700_000_001.15
 """2023-11-14, 22:13:21 UTC."""
 EVENT = Event("readings-3-1182-0", "phone-17", 1234, AT_S - 0.7375, AT_S, 0.93, 0.88, "walk-4.1")
-MINUTE = MinuteValue("phone-17", "2023-11-14T22:13:00Z", 112, 115.5, 58.2, "walk-4.1")
+MINUTE = MinuteValue(
+    "readings-3-1080-0", "phone-17", "2023-11-14T22:13:00Z", 112, 115.5, 58.2, "walk-4.1"
+)
 WALK = WalkValue("readings-3-1182-0", "phone-17", AT_S - 229, AT_S, 412, 108.1, "walk-4.1")
 COUNT = CountValue("phone-17", 1234, AT_S, "walk-4.1")
 ALL = ("step", "minute", "walk", "count", DEAD_LETTER)
@@ -146,7 +148,7 @@ def test_a_value_that_is_not_understood_is_shown_as_it_is(value: bytes) -> None:
 def test_no_time_is_too_far_away(moment: float) -> None:
     event = Event("a-0-0-0", "phone-17", 1, moment, moment, 0.5, 0.5, "m")
     walk = WalkValue("a-0-0-0", "phone-17", -moment, moment, 2, 100.0, "m")
-    minute = MinuteValue("phone-17", "9999-99-99", 1, 60.0, 1.0, "m")
+    minute = MinuteValue("a-0-0-0", "phone-17", "9999-99-99", 1, 60.0, 1.0, "m")
     for kind, value in (("step", event), ("walk", walk), ("minute", minute)):
         assert "phone-17" in lines(published(kind, value))[-1]
 

@@ -193,7 +193,7 @@ def test_the_document_follows_the_settings(
 def test_what_is_published_validates() -> None:
     made = outputs()
     walked = Walk("phone", 1, 0, 1_000_000, 9_000_000, 12, 8_000_000)
-    minute, walk = made.final("readings", 0, [Minute("phone", 1, 110, 60_400_000), walked])
+    minute, walk = made.final("readings", 0, [Minute("phone", 1, 0, 1, 110, 60_400_000), walked])
     (count,) = made.counts([STEP])
     (event,) = made.events([STEP])
     kinds: dict[OutputKind, OutputRecord] = {

@@ -23,13 +23,16 @@ from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.comparison import (
     Counts,
     compare,
-    count_found,
     count_published,
+    read_ledgers,
 )
 from stepstream.streaming.topics import create_topics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stepstream.streaming.cluster import TopicIdentity
+    from stepstream.streaming.ledger import Ledger
 
 __all__ = ["Backfill"]
 
@@ -85,8 +88,11 @@ class Backfill(Settings):
             return 1
         seconds = time.monotonic() - begin_s
         with explain_kafka_errors(f"{own.topics.state} can't be read"):
-            found = count_found(own, cluster, progress.done.ranges)
-        _write_summary(progress.done, found, progress.done.readings - done.readings, seconds)
+            ledgers = read_ledgers(own, cluster, progress.done.ranges)
+        found = {name: ledger.step_counts() for name, ledger in ledgers.items()}
+        _write_summary(progress.done, found)
+        _write_cut(ledgers.values())
+        _write_rate(progress.done.readings - done.readings, seconds)
         if self.compare:
             self._compare(cluster, found, progress.done)
         return 0
@@ -137,8 +143,18 @@ class Backfill(Settings):
         sys.stdout.write(f"\n{compare(found, live.counts).describe(self.topics.events)}")
 
 
-def _write_summary(done: Done, found: Counts, readings: int, seconds: float) -> None:
-    """Print what came of the range, and at what rate it was read by this command."""
+def _write_cut(ledgers: Iterable[Ledger]) -> None:
+    """Print how many minutes and walks are not published, because they may go on behind the end."""
+    counts = [ledger.activities.count_open() for ledger in ledgers]
+    minutes, walks = (sum(column) for column in zip(*counts, strict=True))
+    if minutes or walks:
+        sys.stdout.write(
+            f"cut by the end of the range and not published: {minutes:,} minutes, {walks:,} walks\n"
+        )
+
+
+def _write_summary(done: Done, found: Counts) -> None:
+    """Print what came of the range."""
     sys.stdout.write(
         f"{'partition':30} {'readings':>14} {'invalid':>9} {'devices':>9} {'steps':>11}\n"
     )
@@ -154,6 +170,10 @@ def _write_summary(done: Done, found: Counts, readings: int, seconds: float) -> 
         f"{'all':30} {done.readings:14,} {sum(row[2] for row in rows):9,} "
         f"{sum(len(row[3]) for row in rows):9,} {sum(sum(row[3].values()) for row in rows):11,}\n"
     )
+
+
+def _write_rate(readings: int, seconds: float) -> None:
+    """Print at what rate the range was read by this command."""
     if readings:
         rate = readings / seconds
         sys.stdout.write(f"{readings:,} readings in {seconds:.1f} s: {rate:,.0f} a second\n")

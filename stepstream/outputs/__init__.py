@@ -1,15 +1,9 @@
 """Records out: events, minutes, walks and counts, made of counted steps; and dead letters."""
 
-from stepstream.outputs.activity import (
-    Activities,
-    ActivityRules,
-    DeviceActivity,
-    Group,
-    Minute,
-    Walk,
-)
+from stepstream.outputs.activity import Activities
 from stepstream.outputs.dead_letters import Reason, make_dead_letter, read_reason
 from stepstream.outputs.encoding import Encoding, encode_value, make_encodings
+from stepstream.outputs.groups import ActivityRules, DeviceActivity, Group, Minute, Walk
 from stepstream.outputs.outputs import Outputs
 from stepstream.outputs.reading import (
     DEAD_LETTER,

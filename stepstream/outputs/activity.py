@@ -1,167 +1,31 @@
-"""Minutes and walks: how steps are grouped, and when a group is final.
-
-Groups follow from the counted steps of a device alone. A step belongs to the minute in which it
-ends. It belongs to the walk of the step before if it starts at most the walk gap after that step's
-end. Its *walking time* is the time since the end of the step before, if that is at most
-`LONGEST_PAUSE_US`; after a longer pause it is the step's own length.
-
-A group is final as soon as a step belongs to the next one, or when stream time has passed its end
-by the grace period. Of a device that is late by more than the grace period, or whose clock is
-behind by more, that end is always passed; there, stream time has to pass the message of the last
-step by the grace period, and by the walk gap. A step that still comes for a final group opens it
-again, and a second, larger record follows. Each step is judged by stream time at its own message,
-so groups don't depend on how messages were polled.
-"""
+"""The last minutes and walks of a partition's devices, as steps come and time passes."""
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from stepstream.outputs.groups import (
+    LONGEST_PAUSE_US,
+    MINUTE_US,
+    ActivityRules,
+    DeviceActivity,
+    Group,
+    Minute,
+    Walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepstream.outputs.steps import CountedStep
-    from stepstream.settings import OutputSettings, TopicSettings
 
-__all__ = ["MINUTE_US", "Activities", "ActivityRules", "DeviceActivity", "Group", "Minute", "Walk"]
+__all__ = ["Activities"]
 
-MINUTE_US = 60_000_000
 FINISHED_AT_ONCE = 10_000
 """Devices whose groups become final with time in one call, at most."""
-LONGEST_PAUSE_US = 2_000_000
-"""The time until the next step is walking if it is not longer: 30 steps a minute."""
-
-
-class Group(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Steps of a device that belong together: its last minute, or its last walk.
-
-    Attributes
-    ----------
-    steps
-        How many they are.
-    walking_us
-        Their walking time, microseconds.
-    started_us, offset, number
-        Of the first of them: its start, the offset of the message that completed it, and its
-        number among that message's steps. A walk is named after them; a minute has none.
-    is_final
-        Whether its record was published.
-    partition
-        Where that message is, if partitions were added since and the device has another one now.
-    """
-
-    steps: int
-    walking_us: int
-    started_us: int = 0
-    offset: int = 0
-    number: int = 0
-    is_final: bool = False
-    partition: int | None = None
-
-
-class DeviceActivity(msgspec.Struct, frozen=True, gc=False):
-    """The last minute and walk of a device.
-
-    Attributes
-    ----------
-    ended_us
-        End of its last step, microseconds since the epoch.
-    seen_ms
-        Stream time at the message that completed this step, milliseconds since the epoch.
-    minute, walk
-        The groups of this step; None if they are not asked for.
-    """
-
-    ended_us: int
-    seen_ms: int
-    minute: Group | None
-    walk: Group | None
-
-
-class Minute(NamedTuple):
-    """A minute that is final: minutes since the epoch, and see `Group`."""
-
-    device_id: str
-    minute: int
-    steps: int
-    walking_us: int
-
-
-class Walk(NamedTuple):
-    """A walk that is final, see `Group`; times in microseconds since the epoch."""
-
-    device_id: str
-    offset: int
-    number: int
-    started_us: int
-    ended_us: int
-    steps: int
-    walking_us: int
-    partition: int | None = None
-
-
-@dataclass(frozen=True)
-class ActivityRules:
-    """How steps are grouped.
-
-    Attributes
-    ----------
-    minutes, walks
-        Whether these groups are asked for.
-    walk_gap_us
-        Longest time without a step in a walk.
-    grace_us
-        Grace period: time for steps that come late.
-    """
-
-    minutes: bool = False
-    walks: bool = False
-    walk_gap_us: int = 0
-    grace_us: int = 0
-
-    @classmethod
-    def of(cls, topics: TopicSettings, settings: OutputSettings) -> ActivityRules:
-        """The rules that settings describe."""
-        return cls(
-            bool(topics.minutes),
-            bool(topics.walks),
-            round(settings.walk_gap_s * 1e6),
-            round(settings.grace_s * 1e6),
-        )
-
-    @property
-    def are_needed(self) -> bool:
-        """Whether any groups are asked for."""
-        return self.minutes or self.walks
-
-    def minute_final_ms(self, activity: DeviceActivity) -> int:
-        """Stream time at which the minute of the last step is final, milliseconds."""
-        end_us = (activity.ended_us // MINUTE_US + 1) * MINUTE_US
-        return self._final_ms(activity, end_us, self.grace_us)
-
-    def walk_final_ms(self, activity: DeviceActivity) -> int:
-        """Stream time at which the walk of the last step is final, milliseconds."""
-        end_us = activity.ended_us + self.walk_gap_us
-        return self._final_ms(activity, end_us, max(self.grace_us, self.walk_gap_us))
-
-    def _final_ms(self, activity: DeviceActivity, end_us: int, quiet_us: int) -> int:
-        final_us, seen_us = end_us + self.grace_us, activity.seen_ms * 1000
-        if seen_us - activity.ended_us > self.grace_us:
-            final_us = max(final_us, seen_us + quiet_us)
-        return -(-final_us // 1000)
-
-    def next_final_ms(self, activity: DeviceActivity) -> int | None:
-        """Stream time at which a group is final next; None if all are."""
-        times = []
-        if activity.minute is not None and not activity.minute.is_final:
-            times.append(self.minute_final_ms(activity))
-        if activity.walk is not None and not activity.walk.is_final:
-            times.append(self.walk_final_ms(activity))
-        return min(times, default=None)
 
 
 class Activities:
@@ -235,47 +99,34 @@ class Activities:
         rules = self._rules
         if not rules.are_needed:
             return
-        device_id, end_us = step.device_id, step.end_us
-        walking_us = end_us - step.start_us
+        device_id, start_us, end_us = step.device_id, step.start_us, step.end_us
+        walking_us = end_us - start_us
+        minute = walk = None
         known = self._devices.get(device_id)
         if known is not None:
+            before_us = known.ended_us
             # Nothing is final before, and most steps come before.
-            if stream_ms * 1000 >= known.ended_us + rules.grace_us:
+            if stream_ms * 1000 >= before_us + rules.grace_us:
                 known = self._finish(device_id, known, stream_ms)
-            if 0 < end_us - known.ended_us <= LONGEST_PAUSE_US:
-                walking_us = end_us - known.ended_us
-        minute = self._minute_with(step, known, walking_us) if rules.minutes else None
-        walk = self._walk_with(step, known, walking_us) if rules.walks else None
-        activity = DeviceActivity(end_us, stream_ms, minute, walk)
+            minute, walk = known.minute, known.walk
+            if 0 < end_us - before_us <= LONGEST_PAUSE_US:
+                walking_us = end_us - before_us
+            if minute is not None and end_us // MINUTE_US != before_us // MINUTE_US:
+                self._finish_minute(device_id, minute, before_us)
+                minute = None
+            goes_on = end_us > before_us and start_us - before_us <= rules.walk_gap_us
+            if walk is not None and not goes_on:
+                self._finish_walk(device_id, walk, before_us)
+                walk = None
+        activity = DeviceActivity(
+            end_us,
+            stream_ms,
+            _group_with(step, minute, walking_us) if rules.minutes else None,
+            _group_with(step, walk, walking_us) if rules.walks else None,
+        )
         self._devices[device_id] = activity
-        self._schedule(device_id, activity)
-
-    def _minute_with(
-        self, step: CountedStep, known: DeviceActivity | None, walking_us: int
-    ) -> Group:
-        """The minute of a step; the one before is final if it is another."""
-        if known is not None and known.minute is not None:
-            minute = known.minute
-            if step.end_us // MINUTE_US == known.ended_us // MINUTE_US:
-                return Group(minute.steps + 1, minute.walking_us + walking_us)
-            self._finish_minute(step.device_id, minute, known.ended_us)
-        return Group(1, walking_us)
-
-    def _walk_with(self, step: CountedStep, known: DeviceActivity | None, walking_us: int) -> Group:
-        """The walk of a step; the one before is final if it is another."""
-        if known is not None and known.walk is not None:
-            walk, before_us = known.walk, known.ended_us
-            if step.end_us > before_us and step.start_us - before_us <= self._rules.walk_gap_us:
-                return Group(
-                    walk.steps + 1,
-                    walk.walking_us + walking_us,
-                    walk.started_us,
-                    walk.offset,
-                    walk.number,
-                    partition=walk.partition,
-                )
-            self._finish_walk(step.device_id, walk, before_us)
-        return Group(1, walking_us, step.start_us, step.offset, step.number)
+        if self._due is not None and device_id not in self._scheduled:
+            self._schedule(device_id, activity)
 
     def finish(self, stream_ms: int) -> list[str]:
         """Make groups final that are so at a stream time; the devices that had one.
@@ -298,16 +149,47 @@ class Activities:
                 self._schedule(device_id, activity)
         return changed
 
+    def finish_range(self, end_us: int) -> list[str]:
+        """Make groups final that were over when the last message of all was sent.
+
+        Parameters
+        ----------
+        end_us
+            When that was, microseconds since the epoch.
+
+        Returns
+        -------
+        list of str
+            The devices that had one.
+        """
+        changed: list[str] = []
+        for device_id, known in list(self._devices.items()):
+            made = len(self._final)
+            minute, walk = known.minute, known.walk
+            is_minute_over, is_walk_over = self._rules.are_complete(known, end_us)
+            if minute is not None and is_minute_over:
+                minute = self._finish_minute(device_id, minute, known.ended_us)
+            if walk is not None and is_walk_over:
+                walk = self._finish_walk(device_id, walk, known.ended_us)
+            if len(self._final) > made:
+                activity = msgspec.structs.replace(known, minute=minute, walk=walk)
+                self._devices[device_id] = activity
+                changed.append(device_id)
+        return changed
+
+    def count_open(self) -> tuple[int, int]:
+        """How many minutes and walks are not final."""
+        groups = [self.open_groups(device_id) for device_id in self._devices]
+        return sum(bool(minute) for minute, _ in groups), sum(bool(walk) for _, walk in groups)
+
     def take_final(self) -> Iterator[Minute | Walk]:
         """What became final since the last call, in this order for each device."""
         final, self._final = self._final, []
         return iter(final)
 
     def _schedule(self, device_id: str, activity: DeviceActivity) -> None:
-        if self._due is None or device_id in self._scheduled:
-            return
         final_ms = self._rules.next_final_ms(activity)
-        if final_ms is not None:
+        if self._due is not None and final_ms is not None:
             heapq.heappush(self._due, (final_ms, device_id))
             self._scheduled.add(device_id)
 
@@ -335,8 +217,30 @@ class Activities:
         return msgspec.structs.replace(group, is_final=True)
 
 
+def _group_with(step: CountedStep, group: Group | None, walking_us: int) -> Group:
+    """A group and a further step, or the group that the step begins."""
+    if group is None:
+        return Group(1, walking_us, step.start_us, step.offset, step.number)
+    return Group(
+        group.steps + 1,
+        group.walking_us + walking_us,
+        group.started_us,
+        group.offset,
+        group.number,
+        partition=group.partition,
+    )
+
+
 def _minute(device_id: str, group: Group, ended_us: int) -> Minute:
-    return Minute(device_id, ended_us // MINUTE_US, group.steps, group.walking_us)
+    return Minute(
+        device_id,
+        group.offset,
+        group.number,
+        ended_us // MINUTE_US,
+        group.steps,
+        group.walking_us,
+        group.partition,
+    )
 
 
 def _walk(device_id: str, group: Group, ended_us: int) -> Walk:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepstream.outputs.activity import MINUTE_US, Minute
 from stepstream.outputs.envelope import Envelope
+from stepstream.outputs.groups import MINUTE_US, Minute
 from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stepstream.outputs.activity import Walk
     from stepstream.outputs.encoding import Encoding
+    from stepstream.outputs.groups import Walk
     from stepstream.outputs.steps import CountedStep
     from stepstream.settings import OutputKind, OutputSettings, TopicSettings
 
@@ -100,19 +100,19 @@ class Outputs:
     ) -> list[OutputRecord]:
         """The records of minutes and walks of an input partition that are final."""
         return [
-            self._minute(topic, group)
+            self._minute(topic, partition, group)
             if isinstance(group, Minute)
             else self._walk(topic, partition, group)
             for group in groups
         ]
 
-    def _minute(self, topic: str, minute: Minute) -> OutputRecord:
-        value = MinuteValue.of(minute, self._model)
+    def _minute(self, topic: str, partition: int, minute: Minute) -> OutputRecord:
+        value = MinuteValue.of(topic, partition, minute, self._model)
         return self._kinds["minute"].record(
             minute.device_id.encode(),
             value,
             source=topic,
-            name=f"{minute.device_id}/{value.minute}/{minute.steps}",
+            name=f"{value.minute_id}/{minute.steps}",
             time_us=(minute.minute + 1) * MINUTE_US,
             device_id=minute.device_id,
         )

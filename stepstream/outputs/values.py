@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stepstream.outputs.activity import MINUTE_US
+from stepstream.outputs.groups import MINUTE_US
 
 if TYPE_CHECKING:
-    from stepstream.outputs.activity import Minute, Walk
+    from stepstream.outputs.groups import Minute, Walk
     from stepstream.outputs.steps import CountedStep
 
 __all__ = ["CountValue", "Event", "MinuteValue", "WalkValue", "event_id"]
@@ -79,6 +79,8 @@ class MinuteValue(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
+    minute_id
+        The `event_id` of its first step.
     device_id
         The device.
     minute
@@ -93,6 +95,7 @@ class MinuteValue(msgspec.Struct, frozen=True):
         Name and version of the model.
     """
 
+    minute_id: str
     device_id: str
     minute: str
     steps: int
@@ -101,11 +104,12 @@ class MinuteValue(msgspec.Struct, frozen=True):
     model: str
 
     @classmethod
-    def of(cls, minute: Minute, model: str) -> MinuteValue:
-        """The value of a minute that is final."""
+    def of(cls, topic: str, partition: int, minute: Minute, model: str) -> MinuteValue:
+        """The value of a minute that is final, of a device of an input partition."""
         # The first step's time may have begun in the minute before.
         walking_us = min(minute.walking_us, MINUTE_US)
         return cls(
+            _group_id(topic, partition, minute),
             minute.device_id,
             f"{np.datetime64(minute.minute, 'm')}:00Z",
             minute.steps,
@@ -146,12 +150,7 @@ class WalkValue(msgspec.Struct, frozen=True):
     def of(cls, topic: str, partition: int, walk: Walk, model: str) -> WalkValue:
         """The value of a walk that is final, of a device of an input partition."""
         return cls(
-            event_id(
-                topic,
-                partition if walk.partition is None else walk.partition,
-                walk.offset,
-                walk.number,
-            ),
+            _group_id(topic, partition, walk),
             walk.device_id,
             walk.started_us / 1e6,
             walk.ended_us / 1e6,
@@ -185,6 +184,12 @@ class CountValue(msgspec.Struct, frozen=True):
     def of(cls, step: CountedStep, model: str) -> CountValue:
         """The value after a step."""
         return cls(step.device_id, step.step_count, step.end_us / 1e6, model)
+
+
+def _group_id(topic: str, partition: int, group: Minute | Walk) -> str:
+    """Name of its first step."""
+    at = partition if group.partition is None else group.partition
+    return event_id(topic, at, group.offset, group.number)
 
 
 def _cadence(steps: int, walking_us: int) -> float:

@@ -58,7 +58,7 @@ OUTPUTS: dict[OutputKind, tuple[str, str, str]] = {
     "minute": (
         "minutes",
         "A minute of a device with a step in it",
-        "One record for each minute in which a device made a step; of two, the later one counts.",
+        "One record for each minute with a step; of two with one minute_id, the later one counts.",
     ),
     "walk": (
         "walks",

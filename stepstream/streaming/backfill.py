@@ -298,6 +298,7 @@ class Backfill:
                 request=str(bounds),
                 model=model,
                 partitions=len(names),
+                end_ms=_ms(bounds.end) if isinstance(bounds.end, datetime) else 0,
             )
             replay, replay_ms = found.get(name, (range_.begin, 0))
             if replay >= range_.begin:

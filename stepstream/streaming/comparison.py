@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from stepstream.errors import StreamError
-from stepstream.outputs import read_value
+from stepstream.outputs import ActivityRules, read_value
 from stepstream.streaming.clients import explain_kafka_errors
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.ranges import Range
@@ -33,12 +33,15 @@ __all__ = [
     "compare",
     "count_found",
     "count_published",
+    "read_ledgers",
 ]
 
 MARGIN_MS = 600_000
 """Events may be this much older than the first reading, by record time: clocks differ."""
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 MOST = 10
+MAX_STEPS = 1 << 20
+"""More than the steps that one message completes."""
 
 Counts = dict[tuple[str, int], dict[str, int]]
 """Steps of each device, by topic and partition of its readings."""
@@ -174,7 +177,15 @@ def common_ranges(
 
 
 def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:
-    """Steps that a backfill found, from its ledger.
+    """Steps that a backfill found, see `read_ledgers`."""
+    ledgers = read_ledgers(settings, cluster, names)
+    return {name: ledger.step_counts() for name, ledger in ledgers.items()}
+
+
+def read_ledgers(
+    settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Ledger]:
+    """The ledgers of a backfill.
 
     Parameters
     ----------
@@ -193,7 +204,8 @@ def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str,
         It can't be read.
     """
     state, group = settings.topics.state, settings.kafka.group_id
-    ledgers = {name: Ledger(group, name[0], "", 0, 0) for name in names}
+    rules = ActivityRules.of(settings.topics, settings.output)
+    ledgers = {name: Ledger(group, name[0], "", 0, 0, rules) for name in names}
     by_number: dict[int, list[Ledger]] = {}
     for (_, number), ledger in ledgers.items():
         by_number.setdefault(number, []).append(ledger)
@@ -204,7 +216,7 @@ def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str,
         for message in messages:
             for ledger in by_number[message.partition() or 0]:
                 ledger.restore(message.key(), message.value(), message.timestamp()[1])
-    return {name: ledger.step_counts() for name, ledger in ledgers.items()}
+    return ledgers
 
 
 def count_published(
@@ -212,7 +224,8 @@ def count_published(
 ) -> Live:
     """Steps that were published of the readings in ranges: their event ids say where they are.
 
-    Memory grows with the devices, not with the events.
+    An event that was published again counts once. Memory grows with the devices, not with the
+    events.
 
     Parameters
     ----------
@@ -231,6 +244,7 @@ def count_published(
         The topic can't be read, or doesn't hold events.
     """
     counts: dict[tuple[str, int], Counter[str]] = {name: Counter() for name in ranges}
+    latest: dict[tuple[str, int], dict[str, int]] = {name: {} for name in ranges}
     with explain_kafka_errors(f"{events} can't be read"):
         topic = cluster.identify_topics([events]).get(events)
         if topic is None:
@@ -244,10 +258,14 @@ def count_published(
             for message in messages:
                 try:
                     event = _read(message)
-                    topic_name, number, offset, _ = event.event_id.rsplit("-", 3)
-                    name = topic_name, int(number)
+                    topic_name, number, offset, step = event.event_id.rsplit("-", 3)
+                    name, place = (topic_name, int(number)), int(offset) * MAX_STEPS + int(step)
                     range_ = ranges.get(name)
-                    if range_ is not None and range_.begin <= int(offset) < range_.end:
+                    if range_ is None or not range_.begin <= int(offset) < range_.end:
+                        continue
+                    # They come in order; what comes again was published twice (at_least_once).
+                    if place > latest[name].get(event.device_id, -1):
+                        latest[name][event.device_id] = place
                         counts[name][event.device_id] += 1
                 except ValueError:
                     raise StreamError(

@@ -101,7 +101,11 @@ class StepCounter:
         """Add what became final with time, and the upkeep of the ledger; not while replaying."""
         partition = results.partition
         ledger = partition.ledger
-        for device_id in ledger.activities.finish(partition.time.ms):
+        changed = ledger.activities.finish(partition.time.ms)
+        if partition.next_offset >= partition.range.end:
+            end_ms = max(partition.time.ms, partition.range.end_ms)
+            changed += ledger.activities.finish_range(end_ms * 1000)
+        for device_id in changed:
             self._add_entry(results, device_id, now_ms)
         final = list(ledger.activities.take_final())
         results.minutes += sum(isinstance(group, Minute) for group in final)

@@ -38,7 +38,7 @@ class LedgerRecord(msgspec.Struct, gc=False, omit_defaults=True):
         Identity of the input topic that ``offset`` belongs to; empty where the broker gives none.
     model
         Name and version of the model that found the last step.
-    seen_ms, minute, walk
+    seen_ms, last_minute, last_walk
         See `DeviceActivity`; left out where neither minutes nor walks are asked for.
     """
 
@@ -49,16 +49,16 @@ class LedgerRecord(msgspec.Struct, gc=False, omit_defaults=True):
     topic_id: str
     model: str = ""
     seen_ms: int = 0
-    minute: Group | None = None
-    walk: Group | None = None
+    last_minute: Group | None = None
+    last_walk: Group | None = None
 
 
 class _Version(msgspec.Struct):
     version: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a device's counted steps.
+class Entry(msgspec.Struct, gc=False):
+    """What is known of a device's counted steps; another one with each step.
 
     Attributes
     ----------
@@ -210,18 +210,15 @@ class Ledger:
 
     def record(self, device_id: str, now_ms: int) -> tuple[bytes, bytes]:
         """Key and value of the state record of a device's entry, written at ``now_ms``."""
-        entry = msgspec.structs.replace(self._entries[device_id], written_ms=now_ms)
-        self._entries[device_id] = entry
+        entry = self._entries[device_id]
+        entry.written_ms = now_ms
         record = LedgerRecord(
             VERSION, entry.step_count, entry.ended_us, entry.offset, self.topic_id, self.model
         )
         activity = self.activities.get(device_id)
         if activity is not None:
-            record.seen_ms, record.minute, record.walk = (
-                activity.seen_ms,
-                activity.minute,
-                activity.walk,
-            )
+            record.seen_ms = activity.seen_ms
+            record.last_minute, record.last_walk = activity.minute, activity.walk
         return self.key(device_id), _encode(record)
 
     def forget(self, device_id: str, stream_ms: int) -> bool:
@@ -257,8 +254,10 @@ class Ledger:
             self._entries[device_id] = Entry(record.step_count, record.ended_us, offset, written_ms)
             self.activities.restore(
                 device_id,
-                DeviceActivity(record.ended_us, record.seen_ms, record.minute, record.walk)
-                if record.minute or record.walk
+                DeviceActivity(
+                    record.ended_us, record.seen_ms, record.last_minute, record.last_walk
+                )
+                if record.last_minute or record.last_walk
                 else None,
             )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from stepstream.outputs import Group
 from stepstream.streaming.partitioning import hash_of_key
 
 if TYPE_CHECKING:
@@ -30,10 +33,8 @@ def merge(records: Sequence[Found], target: int) -> dict[str, Any]:
         The partition where it is now. Only an offset that belongs to it is kept.
     """
     at, latest = max(records, key=lambda found: int(found.content["ended_us"]))
-    walk = latest.get("walk")
-    if walk is not None and at != target:
-        # It is named after its first step, which was in that partition, or in an earlier one.
-        latest = {**latest, "walk": {"partition": at, **walk}}
+    if at != target:
+        latest = {**latest, **_located(latest, at)}
     there = next((found.content for found in records if found.partition == target), None)
     return {
         **latest,
@@ -41,6 +42,17 @@ def merge(records: Sequence[Found], target: int) -> dict[str, Any]:
         "offset": -1 if there is None else there["offset"],
         "topic_id": latest["topic_id"] if there is None else there["topic_id"],
     }
+
+
+def _located(content: Mapping[str, Any], partition: int) -> dict[str, Any]:
+    """Its minute and walk with the partition of their first step, after which they are named."""
+    located = {}
+    for name in ("last_minute", "last_walk"):
+        if content.get(name) is not None:
+            group = msgspec.convert(content[name], Group)
+            if group.partition is None:  # else it was in another one before
+                located[name] = msgspec.structs.replace(group, partition=partition)
+    return {name: msgspec.to_builtins(group) for name, group in located.items()}
 
 
 def find_misplaced(

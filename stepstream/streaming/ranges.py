@@ -28,6 +28,9 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
         Name and version of the model that is to find the steps.
     partitions
         Number of partitions that were given ranges together.
+    end_ms
+        The range ends at this record time, milliseconds since the epoch; 0 if its end was not given
+        by time.
     """
 
     begin: int = 0
@@ -38,6 +41,7 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
     request: str = ""
     model: str = ""
     partitions: int = 0
+    end_ms: int = 0
 
     @property
     def is_bounded(self) -> bool:

@@ -41,7 +41,7 @@ def open_activity(partition: Partition, device_id: str, model: str) -> dict[str,
     """
     minute, walk = partition.ledger.activities.open_groups(device_id)
     return {
-        "open_minute": minute and MinuteValue.of(minute, model),
+        "open_minute": minute and MinuteValue.of(partition.topic, partition.number, minute, model),
         "open_walk": walk and WalkValue.of(partition.topic, partition.number, walk, model),
     }
 

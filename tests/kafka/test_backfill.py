@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -155,16 +156,17 @@ def produce_at_their_times(topics: TopicSet, devices: int, seconds: float) -> in
 def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
     bootstrap: str, tmp_path: Path
 ) -> None:
-    topics = TopicSet.create(bootstrap, own_times=True)
+    topics = TopicSet.create(bootstrap, all_outputs=True, own_times=True)
     epoch_ms = produce_at_their_times(topics, 8, 300.0)
     with RunProcess(topics, tmp_path):
         topics.wait_consumed()
     live = topics.read_events()
     begin_s = epoch_ms / 1000 + BEGIN_S
-    begin = iso(begin_s)
-    code, text = backfill(
-        topics, tmp_path, "--into", "late", "--from", begin, "--to", iso(begin_s + 60), "--compare"
-    )
+    whole_s = math.ceil(begin_s / 60) * 60
+    end = iso(whole_s + 65)
+    options = ("--into", "late", "--from", iso(begin_s), "--to", end, "--compare")
+    outputs = {f"STEPSTREAM_TOPICS__{k.upper()}": name for k, name in topics.outputs.items()}
+    code, text = backfill(topics, tmp_path, *options, **outputs)
     assert code == 0, text
     late = topics.into("late")
     first = Cluster(late.settings()).messages_since(
@@ -187,6 +189,18 @@ def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
     assert len(found) > 8 * 60
     assert in_order(found) == in_order(expected)
     assert f"steps: {len(found):,}, live {len(found):,} (+0.00%)" in text
+    # The minute that is wholly in the range is that of the live topic. It isn't final yet there at
+    # the end of the range.
+    minutes, of_live = (
+        {(one["device_id"], one["minute"]): one for one in its.read_values(its.outputs["minutes"])}
+        for its in (late, topics)
+    )
+    assert len(minutes) == 2 * 8
+    for device in {event["device_id"] for event in found}:
+        whole = device, iso(whole_s)
+        assert minutes[whole] == of_live[whole]
+        assert minutes[device, iso(whole_s - 60)]["steps"] < 60
+    assert "cut by the end of the range and not published: 8 minutes, " in text
     assert "devices with steps: 8; only here 0, only live 0" in text
     assert "p1 1.000  p5 1.000  p25 1.000  p50 1.000" in text
 

@@ -28,14 +28,14 @@ class Step:
         )
 
 
-def minutes_of(steps: Sequence[Step]) -> list[tuple[int, int, int]]:
-    """Minutes since the epoch, steps and walking time of each, in microseconds."""
+def minutes_of(steps: Sequence[Step]) -> list[tuple[str, int, int, int]]:
+    """Name, minutes since the epoch, steps and walking time of each; times in microseconds."""
 
     def is_same(before: Step, step: Step) -> bool:
         return before.end_us // MINUTE_US == step.end_us // MINUTE_US
 
     return [
-        (part[0].end_us // MINUTE_US, len(part), walking_us)
+        (part[0].name, part[0].end_us // MINUTE_US, len(part), walking_us)
         for part, walking_us in _groups(steps, is_same)
     ]
 

@@ -79,9 +79,10 @@ def _by_device(values: Iterable[Value]) -> dict[str, list[Value]]:
     return grouped
 
 
-def _minute(number: int, steps: int, walking_us: int) -> dict[str, Any]:
+def _minute(name: str, number: int, steps: int, walking_us: int) -> dict[str, Any]:
     walking_us = min(walking_us, MINUTE_US)
     return {
+        "minute_id": name,
         "minute": f"{np.datetime64(number, 'm')}:00Z",
         "steps": steps,
         "cadence": round(steps * 6e7 / walking_us, 1),
@@ -104,7 +105,7 @@ def _bare(value: Value) -> dict[str, Any]:
 
 
 def _name(value: Value) -> str:
-    return str(value["minute"] if "minute" in value else value["walk_id"])
+    return str(value["minute_id"] if "minute_id" in value else value["walk_id"])
 
 
 def _compare(expected: Sequence[Value], found: Sequence[Value]) -> str:

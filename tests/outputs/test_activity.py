@@ -43,12 +43,7 @@ def follow(came: Sequence[Came]) -> Activities:
 
 def plain(groups: Sequence[Minute | Walk]) -> list[tuple[object, ...]]:
     """In the form of the oracle."""
-    return [
-        tuple(group[1:])
-        if isinstance(group, Minute)
-        else (f"{group.offset}-{group.number}", *group[3:-1])
-        for group in groups
-    ]
+    return [(f"{group.offset}-{group.number}", *group[3:-1]) for group in groups]
 
 
 def oracle_steps(came: Sequence[Came]) -> list[Step]:
@@ -62,7 +57,9 @@ def test_a_minute_is_final_when_the_grace_period_is_over() -> None:
     made.finish(minute_end_ms + 29_999)
     assert not any(isinstance(group, Minute) for group in made.take_final())
     assert made.finish(minute_end_ms + 30_000) == ["phone"]
-    assert list(made.take_final()) == [Minute("phone", 28_333_333, 10, 5_000_000)]
+    assert list(made.take_final()) == [
+        Minute("phone", NOW_US + 500_000, 0, 28_333_333, 10, 5_000_000)
+    ]
     assert made.finish(minute_end_ms + 90_000) == []
 
 
@@ -86,7 +83,7 @@ def test_the_next_minute_and_the_next_walk_end_the_ones_before_at_once() -> None
 
 def test_pauses_are_no_walking_time() -> None:
     made = follow([*walk(NOW_US, 2), *walk(NOW_US + 6_000_000, 3), *walk(NOW_US + 60_000_000, 1)])
-    assert Minute("phone", 28_333_333, 5, 2_500_000) in made.take_final()
+    assert Minute("phone", NOW_US + 500_000, 0, 28_333_333, 5, 2_500_000) in made.take_final()
 
 
 def test_a_step_that_comes_for_a_final_minute_gives_a_larger_record() -> None:
@@ -103,6 +100,24 @@ def test_a_step_that_comes_for_a_final_minute_gives_a_larger_record() -> None:
     ]
 
 
+def test_a_minute_that_a_device_lives_again_has_a_record_of_its_own() -> None:
+    """Its clock was set back by eleven minutes: subscribers add the two."""
+    hour = walk(NOW_US, 1500)
+    back_us = 660_000_000
+    begin_us = NOW_US + 750_000_000 - back_us
+    again = [
+        (one._replace(number=1), at_ms)
+        for one, at_ms in walk(begin_us, 200, late_us=back_us + 1_000_000)
+    ]
+    made = follow([*hour, *again])
+    made.finish((NOW_US + 900_000_000) // 1000)
+    minutes = [group for group in made.take_final() if isinstance(group, Minute)]
+    lived = [group for group in minutes if group.minute == 28_333_335]
+    assert [group.steps for group in lived] == [120, 120]
+    assert len({(group.offset, group.number) for group in lived}) == 2
+    assert sum(group.steps for group in minutes) == 1700
+
+
 def test_a_device_whose_clock_is_behind_gets_one_record_a_minute() -> None:
     day_us = 86_400_000_000
     came = walk(NOW_US, 300, late_us=day_us)
@@ -114,6 +129,30 @@ def test_a_device_whose_clock_is_behind_gets_one_record_a_minute() -> None:
     assert plain([group for group in made.take_final() if isinstance(group, Minute)]) == minutes_of(
         oracle_steps(came)
     )
+
+
+def test_at_the_end_of_a_range_what_was_over_is_final_and_the_rest_is_cut() -> None:
+    came = walk(NOW_US, 40)
+    last_us, minute_end_us = NOW_US + 20_000_000, 28_333_334 * MINUTE_US
+    for end_us, kinds, left in (
+        (last_us + 11_999_999, set(), (1, 1)),
+        (last_us + 12_000_000, {Walk}, (1, 0)),
+        (minute_end_us, {Minute, Walk}, (0, 0)),
+    ):
+        made = follow(came)
+        assert made.finish_range(end_us) == ["phone"] * bool(kinds)
+        assert {type(group) for group in made.take_final()} == kinds
+        assert made.count_open() == left
+        assert made.finish_range(end_us) == []
+
+
+def test_a_device_that_is_late_is_as_late_at_the_end_of_a_range() -> None:
+    late_us = 3_600_000_000
+    made = follow(walk(NOW_US, 40, late_us=late_us))
+    assert made.finish_range(28_333_334 * MINUTE_US + late_us - 1) == ["phone"]
+    assert [type(group) for group in made.take_final()] == [Walk]
+    assert made.finish_range(28_333_334 * MINUTE_US + late_us) == ["phone"]
+    assert [type(group) for group in made.take_final()] == [Minute]
 
 
 def test_nothing_is_kept_unless_it_is_asked_for() -> None:

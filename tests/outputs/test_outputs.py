@@ -94,11 +94,12 @@ def test_counts_without_a_topic_are_not_published() -> None:
 
 
 def test_minutes_and_walks_have_the_fields_of_the_contract() -> None:
-    minute = Minute("phone", 28_333_333, 110, 60_400_000)
+    minute = Minute("phone", 1080, 0, 28_333_333, 110, 60_400_000)
     walk = Walk("phone", 1182, 1, 1_700_000_000_412_500, 1_700_000_060_412_500, 90, 50_000_000)
     first, second = outputs().final("readings", 3, [minute, walk])
     assert first[:2] == ("minutes", b"phone")
     assert json.loads(first.value or b"") == {
+        "minute_id": "readings-3-1080-0",
         "device_id": "phone",
         "minute": "2023-11-14T22:13:00Z",
         "steps": 110,
@@ -121,9 +122,8 @@ def test_minutes_and_walks_have_the_fields_of_the_contract() -> None:
 def test_the_record_time_is_that_of_the_event_if_it_is_asked_for() -> None:
     made = outputs(record_time="event")
     assert made.events([STEP])[0].time_ms == 1_700_000_001_150
-    minute, walk = made.final(
-        "readings", 3, [Minute("phone", 28_333_333, 1, 1), Walk("phone", 1, 0, 1, 2_000, 1, 1)]
-    )
+    walked = Walk("phone", 1, 0, 1, 2_000, 1, 1)
+    minute, walk = made.final("readings", 3, [Minute("phone", 1, 0, 28_333_333, 1, 1), walked])
     assert (minute.time_ms, walk.time_ms) == (28_333_334 * 60_000, 2)
     assert outputs().events([STEP])[0].time_ms is None
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 AT_S = 1_700_000_001.15
 VALUES: dict[OutputKind, msgspec.Struct] = {
     "step": Event("a-3-1182-0", "phone-17", 1 << 40, AT_S - 0.7, AT_S, 0.93, 0.88, "m"),
-    "minute": MinuteValue("phone-17", "2023-11-14T22:13:00Z", 112, 115.5, 58.2, "m"),
+    "minute": MinuteValue("a-3-1080-0", "phone-17", "2023-11-14T22:13:00Z", 112, 115.5, 58.2, "m"),
     "walk": WalkValue("a-3-1182-0", "phone-17", AT_S - 229, AT_S, 412, 108.1, "m"),
     "count": CountValue("phone-17", 0, AT_S, "m"),
 }

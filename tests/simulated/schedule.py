@@ -153,7 +153,7 @@ def make_input(seed: int, *, forgets: bool) -> Input:
         )
         place = f"{topic}-{number}"
         events += _named(alone.events, "event_id", place)
-        groups["minutes"] += alone.minutes
+        groups["minutes"] += _named(alone.minutes, "minute_id", place)
         groups["walks"] += _named(alone.walks, "walk_id", place)
         invalid |= {(topic, number, offset) for offset in alone.dead_letters}
     expected = {kind: by_device(values) for kind, values in groups.items()} if forgets else {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,23 +41,27 @@ def test_counts_of_several_partitions_are_added_and_the_last_step_says_the_rest(
     assert merge([late, new], target=7) == found(7, 120, 10_000, offset=3, model="m").content
 
 
-def test_a_walk_keeps_the_name_of_its_first_step() -> None:
-    walk = {"steps": 3, "walking_us": 2_000_000, "started_us": 1, "offset": 40, "number": 1}
-    merged = merge([found(1, walk=walk)], target=7)
-    assert merged["walk"] == walk | {"partition": 1}
-    assert merge([Found(7, merged)], target=2)["walk"] == walk | {"partition": 1}
-    assert merge([found(7, walk=walk), found(1, ended_us=0)], target=7)["walk"] == walk
-    # The walk goes on in the new partition, and is final there.
-    settings = Settings(topics=TopicSettings(walks="walks"))
+@pytest.mark.parametrize("kind", ["minute", "walk"])
+def test_a_minute_and_a_walk_keep_the_name_of_their_first_step(kind: str) -> None:
+    group: list[Any] = [3, 2_000_000, 1, 40, 1, False]
+    stored = f"last_{kind}"
+    given: dict[str, Any] = {stored: [*group, None]}
+    merged = merge([found(1, **given)], target=7)
+    assert merged[stored] == [*group, 1]
+    assert merge([Found(7, merged)], target=2)[stored] == [*group, 1]
+    there = found(7, **given)
+    assert merge([there, found(1, ended_us=0)], target=7)[stored] == [*group, None]
+    # It goes on in the new partition, and is final there.
+    settings = Settings(topics=TopicSettings(minutes="minutes", walks="walks"))
     made = Processor(TransparentModel(), settings)
     partition = made.add_partition("readings", 7)
     key = msgspec.json.encode([settings.kafka.group_id, "readings", "phone"])
     restored = {**merged, "version": 1, "ended_us": 1_700_000_000_000_000, "seen_ms": TIME_MS}
     partition.ledger.restore(key, msgspec.json.encode(restored), 1)
     far = FakeRecord(b"other", b"{}", 0, TIME_MS + 1_000_000)
-    (record,) = [r for r in take(made, partition, [far]).records if r.topic == "walks"]
+    (record,) = [r for r in take(made, partition, [far]).records if r.topic == f"{kind}s"]
     value = msgspec.json.decode(record.value or b"")
-    assert (value["walk_id"], value["steps"]) == ("readings-1-40-1", 3)
+    assert (value[f"{kind}_id"], value["steps"]) == ("readings-1-40-1", 3)
 
 
 @pytest.mark.parametrize("earlier", [{4}, {4, 8}, {1}])

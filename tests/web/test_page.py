@@ -72,7 +72,7 @@ def hour() -> Iterator[Hour]:
     groups: list[Minute | Walk] = []
     for device in ("walker-0", "walker-9"):
         groups += [
-            Minute(device, now - ago, 40 + ago * 37 % 80, 40_000_000)
+            Minute(device, ago, 0, now - ago, 40 + ago * 37 % 80, 40_000_000)
             for ago in (*range(58, 41, -1), *range(20, 9, -1))
         ]
         for ago, minutes in ((58, 17.2), (20, 10.4), (75, 10.0)):

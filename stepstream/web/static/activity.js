@@ -14,6 +14,12 @@ const TOP_STEPS = 130;
 
 const startOf = (minute) => Date.parse(minute.minute) / 1000;
 const lasted = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`);
+// The steps of a minute that a device lived twice, because its clock was set back, are added.
+const added = (one, other) => {
+  if (!one) return other;
+  const steps = one.steps + other.steps;
+  return { ...other, steps, cadence: steps / (one.steps / one.cadence + other.steps / other.cadence) };
+};
 const setting = (name) => `${name} are not published. Set STEPSTREAM_TOPICS__${name.toUpperCase()} to the name of a topic, and create it with stepstream topics.`;
 
 export class Activity {
@@ -101,7 +107,7 @@ export class Activity {
 
   // Of records with one name, the latest counts.
   keep(minutes, walks) {
-    for (const minute of minutes) this.minutes.set(startOf(minute), minute);
+    for (const minute of minutes) this.minutes.set(minute.minute_id, minute);
     for (const walk of walks) this.walks.set(walk.walk_id, walk);
   }
 
@@ -117,10 +123,12 @@ export class Activity {
     const last = Math.floor(now / MINUTE_S) * MINUTE_S;
     const first = last - (SHOWN_MIN - 1) * MINUTE_S;
     this.forget(first);
-    const shown = new Map(this.minutes);
+    const named = new Map(this.minutes);
     const { minute } = this.open;
     const openAt = minute ? startOf(minute) : null;
-    if (minute) shown.set(openAt, minute);
+    if (minute) named.set(minute.minute_id, minute);
+    const shown = new Map();
+    for (const one of named.values()) shown.set(startOf(one), added(shown.get(startOf(one)), one));
     const bars = [...shown].filter(([at]) => at >= first && at <= last).sort(([a], [b]) => a - b);
     this.drawMinutes(bars, first, last, openAt);
     this.drawWalks(now - SHOWN_MIN * MINUTE_S);
@@ -128,7 +136,7 @@ export class Activity {
 
   // What has left the picture.
   forget(first) {
-    for (const at of this.minutes.keys()) if (at < first) this.minutes.delete(at);
+    for (const [name, minute] of this.minutes) if (startOf(minute) < first) this.minutes.delete(name);
     for (const [name, walk] of this.walks) if (walk.ended_at < first) this.walks.delete(name);
   }
 
