@@ -24,6 +24,7 @@ from stepstream.settings import (
     LoggingSettings,
     RegistrySettings,
     TopicSettings,
+    choose_input,
 )
 from stepstream.simulation.fleet import Device, Player, messages
 from stepstream.simulation.simulator import Sent, begin_epoch, send
@@ -122,7 +123,10 @@ class Simulate(CommandSettings):
     @property
     def _input(self) -> InputSettings:
         """How the messages of the topic are written."""
-        return self.input.with_changes(self.inputs.get(self.topics.named[0], {}))
+        try:
+            return choose_input(self.input, self.inputs, self.topics.named[0])
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
 
     def _fleet(self) -> tuple[list[Device], float]:
         """The devices, and how long they send."""

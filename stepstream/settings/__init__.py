@@ -1,6 +1,12 @@
 """Every setting: type, default, unit and meaning; from environment, ``.env`` file or flags."""
 
-from stepstream.settings.commands import ENV_FILE, ENV_PREFIX, CommandSettings, Settings
+from stepstream.settings.commands import (
+    ENV_FILE,
+    ENV_PREFIX,
+    CommandSettings,
+    Settings,
+    choose_input,
+)
 from stepstream.settings.groups import in_unit, read_secret_file, split_commas
 from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSettings
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
@@ -30,6 +36,7 @@ __all__ = [
     "SensorSettings",
     "Settings",
     "TopicSettings",
+    "choose_input",
     "in_unit",
     "read_secret_file",
     "split_commas",

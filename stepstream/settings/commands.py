@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +19,10 @@ from stepstream.settings.processing import ProcessingSettings
 from stepstream.settings.topics import TopicSettings, check_pattern, is_pattern
 from stepstream.settings.web import HttpSettings
 
-__all__ = ["ENV_FILE", "ENV_PREFIX", "CommandSettings", "Settings"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENV_FILE", "ENV_PREFIX", "CommandSettings", "Settings", "choose_input"]
 
 ENV_PREFIX = "STEPSTREAM_"
 ENV_FILE = ".env"
@@ -172,12 +175,18 @@ class Settings(CommandSettings):
         ValueError
             What ``inputs`` says of the topic is wrong; never once the settings are made.
         """
-        patterns = (name for name in self.inputs if is_pattern(name) and re.match(name, topic))
-        name = topic if topic in self.inputs else next(patterns, None)
-        if name is None:
-            return self.input
-        changes = self.inputs[name]
-        try:
-            return self.input.with_changes(changes)
-        except ValidationError as error:
-            raise ValueError(f"inputs: {name}: {describe_errors(error)}") from None
+        return choose_input(self.input, self.inputs, topic)
+
+
+def choose_input(
+    given: InputSettings, inputs: Mapping[str, dict[str, Any]], topic: str
+) -> InputSettings:
+    """Settings of a topic's messages, with what is different in it; see `Settings.input_of`."""
+    patterns = (name for name in inputs if is_pattern(name) and re.match(name, topic))
+    name = topic if topic in inputs else next(patterns, None)
+    if name is None:
+        return given
+    try:
+        return given.with_changes(inputs[name])
+    except ValidationError as error:
+        raise ValueError(f"inputs: {name}: {describe_errors(error)}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import (
@@ -38,6 +39,8 @@ FROM_BEGINNING, FROM_NOW = OFFSET_BEGINNING, OFFSET_END
 TIMEOUT_S = 10.0
 AT_ONCE = 500
 POLL_S = 0.2
+LOOK_S = 10.0
+"""Time between two looks for partitions that were added."""
 PASSING = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,  # no group is needed
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -50,7 +53,7 @@ PASSING = {
 
 
 class TopicTail:
-    """Reads all partitions that topics have now, from one time on.
+    """Reads all partitions of topics from one time on, and those that are added from their start.
 
     Parameters
     ----------
@@ -76,18 +79,18 @@ class TopicTail:
         with explain_kafka_errors("can't read the topics"):
             self._consumer = Consumer(reader_properties(kafka), logger=logger)
             try:
-                self._consumer.assign(self._begin(begin_ms))
+                begins = self._begin(begin_ms)
+                self._consumer.assign(begins)
             except BaseException:
                 self._consumer.close()
                 raise
+        self._known = {(at.topic, at.partition) for at in begins}
+        self._look_s = time.monotonic() + LOOK_S
 
     def _begin(self, begin_ms: int) -> list[TopicPartition]:
-        found = self._consumer.list_topics(timeout=TIMEOUT_S).topics
-        asked: list[tuple[str, int]] = []
-        for name in self._topics:
-            if name not in found:
-                raise TopicError(f"there is no topic {name} that this user may read")
-            asked += [(name, number) for number in found[name].partitions]
+        asked = self._list()
+        for name in self._topics.keys() - {name for name, _ in asked}:
+            raise TopicError(f"there is no topic {name} that this user may read")
         # First of all: what comes after this is new.
         ends = self._offsets(asked, FROM_NOW)
         begins = ends if begin_ms == FROM_NOW else self._offsets(asked, begin_ms)
@@ -95,6 +98,26 @@ class TopicTail:
         return [
             begin if begin.offset >= 0 else end for begin, end in zip(begins, ends, strict=True)
         ]
+
+    def _list(self) -> list[tuple[str, int]]:
+        """The partitions that the topics have now."""
+        found = self._consumer.list_topics(timeout=TIMEOUT_S).topics
+        return [(name, n) for name in self._topics if name in found for n in found[name].partitions]
+
+    def _add_partitions(self) -> None:
+        """Take up the partitions that were added since the last look."""
+        if time.monotonic() < self._look_s:
+            return
+        try:
+            added = set(self._list()) - self._known
+        except KafkaException as error:
+            logger.warning("topics can't be listed: %s", error.args[0].str())
+            added = set()
+        if added:
+            begins = [TopicPartition(*place, FROM_BEGINNING) for place in sorted(added)]
+            self._consumer.incremental_assign(begins)
+            self._known |= added
+        self._look_s = time.monotonic() + LOOK_S
 
     def _offsets(self, partitions: list[tuple[str, int]], at_ms: int) -> list[TopicPartition]:
         asked = [TopicPartition(topic, number, at_ms) for topic, number in partitions]
@@ -114,6 +137,7 @@ class TopicTail:
         """
         records = []
         with explain_kafka_errors("can't read on"):
+            self._add_partitions()
             for message in self._consumer.consume(AT_ONCE, POLL_S):
                 error = message.error()
                 if error is None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.builders import put_model
+from stepstream.streaming.cluster import Cluster
+from stepstream.streaming.comparison import count_published
+from stepstream.streaming.ranges import Range
+from tests.builders import encode, put_model
 from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
 from tests.kafka.test_run import walk
@@ -90,6 +94,23 @@ def test_groups_that_write_avro_are_compared_too(
         assert run.exit_code == 0
         assert "(+0.00%)" in run.log.read_text()
         assert "devices with steps: 3; only here 0, only live 0" in run.log.read_text()
+
+
+def test_an_event_that_was_published_again_counts_once(topics: TopicSet) -> None:
+    """Under `at_least_once`, a crash between events and offsets publishes some again."""
+    found = [(number, step) for number in range(3) for step in range(2)]
+    again = [*found[:4], *found[2:], (9, 0)]
+    producer = Producer({"bootstrap.servers": topics.bootstrap})
+    for device in ("a", "b"):
+        for offset, step in again:
+            name = f"{topics.readings}-1-{offset}-{step}"
+            value = encode({"event_id": name, "device_id": device})
+            producer.produce(topics.events, value, device)
+    assert producer.flush(30) == 0
+    settings, place = topics.settings(), (topics.readings, 1)
+    ranges = {place: Range(0, 9)}
+    live = count_published(settings, Cluster(settings), topics.events, ranges)
+    assert live.counts == {place: {"a": 6, "b": 6}}
 
 
 def create(topics: TopicSet, folder: Path) -> RunProcess:

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stepstream.inputs import ErrorCode, InvalidMessage
 from stepstream.outputs import (
@@ -28,6 +28,8 @@ from stepstream.outputs import (
     make_dead_letter,
     make_encodings,
 )
+from stepstream.streaming import tail as tail_module
+from stepstream.streaming.tail import FROM_NOW, TopicTail
 from tests.kafka.builders import DEADLINE_S, TopicSet, wait_until
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def published(
         topics.readings, 3, number, 0, device.encode(), device, number + 1,
         STEP_US - 700_000, STEP_US, 0.93, 0.88,
     )  # fmt: skip
-    minute = Minute(device, STEP_US // 60_000_000, number + 1, 30_000_000)
+    minute = Minute(device, number, 0, STEP_US // 60_000_000, number + 1, 30_000_000)
     walk = Walk(device, number, 0, STEP_US - 9_000_000, STEP_US, number + 1, 9_000_000)
     letter = make_dead_letter(
         device.encode(),
@@ -182,6 +184,28 @@ def test_what_is_aborted_is_not_shown_and_what_is_open_once_it_is_committed(
         assert "aborted" not in text
     found = tailed(topics, "--from", "beginning", "--max", "2")
     assert [one["value"]["step_count"] for one in found] == [1, 2]
+
+
+def test_partitions_that_are_added_are_shown_from_their_start(
+    topics: TopicSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "LOOK_S", 0.1)
+    (event, *_) = published(topics, "phone-17", 1)
+    assert topics.end_offsets(topics.events)  # there are leaders by now
+    with closing(TopicTail(topics.settings().kafka, {topics.events: "step"}, FROM_NOW)) as tail:
+        admin = AdminClient({"bootstrap.servers": topics.bootstrap})
+        (added,) = admin.create_partitions([NewPartitions(topics.events, 6)]).values()
+        added.result()
+        producer = Producer({"bootstrap.servers": topics.bootstrap})
+        wait_until(
+            "the new partition",
+            lambda: len(producer.list_topics(topics.events).topics[topics.events].partitions) == 6,
+        )
+        producer.produce(topics.events, event.value, event.key, partition=5)
+        assert producer.flush(30) == 0
+        (record,) = wait_until("its record", tail.read)
+        assert (record.partition, record.offset) == (5, 0)
+        assert record.value == event.value
 
 
 def test_all_kinds_by_device_and_how_many(topics: TopicSet) -> None:
