@@ -158,10 +158,11 @@ class Consumer:
         self._last_turn_s = self._system.monotonic()
 
     def _make_committer(self) -> Committer:
-        settings, update = self._settings, self._guard(self.statistics["producer"].update)
+        settings = self._settings
 
         def make_producer() -> Producer:
-            return self.connections.producer(update)
+            # Unguarded: a fatal error that the client is raising comes through, to the commit.
+            return self.connections.producer(self.statistics["producer"].update)
 
         if settings.processing.guarantee == "exactly_once":
             return ExactlyOnce(make_producer, self._cluster, settings, self._system)

@@ -52,6 +52,16 @@ def test_an_exception_in_a_callback_of_the_client_is_raised_after_the_poll() -> 
         consumer.turn()
 
 
+def test_a_fatal_error_of_the_producer_passes_its_callback_and_reaches_the_commit() -> None:
+    """The client calls the callback while it raises, and Python says so when it returns."""
+    made_with = settings()
+    callbacks = Callbacks(made_with)
+    with consumer_without_broker(made_with, connections=callbacks) as consumer:
+        with pytest.raises(Exception, match="malformed"):
+            callbacks.on_producer_statistics("no JSON")
+        consumer.turn()
+
+
 def test_a_consumer_whose_partitions_are_lost_is_not_ready_until_it_is_a_member_again() -> None:
     with consumer_without_broker() as consumer:
         own(consumer, 0)

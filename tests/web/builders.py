@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer as KafkaConsumer
     from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Producer as KafkaProducer
 
     from stepstream.detection import Model
     from stepstream.streaming.partitions import Partition
@@ -89,12 +90,17 @@ class Callbacks(Connections):
 
     on_error: Callable[[KafkaError], None]
     on_statistics: Callable[[str], None]
+    on_producer_statistics: Callable[[str], None]
 
     def consumer(
         self, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None]
     ) -> KafkaConsumer:
         self.on_error, self.on_statistics = on_error, on_statistics
         return super().consumer(on_error, on_statistics)
+
+    def producer(self, on_statistics: Callable[[str], None]) -> KafkaProducer:
+        self.on_producer_statistics = on_statistics
+        return super().producer(on_statistics)
 
 
 class Clock(System):
