@@ -88,6 +88,9 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
         update={
             "token": None,
             "token_file": None,
+            "tls_cert": None,
+            "tls_key": None,
+            "access_log": False,
             "cors_origins": (),
             "max_connections": HttpSettings().max_connections,
         }

@@ -223,7 +223,8 @@ class _Demo:
     def run(self, console: Console) -> DemoResult:
         with self._server:
             if self._server.port:
-                url = f"http://{self._settings.http.address}:{self._server.port}/performance"
+                http = self._settings.http
+                url = f"{http.scheme}://{http.address}:{self._server.port}/performance"
                 console.print(f"live page: {url}", highlight=False, soft_wrap=True)
             return self._run(console)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepstream.detection import Model, default_model_path, self_test
 from stepstream.errors import ModelError
+from stepstream.files import FileWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class ModelFile:
         self._path = settings.path or default_model_path()
         self._threads = settings.threads
         self._is_watched = settings.watch
-        self._signature = self._read_signature()
+        self._file = FileWatch(self._path)
         self._is_asked = False
         self._next_look_s = 0.0
 
@@ -60,10 +61,9 @@ class ModelFile:
         if not self._is_asked and (not self._is_watched or now_s < self._next_look_s):
             return None
         self._next_look_s = now_s + LOOK_INTERVAL_S
-        signature = self._read_signature()
-        if signature == self._signature and not self._is_asked:
+        if not self._file.has_changed() and not self._is_asked:
             return None
-        self._signature, self._is_asked = signature, False
+        self._is_asked = False
         try:
             model = self.load()
             self_test(model)
@@ -76,10 +76,3 @@ class ModelFile:
             "model replaced", extra={"model": model.metadata.label, "was": running.metadata.label}
         )
         return model
-
-    def _read_signature(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns

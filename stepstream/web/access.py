@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import time
 from collections import OrderedDict
 from ipaddress import ip_address
@@ -11,18 +12,22 @@ from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from stepstream.files import FileWatch
+from stepstream.settings import HttpSettings
 from stepstream.web.answers import read_page, refuse
 from stepstream.web.bodies import Bodies, TooLarge
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from stepstream.settings import HttpSettings
-
 __all__ = ["Access"]
+
+logger = logging.getLogger(__name__)
 
 PROTECTED = ("/v1/", "/performance/", "/performance")
 OPEN = ("/performance/static/", "/performance/login")
@@ -67,6 +72,8 @@ class Access:
     settings name. The host is checked also on the same machine: another site's name may lead there
     (DNS rebinding), and then its pages could read the answers.
 
+    A token's file is read again when it changes; from then on, the old token opens nothing.
+
     Parameters
     ----------
     http
@@ -74,14 +81,33 @@ class Access:
     """
 
     def __init__(self, http: HttpSettings) -> None:
-        token = http.token
-        self._token = None if token is None else token.get_secret_value().encode()
         self._hosts = {host.lower() for host in http.hosts}
         self._bodies = Bodies(MAX_FORM_BYTES)
         self._throttle = _Throttle()
+        self._token: bytes | None = None
         self._cookie = ""
-        if self._token is not None:
-            self._cookie = hmac.new(self._token, COOKIE.encode(), hashlib.sha256).hexdigest()
+        self._file = http.token_file
+        self._watch = FileWatch(*([http.token_file] if http.token_file else []))
+        if http.token is not None:
+            self._use(http.token)
+
+    def _use(self, token: SecretStr) -> None:
+        self._token = token.get_secret_value().encode()
+        self._cookie = hmac.new(self._token, COOKIE.encode(), hashlib.sha256).hexdigest()
+
+    def _renew(self) -> None:
+        """Use the token that its file has now."""
+        if not self._watch.has_changed():
+            return
+        try:
+            token = HttpSettings(token_file=self._file).token
+        except ValidationError as error:
+            reason = error.errors(include_input=False)[0]["msg"]
+            logger.warning("the new http.token can't be used, the old one stays: %s", reason)
+            return
+        if token is not None:
+            self._use(token)
+            logger.info("new http.token")
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """An application that accepts only requests with the token."""
@@ -91,6 +117,7 @@ class Access:
             if scope["type"] != "http" or not _is_protected(scope["path"]):
                 await app(scope, receive, send)
                 return
+            self._renew()
             request = Request(scope, receive)
             refusal = self._check_place(request) if self._token is None else self._check(request)
             await (refusal or app)(scope, receive, send)
@@ -136,6 +163,7 @@ class Access:
 
     async def log_in(self, request: Request) -> Response:
         """Accept the token from the page's form; later requests have a cookie instead."""
+        self._renew()
         peer = request.client.host if request.client else ""
         wait_s = self._throttle.wait_s(peer)
         if wait_s:

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from stepstream.web.access_log import AccessLog
 from stepstream.web.answers import SECURITY_HEADERS, STATIC, refuse
 from stepstream.web.protocol import MAX_HEADER_BYTES
 from stepstream.web.traffic import OTHER
@@ -35,11 +36,18 @@ __all__ = ["get_only", "make_asgi", "page_routes"]
 
 
 class _Outermost:
-    """Counts requests, bounds their headers, and gives every answer the security headers."""
+    """Counts and logs requests, bounds their headers, gives answers the security headers."""
 
-    def __init__(self, app: ASGIApp, traffic: Traffic, routes: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        traffic: Traffic,
+        routes: Sequence[BaseRoute],
+        access_log: AccessLog | None,
+    ) -> None:
         self._app = app
         self._traffic = traffic
+        self._access_log = access_log
         self._routes = {_path(route): route for route in routes}
         traffic.know(self._routes)
 
@@ -63,9 +71,11 @@ class _Outermost:
         try:
             await (_too_long(scope) or self._app)(scope, receive, send_more)
         finally:
-            took_s = None if is_stream else time.perf_counter() - began_s
+            took_s = time.perf_counter() - began_s
             self._traffic.streams -= is_stream
-            self._traffic.note(self._route_of(scope), status, took_s)
+            self._traffic.note(self._route_of(scope), status, None if is_stream else took_s)
+            if self._access_log is not None:
+                self._access_log.note(scope, status, took_s)
 
     def _route_of(self, scope: Scope) -> str:
         for path, route in self._routes.items():
@@ -146,7 +156,7 @@ def make_asgi(
     )
     # Redirections would have the address that the client wrote into its Host header.
     app.router.redirect_slashes = False
-    return _Outermost(app, traffic, routes)
+    return _Outermost(app, traffic, routes, AccessLog() if http.access_log else None)
 
 
 async def _openapi(_request: Request) -> Response:

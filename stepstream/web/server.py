@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from stepstream.errors import SettingsError
+from stepstream.web.encryption import Certificate, EncryptedProtocol
 from stepstream.web.protocol import MAX_HEADER_BYTES, REQUEST_TIMEOUT_S, BoundedProtocol
 
 if TYPE_CHECKING:
@@ -79,26 +80,29 @@ class Server:
     Parameters
     ----------
     http
-        Where to listen. If the default port is taken, any free one is, so that several processes
-        can run on one machine.
+        Where to listen, and with which certificate. If the default port is taken, any free one is,
+        so that several processes can run on one machine.
     app
         What is served.
     path
-        Where a unix socket is to be instead; whoever may enter its folder may connect.
+        Where a unix socket is to be instead, without TLS; whoever may enter its folder may connect.
 
     Raises
     ------
     SettingsError
-        The port that was asked for is taken.
+        The port that was asked for is taken, or the certificate can't be used.
     """
 
     def __init__(self, http: HttpSettings, app: Application, path: Path | None = None) -> None:
         self._app = app
+        certificate = Certificate.of(http) if path is None else None
         self._socket = _listen(http) if path is None else None
         self._server: uvicorn.Server | None = None
         if self._socket is None and path is None:
             return
         protocol: Any = partial(BoundedProtocol, app.traffic, http.max_connections)
+        if certificate is not None:
+            protocol = partial(EncryptedProtocol, certificate, app.traffic, http.max_connections)
         logging.getLogger("uvicorn.error").addFilter(_sparing)
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -173,6 +177,6 @@ def _bind(http: HttpSettings) -> socket.socket | None:
     logger.info(
         "port %d is taken, another one is used",
         http.port,
-        extra={"address": f"http://{host}:{listener.getsockname()[1]}"},
+        extra={"address": f"{http.scheme}://{host}:{listener.getsockname()[1]}"},
     )
     return listener

@@ -22,11 +22,12 @@ OTHER = "other"
 """The route of requests that no route answers."""
 
 Reason: TypeAlias = Literal[
-    "connections", "slow-request", "slow-reader", "malformed", "headers", "token", "host",
+    "connections", "tls", "slow-request", "slow-reader", "malformed", "headers", "token", "host",
     "throttled", "media-type", "too-large", "busy",
 ]  # fmt: skip
 REASONS: dict[Reason, str] = {
     "connections": "closed, to make room for another connection",
+    "tls": "a connection that TLS couldn't be agreed on with",
     "slow-request": "a request that didn't come as a whole in time",
     "slow-reader": "an answer that wasn't read in time",
     "malformed": "not HTTP",

@@ -1,6 +1,7 @@
 """A process that serves a consumer, or the parent of two, until its standard input ends.
 
-``python -m tests.web.served [--workers] [--token TOKEN]`` prints the port. There is no broker.
+``python -m tests.web.served [--workers] [--token TOKEN] [--certificate FOLDER]`` prints the port.
+There is no broker.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import argparse
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepstream.detection import Model, default_model_path
 from tests.conftest import ROOT
@@ -42,12 +44,18 @@ def served(*arguments: str) -> Iterator[Served]:
             process.stdin.close()
 
 
+def tls_settings(folder: Path | None) -> dict[str, Any]:
+    """Settings of a server whose certificate and key are in a folder."""
+    return {} if folder is None else {"tls_cert": folder / "tls.crt", "tls_key": folder / "tls.key"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--token")
+    parser.add_argument("--certificate", type=Path)
     given = parser.parse_args()
-    made_with = settings(token=given.token)
+    made_with = settings(token=given.token, **tls_settings(given.certificate))
     with ExitStack() as stack:
         if given.workers:
             server = stack.enter_context(served_workers(made_with)).server
