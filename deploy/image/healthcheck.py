@@ -5,6 +5,7 @@ It sees the container's environment, so the port has to be set there rather than
 
 import http.client
 import os
+import ssl
 import sys
 
 PREFIX = "STEPSTREAM_HTTP__"
@@ -19,9 +20,12 @@ def main() -> int:
     port = int(settings.get(f"{PREFIX}PORT", "8080"))
     if port == 0:
         return 0
-    connection = http.client.HTTPConnection(
-        EVERYWHERE.get(address, address), port, timeout=TIMEOUT_S
-    )
+    host = EVERYWHERE.get(address, address)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    if settings.get(f"{PREFIX}TLS_CERT"):
+        # It stays in the container, where the certificate's names don't lead.
+        unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
+        connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=unverified)
     try:
         connection.request("GET", "/livez")
         answer = connection.getresponse()

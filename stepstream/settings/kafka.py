@@ -71,11 +71,11 @@ class KafkaSettings(SettingsGroup):
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     """How connections to the brokers are encrypted and authenticated."""
     sasl_mechanism: str | None = None
-    """SASL mechanism, such as `PLAIN`, `SCRAM-SHA-512` or `OAUTHBEARER`."""
+    """SASL mechanism: `PLAIN`, `SCRAM-SHA-512`, `OAUTHBEARER`, `AWS_MSK_IAM` or another one of librdkafka."""
     sasl_username: str | None = None
-    """SASL user name."""
+    """SASL user name; with `OAUTHBEARER` the id of the client at the token endpoint."""
     sasl_password: SecretStr | None = None
-    """SASL password."""
+    """SASL password; with `OAUTHBEARER` the secret of the client."""
     sasl_password_file: Path | None = None
     """File that holds the SASL password."""
     ssl_ca_location: Path | None = None

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stepstream.errors import StreamError
+from stepstream.streaming.msk import AWS_MSK_IAM, msk_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,9 +67,6 @@ def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> di
         Beginnings of the names of properties to leave out.
     """
     optional: dict[str, Any] = {
-        "sasl.mechanism": kafka.sasl_mechanism,
-        "sasl.username": kafka.sasl_username,
-        "sasl.password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
         "ssl.ca.location": kafka.ssl_ca_location and str(kafka.ssl_ca_location),
         "ssl.certificate.location": kafka.ssl_certificate_location
         and str(kafka.ssl_certificate_location),
@@ -85,9 +83,27 @@ def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> di
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": kafka.client_id,
         "security.protocol": kafka.security_protocol,
+        **_authentication(kafka),
         **{name: value for name, value in optional.items() if value is not None},
         **{name: value for name, value in kafka.properties.items() if not name.startswith(not_for)},
     }
+
+
+def _authentication(kafka: KafkaSettings) -> dict[str, Any]:
+    """Properties of SASL; without any if it isn't used."""
+    if kafka.sasl_mechanism == AWS_MSK_IAM:
+        return msk_properties(kafka)
+    password = None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
+    properties = {"sasl.mechanism": kafka.sasl_mechanism}
+    if kafka.sasl_mechanism == "OAUTHBEARER" and kafka.sasl_username is not None:
+        properties |= {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.client.id": kafka.sasl_username,
+            "sasl.oauthbearer.client.secret": password,
+        }
+    else:
+        properties |= {"sasl.username": kafka.sasl_username, "sasl.password": password}
+    return {name: value for name, value in properties.items() if value is not None}
 
 
 @contextmanager

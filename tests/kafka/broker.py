@@ -82,6 +82,8 @@ class Access:
         Properties of a client that may do everything, at the first listener.
     advertised
         Where clients are told to find a listener, if not where it is.
+    java_options
+        More options for the broker's Java.
     """
 
     protocols: Mapping[str, str] = field(
@@ -91,6 +93,7 @@ class Access:
     format_options: tuple[str, ...] = ()
     admin: Mapping[str, Any] = field(default_factory=dict)
     advertised: Mapping[str, str] = field(default_factory=dict)
+    java_options: tuple[str, ...] = ()
 
 
 class Broker:
@@ -121,7 +124,8 @@ class Broker:
         return self._process.pid
 
     def start(self) -> None:
-        command = ["java", *JAVA_OPTIONS, "-cp", self._classpath, "kafka.Kafka"]
+        options = [*JAVA_OPTIONS, *self.access.java_options]
+        command = ["java", *options, "-cp", self._classpath, "kafka.Kafka"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, str(self._properties)],

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import missing
+from tests.kafka.broker import missing_tool
 from tests.kafka.registry import SchemaRegistry, missing_registry
+from tests.kafka.secure_broker import SecureBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,3 +32,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistr
         missing(f"{tool}, to run a schema registry")
     with SchemaRegistry(tmp_path_factory.mktemp("registry")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def secure_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    """A broker with access control, of this run's own; the one in KAFKA_BOOTSTRAP has others."""
+    tool = missing_tool()
+    if tool:
+        missing(f"{tool}, to run an Apache Kafka broker with access control")
+    made = SecureBroker(tmp_path_factory.mktemp("secure"))
+    made.broker.start()
+    yield made
+    made.broker.kill()
+    made.tokens.close()

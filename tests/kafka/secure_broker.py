@@ -1,4 +1,4 @@
-"""A broker with authentication: TLS, SASL, client certificates and access control lists."""
+"""A broker with authentication: TLS, SASL, tokens, client certificates, access control lists."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.kafka.broker import Access, Broker
+from tests.kafka.token_server import AUDIENCE, CLIENT, CLIENT_SECRET, TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,10 +111,11 @@ def _binding(user: str, right: Right) -> tuple[Any, ...]:
 
 
 class SecureBroker:
-    """A broker with a listener for SASL over TLS and one for client certificates."""
+    """A broker with listeners for SASL over TLS, for client certificates, and for signed tokens."""
 
     def __init__(self, folder: Path) -> None:
         self.certificates = Certificates.make(folder / "certificates")
+        self.tokens = TokenServer(self.certificates.broker)
         self.broker = Broker(folder / "broker", self._access())
 
     @cached_property
@@ -123,6 +125,10 @@ class SecureBroker:
     @property
     def sasl(self) -> str:
         return self.broker.addresses["SASL"]
+
+    @property
+    def oidc(self) -> str:
+        return self.broker.addresses["OIDC"]
 
     @property
     def tls(self) -> str:
@@ -176,6 +182,23 @@ class SecureBroker:
             "STEPSTREAM_KAFKA__SASL_PASSWORD": PASSWORDS[user],
         }
 
+    def oidc_environment(self) -> dict[str, str]:
+        """Settings of a client that gets its tokens from the token server."""
+        return {
+            "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.oidc,
+            "STEPSTREAM_KAFKA__SECURITY_PROTOCOL": "sasl_ssl",
+            "STEPSTREAM_KAFKA__SSL_CA_LOCATION": str(self.certificates.authority),
+            "STEPSTREAM_KAFKA__SASL_MECHANISM": "OAUTHBEARER",
+            "STEPSTREAM_KAFKA__SASL_USERNAME": CLIENT,
+            "STEPSTREAM_KAFKA__SASL_PASSWORD": CLIENT_SECRET,
+            "STEPSTREAM_KAFKA__PROPERTIES": json.dumps(
+                {
+                    "sasl.oauthbearer.token.endpoint.url": self.tokens.url,
+                    "https.ca.location": str(self.certificates.authority),
+                }
+            ),
+        }
+
     def tls_environment(self) -> dict[str, str]:
         """Settings of a client that shows its certificate."""
         return {
@@ -200,7 +223,7 @@ class SecureBroker:
         }
         credentials = f"name=scram,password={PASSWORDS['scram']}"
         return Access(
-            {"SASL": "SASL_SSL", "TLS": "SSL", "CONTROLLER": "SSL"},
+            {"SASL": "SASL_SSL", "TLS": "SSL", "OIDC": "SASL_SSL", "CONTROLLER": "SSL"},
             f"""
 inter.broker.listener.name=TLS
 ssl.keystore.type=PEM
@@ -216,6 +239,17 @@ listener.name.sasl.scram-sha-256.sasl.jaas.config={security}.scram.ScramLoginMod
 listener.name.sasl.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;
 listener.name.sasl.oauthbearer.sasl.jaas.config=\\
   {security}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.oidc.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oidc.oauthbearer.sasl.jaas.config=\\
+  {security}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.oidc.oauthbearer.sasl.server.callback.handler.class=\\
+  {security}.oauthbearer.OAuthBearerValidatorCallbackHandler
+sasl.oauthbearer.jwt.validator.class=\\
+  {security}.oauthbearer.BrokerJwtValidator
+listener.name.oidc.oauthbearer.sasl.oauthbearer.jwks.endpoint.url={self.tokens.keys_url}
+listener.name.oidc.oauthbearer.sasl.oauthbearer.expected.audience={AUDIENCE}
+listener.name.oidc.oauthbearer.sasl.oauthbearer.clock.skew.seconds=0
+listener.name.oidc.oauthbearer.connections.max.reauth.ms=60000
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:admin;User:broker
 """,
@@ -225,4 +259,7 @@ super.users=User:admin;User:broker
                 for option in ("--add-scram", f"{mechanism}=[{credentials}]")
             ),
             admin,
+            java_options=(
+                f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self.tokens.keys_url}",
+            ),
         )

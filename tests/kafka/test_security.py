@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepstream.streaming.topics import create_topics
-from tests.conftest import ROOT, missing
-from tests.kafka.broker import free_port, missing_tool
+from tests.conftest import ROOT
+from tests.kafka.broker import free_port
 from tests.kafka.builders import RunProcess, TopicSet, fetch, wait_until
-from tests.kafka.secure_broker import CERTIFIED, KEY_PASSWORD, PASSWORDS, SecureBroker
+from tests.kafka.secure_broker import CERTIFIED, KEY_PASSWORD, PASSWORDS
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.kafka.secure_broker import Right
+    from tests.kafka.secure_broker import Right, SecureBroker
 
 MECHANISMS = {
     "PLAIN": "plain",
@@ -66,15 +65,8 @@ TOPICS_RIGHTS: tuple[Right, ...] = tuple(
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    """A broker of this run's own; the one in KAFKA_BOOTSTRAP has other users."""
-    tool = missing_tool()
-    if tool:
-        missing(f"{tool}, to run an Apache Kafka broker with access control")
-    made = SecureBroker(tmp_path_factory.mktemp("secure"))
-    made.broker.start()
-    yield made
-    made.broker.kill()
+def broker(secure_broker: SecureBroker) -> SecureBroker:
+    return secure_broker
 
 
 def as_admin(broker: SecureBroker) -> dict[str, Any]:

@@ -113,6 +113,24 @@ def test_everything_is_served_over_tls(encrypted: Encrypted) -> None:
         assert connection.getresponse().readline().startswith(b"event: ")
 
 
+@pytest.mark.parametrize(("tls_cert", "code"), [("tls.crt", 0), ("", 1)])
+def test_the_images_health_check_asks_over_tls_if_that_is_set(
+    encrypted: Encrypted, tls_cert: str, code: int
+) -> None:
+    checked = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "image" / "healthcheck.py"],
+        env={
+            "STEPSTREAM_HTTP__PORT": str(encrypted.server.port),
+            "STEPSTREAM_HTTP__TLS_CERT": tls_cert,
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (checked.returncode, checked.stdout == "live\n") == (code, code == 0)
+
+
 def test_the_name_that_is_asked_for_counts_over_tls_too(encrypted: Encrypted) -> None:
     assert encrypted.ask("/v1/devices", headers={"host": "evil.example"})[0] == 403
     assert encrypted.ask("/livez", headers={"host": "evil.example"})[0] == 200
