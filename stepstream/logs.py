@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LevelSwitch",
     "configure_logging",
+    "hide_too",
     "log_everything",
     "make_formatter",
     "switch_on_signal",
@@ -47,6 +49,14 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
+_later_secrets: deque[str] = deque(maxlen=100)
+
+
+def hide_too(secret: str) -> None:
+    """Hide a secret that was not among the settings; the last hundred stay hidden."""
+    _later_secrets.append(secret)
+
+
 class _Redacted(logging.Formatter):
     """Lines of another formatter, without secrets."""
 
@@ -56,7 +66,10 @@ class _Redacted(logging.Formatter):
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._hide(self._formatter.format(record))
+        text = self._hide(self._formatter.format(record))
+        for secret in tuple(_later_secrets):
+            text = text.replace(secret, "***")
+        return text
 
 
 class _TextFormatter(logging.Formatter):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import ConfigEntry, ConsumerGroupDescription, TopicDescription
 
     from stepstream.settings import Settings, TopicSettings
+    from stepstream.streaming.passwords import Passwords
 
 __all__ = ["Cluster", "Committed", "FoundTopic", "TopicIdentity"]
 
@@ -87,14 +88,17 @@ class Cluster:
     ----------
     settings
         All settings.
+    passwords
+        Gives the client a password that changes later.
 
     Notes
     -----
     Methods raise ``KafkaException`` if Kafka answers with an error or doesn't answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, passwords: Passwords | None = None) -> None:
         self._settings = settings
+        self._passwords = passwords
         self._admin = self._make_admin()
         self._policies: dict[tuple[str, str], str] = {}
         """Cleanup policies of topics that match patterns, by name and id."""
@@ -106,9 +110,10 @@ class Cluster:
 
     def _make_admin(self) -> AdminClient:
         properties = client_properties(self._settings.kafka, CONSUMER_ONLY + PRODUCER_ONLY)
-        return AdminClient(
+        admin = AdminClient(
             {**ALWAYS_CONNECTED, "retry.backoff.ms": 20, **properties}, logger=logger
         )
+        return admin if self._passwords is None else self._passwords.give(admin)
 
     def _polled_admin(self) -> AdminClient:
         # Only a poll renews tokens of OAUTHBEARER.

@@ -14,6 +14,7 @@ from stepstream.streaming.clients import (
     state_consumer_properties,
 )
 from stepstream.streaming.cluster import Cluster
+from stepstream.streaming.passwords import Passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +28,16 @@ __all__ = ["Connections"]
 logger = logging.getLogger("stepstream.streaming.consumer")
 
 
+class _Consumer(Consumer):
+    """With references that don't keep it alive, which the client's own class lacks."""
+
+
+class _Producer(Producer):
+    """The same."""
+
+
 class Connections:
-    """Makes Kafka clients from the settings.
+    """Makes Kafka clients from the settings, and gives them a password that changes later.
 
     Parameters
     ----------
@@ -38,6 +47,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._passwords = Passwords(settings.kafka)
 
     def consumer(
         self, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None]
@@ -45,16 +55,18 @@ class Connections:
         """The consumer of readings; it makes callbacks while it is polled."""
         properties = consumer_properties(self._settings)
         callbacks = {"error_cb": on_error, "stats_cb": on_statistics}
-        return Consumer({**properties, **callbacks}, logger=logger)
+        return self._passwords.give(_Consumer({**properties, **callbacks}, logger=logger))
 
     def state_consumer(self) -> Consumer:
         """The consumer of the state topic; it is in no group."""
-        return Consumer(state_consumer_properties(self._settings), logger=logger)
+        properties = state_consumer_properties(self._settings)
+        return self._passwords.give(_Consumer(properties, logger=logger))
 
     def reader(self) -> Consumer:
         """A consumer in no group that is told where partitions end."""
         properties = reader_properties(self._settings.kafka)
-        return Consumer({**properties, "enable.partition.eof": True}, logger=logger)
+        properties["enable.partition.eof"] = True
+        return self._passwords.give(_Consumer(properties, logger=logger))
 
     def find_times(
         self, consumer: Consumer, partitions: list[tuple[str, int]], time_ms: int, timeout_s: float
@@ -67,8 +79,9 @@ class Connections:
     def producer(self, on_statistics: Callable[[str], None]) -> Producer:
         """The producer of records; it makes callbacks while it is polled."""
         properties = producer_properties(self._settings)
-        return Producer({**properties, "stats_cb": on_statistics}, logger=logger)
+        properties["stats_cb"] = on_statistics
+        return self._passwords.give(_Producer(properties, logger=logger))
 
     def cluster(self) -> Cluster:
         """The client for questions about topics and offsets."""
-        return Cluster(self._settings)
+        return Cluster(self._settings, self._passwords)

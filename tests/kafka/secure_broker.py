@@ -16,6 +16,9 @@ from confluent_kafka.admin import (
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -38,6 +41,8 @@ PASSWORDS = {"admin": "admin-KqT83vZ1", "plain": "plain-f0Wc27Xs", "scram": "scr
 KEY_PASSWORD = "key-pA6hG5nU"  # noqa: S105 - of a certificate that this run makes
 CERTIFIED = "certified"
 """The user that a client certificate stands for."""
+REAUTHENTICATE_MS = 4_000
+"""How often clients of SCRAM-SHA-256 have to give their password again."""
 
 Right = tuple[str, str, str]
 """Resource type, its name, an operation."""
@@ -140,6 +145,13 @@ class SecureBroker:
         for future in self.admin.create_acls(wanted).values():
             future.result()
 
+    def set_password(self, user: str, password: str) -> None:
+        """Give a user of SCRAM-SHA-256 a password; within seconds, no other is good any more."""
+        credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4_096)
+        changed = UserScramCredentialUpsertion(user, credentials, password.encode())
+        for future in self.admin.alter_user_scram_credentials([changed]).values():
+            future.result()
+
     def withdraw(self, user: str, right: Right) -> None:
         """Revoke a right."""
         granted = AclBindingFilter(*_binding(user, right))
@@ -236,6 +248,7 @@ listener.name.controller.ssl.client.auth=required
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 listener.name.sasl.plain.sasl.jaas.config={security}.plain.PlainLoginModule required {plain};
 listener.name.sasl.scram-sha-256.sasl.jaas.config={security}.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-256.connections.max.reauth.ms={REAUTHENTICATE_MS}
 listener.name.sasl.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;
 listener.name.sasl.oauthbearer.sasl.jaas.config=\\
   {security}.oauthbearer.OAuthBearerLoginModule required;
