@@ -14,6 +14,7 @@ DOCS_BIN := build/docs-venv/bin
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 RELEASE := build/release
+AUDIT_BIN := build/audit-venv/bin
 FUZZED := decode process json msgpack cbor json-schema senml avro protobuf
 REQUIREMENTS := pyproject.toml constraints.txt
 
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test compose-test docs-site requirements release dashboard dashboard-picture demo-pictures sbom train bench bench-peers bench-quick bench-model bench-gaps clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test compose-test docs-site requirements release dashboard dashboard-picture demo-pictures sbom audit train bench bench-peers bench-quick bench-model bench-gaps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -137,6 +138,9 @@ requirements: .venv/created ## write the packages of the image with the hashes o
 release: $(ALL) build/sbom.cdx.json ## make everything that a release publishes, in build/release, and publish nothing
 	$(BIN)/python .ci/release.py $(RELEASE)
 
+audit: $(AUDIT_BIN)/pip-audit ## known vulnerabilities of the packages; fails if the database can't be asked
+	$(AUDIT_BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
 train: $(ALL) ## train a model on labelled recordings
 	$(BIN)/stepstream train $(ARGS)
 
@@ -185,6 +189,11 @@ $(ALL): .venv/created $(REQUIREMENTS)
 $(WHEEL_INSTALLED): .venv/created $(REQUIREMENTS)
 	$(BIN)/python -m venv --clear build/wheel-venv
 	$(WHEEL_BIN)/pip install --quiet .
+	@touch $@
+
+$(AUDIT_BIN)/pip-audit: .venv/created
+	$(BIN)/python -m venv --clear build/audit-venv
+	PIP_CONSTRAINT= $(AUDIT_BIN)/pip install --quiet pip-audit
 	@touch $@
 
 # In an environment of its own, so that it doesn't list its own packages.

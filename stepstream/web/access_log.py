@@ -48,7 +48,7 @@ class AccessLog:
             return
         # As it was sent, percent-encoded: it can't break the line.
         path = scope["raw_path"][: MAX_PATH + 1].decode("ascii", "backslashreplace")
-        fields = {
+        extra = {
             "method": scope["method"],
             "path": path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}...",
             "status": status,
@@ -56,5 +56,5 @@ class AccessLog:
             "took_ms": round(took_s * 1e3, 1),
         }
         if self._left_out:
-            fields["left_out"], self._left_out = self._left_out, 0
-        logger.info("request", extra=fields)
+            extra["left_out"], self._left_out = self._left_out, 0
+        logger.info("request", extra=extra)

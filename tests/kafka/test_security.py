@@ -182,6 +182,7 @@ REFUSALS = {
     "authority": Refusal(
         "PLAIN", {"SSL_CA_LOCATION": "other_authority"}, "certificate verify failed"
     ),
+    "host name": Refusal("PLAIN", {"BOOTSTRAP_SERVERS": "localhost"}, "certificate verify failed"),
     "client certificate": Refusal(
         "mutual TLS",
         {"SSL_CERTIFICATE_LOCATION": "stranger", "SSL_KEY_LOCATION": "stranger_key"},
@@ -206,6 +207,10 @@ def test_a_refused_connection_ends_the_process_with_its_cause(
         more[f"STEPSTREAM_KAFKA__{name}"] = str(file)
     if refusal.wrong.get("SECURITY_PROTOCOL") == "ssl":
         more["STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS"] = broker.tls
+    if "BOOTSTRAP_SERVERS" in refusal.wrong:
+        # The broker's certificate has only the address.
+        named_host = broker.sasl.replace("127.0.0.1", "localhost")
+        more["STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS"] = named_host
     ended = call(topics, tmp_path, command, **more)
     assert ended.returncode == 1, ended.stdout
     assert refusal.cause in ended.stdout.splitlines()[-1]

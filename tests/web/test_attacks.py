@@ -232,6 +232,14 @@ def test_another_name_that_leads_here_gets_no_data(server: Served) -> None:
         assert ask(server, path, headers={"host": "evil.example"})[0] == 200
 
 
+def test_what_everybody_may_ask_shows_no_devices(server: Served) -> None:
+    assert b"walker-1" in ask(server, "/v1/devices")[2]
+    for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
+        status, _, content = ask(server, path, headers={"host": "evil.example"})
+        assert status == 200
+        assert b"walker" not in content, path
+
+
 def test_pages_of_other_origins_can_not_post(server: Served) -> None:
     for given in (
         "text/plain",
