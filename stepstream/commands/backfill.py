@@ -68,7 +68,7 @@ class Backfill(Settings):
         check_connection(self.kafka)
         with explain_kafka_errors("kafka settings"):
             cluster = Cluster(self.renamed())
-        topics = self._find_topics(cluster)
+        topics = self._find_topics()
         own = self._own(max(topic.partition_count for topic in topics.values()))
         for name in create_topics(own.kafka, own.topics):
             logger.info("topic created", extra={"topic": name})
@@ -97,10 +97,13 @@ class Backfill(Settings):
             self._compare(cluster, found, progress.done)
         return 0
 
-    def _find_topics(self, cluster: Cluster) -> dict[str, TopicIdentity]:
+    def _find_topics(self) -> dict[str, TopicIdentity]:
         """The topics of readings that exist now."""
+        own = self.renamed()
         with explain_kafka_errors("topics can't be listed"):
-            found = cluster.find_topics(self.topics)
+            # Of the topics that are written, only its own are asked for: it needs no rights to
+            # others. A client remembers that they aren't there yet, so it has one for this alone.
+            found = Cluster(own).find_topics(own.topics)
         for name in self.topics.named:
             if name not in found:
                 raise TopicError(f"there is no topic {name}; is topics.readings right?")
@@ -134,7 +137,8 @@ class Backfill(Settings):
         return self.http.model_copy(update={} if is_given else {"port": 0})
 
     def _compare(self, cluster: Cluster, found: Counts, done: Done) -> None:
-        live = count_published(self, cluster, self.topics.events, done.ranges)
+        # Under the name of its own group: it has no rights to the other one.
+        live = count_published(self.renamed(), cluster, self.topics.events, done.ranges)
         if live.may_lack:
             logger.warning(
                 "the oldest events of %s may have been deleted: they would be missing below",
