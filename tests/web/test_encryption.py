@@ -109,7 +109,7 @@ def test_everything_is_served_over_tls(encrypted: Encrypted) -> None:
     with ExitStack() as stack:
         connection = encrypted.connect()
         stack.callback(connection.close)
-        connection.request("GET", "/performance/samples")
+        connection.request("GET", "/performance/stream")
         assert connection.getresponse().readline().startswith(b"event: ")
 
 
