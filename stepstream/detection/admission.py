@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from stepstream.detection.columns import first_rows
+from stepstream.detection.columns import first_rows, shift
 from stepstream.detection.history import NO_TIME
 from stepstream.detection.slots import SlotTable
+from stepstream.detection.stretches import Stretches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
     Flags = NDArray[np.bool_]
 
-__all__ = ["Admission", "Grid", "LastReadings", "shift"]
+__all__ = ["Admission", "Evaluated", "Grid", "LastReadings"]
 
 N = TypeVar("N", int, "NDArray[np.int64]")
+R = TypeVar("R", bound="Readings")
 
 
 @dataclass(slots=True)
@@ -81,6 +83,25 @@ class Grid(NamedTuple):
         return (last_us // self.period_us + 1 - self.bridge_samples) // self.hop_samples
 
 
+class Evaluated(NamedTuple, Generic[R]):
+    """Accepted readings and what the rules say of them.
+
+    Attributes
+    ----------
+    readings
+        The readings without the late ones.
+    stretches
+        Their k stretches.
+    opens, bridged : (k,) bool
+        Which stretches open a window, and which follow a gap that is bridged.
+    """
+
+    readings: R
+    stretches: Stretches
+    opens: Flags
+    bridged: Flags
+
+
 class Admission:
     """Evaluates the rules for readings, by the last reading and the history of each device.
 
@@ -109,80 +130,83 @@ class Admission:
         opening_hop = self._devices.first_sample[slots] // grid.hop_samples
         return np.maximum(opening_hop, next_hop - self._history.hops)
 
-    def evaluate(
-        self, readings: Readings, heads: NDArray[np.intp]
-    ) -> tuple[Flags, Flags, Flags | None]:
-        """Evaluate the rules for readings, sorted by slot.
+    def evaluate(self, readings: R) -> Evaluated[R]:
+        """Evaluate the rules for readings, in which those of a device stand together.
 
         The rules are defined reading by reading, in the order of arrival. Nearly all devices
-        deliver in order: for these, all readings are evaluated at once. The other devices are
+        deliver in order: for these, all stretches are evaluated at once. The other devices are
         walked through, one reading after the other.
-
-        Parameters
-        ----------
-        readings
-            The n readings.
-        heads : (d,) intp
-            Row of the first reading of each device.
-
-        Returns
-        -------
-        tuple
-            Which readings open a window, follow a bridged gap, and are accepted, (n,) bool each.
-            The last is None if all are.
         """
-        rules, devices = self._rules, self._devices
-        slot, time_us, stream_ms = readings.slot, readings.time_us, readings.stream_ms
-        slots = slot[heads]
-        previous_us = shift(time_us, heads, devices.last_us[slots])
+        longest_us = self._rules.interpolated_us
+        stretches = Stretches.of(readings, longest_us)
+        opens, bridged, walk = self._evaluate(stretches)
+        if not len(walk):
+            return Evaluated(readings, stretches, opens, bridged)
+        of_readings = np.zeros((4, len(readings)), np.bool_)
+        every_opens, every_bridged, accepted, apart = of_readings
+        every_opens[stretches.begin], every_bridged[stretches.begin] = opens, bridged
+        accepted[:] = True
+        begins, ends = stretches.begin[stretches.heads], stretches.end[stretches.tails]
+        for device in walk:
+            rows = slice(begins[device], ends[device])
+            of_readings[:3, rows] = self._walk(readings.take(rows))
+            apart[rows] = True
+        readings, of_readings = readings.take(accepted), of_readings[:, accepted]
+        every_opens, every_bridged, _, apart = of_readings
+        stretches = Stretches.of(readings, longest_us, apart)
+        return Evaluated(
+            readings, stretches, every_opens[stretches.begin], every_bridged[stretches.begin]
+        )
+
+    def _evaluate(self, stretches: Stretches) -> tuple[Flags, Flags, NDArray[np.intp]]:
+        """Which stretches open a window, which follow a bridged gap, and devices to walk through.
+
+        The devices are numbered as they come; what is said of their stretches is of no use.
+        """
+        rules, devices, heads = self._rules, self._devices, stretches.heads
+        first_us, stream_ms, slots = stretches.first_us, stretches.stream_ms, stretches.slot[heads]
+        previous_us = shift(stretches.last_us, heads, devices.last_us[slots])
         previous_ms = shift(stream_ms, heads, devices.last_stream_ms[slots])
-        span_ms = shift(readings.span_ms, heads, devices.last_span_ms[slots])
+        span_ms = shift(stretches.span_ms, heads, devices.last_span_ms[slots])
         fresh = previous_us == NO_TIME
-        pause_us = time_us - np.where(fresh, 0, previous_us)
+        pause_us = first_us - np.where(fresh, 0, previous_us)
         idle = rules.is_idle(previous_ms + span_ms, stream_ms)
         starts = fresh | (pause_us > rules.max_gap_us) | idle
         opens = starts | (pause_us > rules.interpolated_us)
-        bridged = self._find_bridged(readings, previous_us, opens, opens & ~starts)
+        bridged = self._find_bridged(stretches, previous_us, opens, opens & ~starts)
         opens &= ~bridged
-        disorder = np.logical_or.reduceat(time_us <= previous_us, heads)
-        ends = np.append(heads, len(slot))[1:]
+        disorder = np.logical_or.reduceat(first_us <= previous_us, heads)
         _, base_ms = self._history.base(slots, self.needed_hop(slots))
         needed_ms = np.where(fresh[heads], stream_ms[heads], base_ms)
         needed_ms += np.minimum.reduceat(span_ms, heads)
-        aged = rules.is_too_old(needed_ms, stream_ms[ends - 1])
+        aged = rules.is_too_old(needed_ms, stream_ms[stretches.tails])
         has_dropped = devices.dropped_until_ms[slots] != NO_TIME
-        walk = np.flatnonzero(disorder | aged | has_dropped)
-        if not len(walk):
-            return opens, bridged, None
-        accepted = np.ones(len(slot), np.bool_)
-        for device in walk:
-            rows = slice(heads[device], ends[device])
-            opens[rows], bridged[rows], accepted[rows] = self._walk(readings.take(rows))
-        return opens, bridged, accepted
+        return opens, bridged, np.flatnonzero(disorder | aged | has_dropped)
 
     def _find_bridged(
-        self, readings: Readings, previous_us: NDArray[np.int64], breaks: Flags, short: Flags
+        self, stretches: Stretches, previous_us: NDArray[np.int64], breaks: Flags, short: Flags
     ) -> Flags:
-        """Which readings follow a gap that is bridged.
+        """Which stretches follow a gap that is bridged.
 
         Parameters
         ----------
-        readings
-            Sorted by slot.
-        previous_us : (n,) int64
-            Times of the readings before.
-        breaks : (n,) bool
-            Which readings follow a gap of any length, or open a window for another reason.
-        short : (n,) bool
+        stretches
+            The k stretches.
+        previous_us : (k,) int64
+            Times of the readings before them.
+        breaks : (k,) bool
+            Which of them follow a gap of any length, or open a window for another reason.
+        short : (k,) bool
             Those of them that follow a gap short enough to be bridged.
         """
         grid = self._grid
         bridged = np.zeros(len(breaks), np.bool_)
         if grid.bridge_samples and short.any():
             rows = np.flatnonzero(breaks)
-            heads = first_rows(readings.slot[rows])
-            known_us = self._devices.whole_after_us[readings.slot[rows[heads]]]
-            whole_after_us = shift(readings.time_us[rows], heads, known_us)
+            slot = stretches.slot[rows]
+            heads = first_rows(slot)
+            known_us = self._devices.whole_after_us[slot[heads]]
+            whole_after_us = shift(stretches.first_us[rows], heads, known_us)
             first = grid.first_repeated_hop(previous_us[rows])
             bridged[rows] = short[rows] & (first * grid.hop_us > whole_after_us)
         return bridged
@@ -247,11 +271,3 @@ class Admission:
             needed_hop = max(opening_hop, (last_us + period_us) // hop_us - history.hops)
         devices.dropped_until_ms[slot] = dropped_until_ms
         return opens, bridged, accepted
-
-
-def shift(values: NDArray[Any], heads: NDArray[np.intp], before: NDArray[Any]) -> NDArray[Any]:
-    """The value before each one; ``before`` has that of the first of each device."""
-    previous = np.empty_like(values)
-    previous[1:] = values[:-1]
-    previous[heads] = before
-    return previous

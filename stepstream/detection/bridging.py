@@ -64,14 +64,15 @@ def find_gaps(samples: Samples, admitted: Admitted[Readings], period_us: int) ->
     period_us
         Time between two samples.
     """
-    readings, rows = admitted.readings, admitted.bridged
-    if not len(rows):
+    stretches, gaps = admitted.stretches, admitted.bridged
+    if not len(gaps):
         return []
-    slots = readings.slot[rows]
-    heads = np.searchsorted(samples.row, np.searchsorted(readings.slot, slots))
+    slots, rows = stretches.slot[gaps], stretches.begin[gaps]
+    devices = np.searchsorted(stretches.heads, gaps, "right") - 1
+    heads = np.searchsorted(samples.row, stretches.begin[stretches.heads[devices]])
     begins, ends = (np.searchsorted(samples.row, rows, side) for side in ("left", "right"))
     # A sample at the time of the reading is the reading itself.
-    ends -= samples.place[ends - 1] * period_us == readings.time_us[rows]
+    ends -= samples.place[ends - 1] * period_us == stretches.first_us[gaps]
     return [Gap(*gap) for gap in np.stack([slots, heads, begins, ends], axis=1).tolist()]
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "Steps",
     "first_rows",
     "rows_by_number",
+    "select",
+    "shift",
 ]
 
 ACCELEROMETER, GYROSCOPE = 1, 2
@@ -176,6 +178,21 @@ def first_rows(values: NDArray[Any]) -> NDArray[np.intp]:
     first = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=first[1:])
     return np.flatnonzero(first)
+
+
+def shift(values: NDArray[Any], heads: NDArray[np.intp], before: NDArray[Any]) -> NDArray[Any]:
+    """The value before each one; ``before`` has that of each of ``heads``."""
+    if len(heads) == len(values):
+        return before
+    previous = np.empty_like(values)
+    previous[1:] = values[:-1]
+    previous[heads] = before
+    return previous
+
+
+def select(values: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """The values in some rows, in their order and each once: not copied if these are all rows."""
+    return values if len(rows) == len(values) else values.take(rows, axis=0)
 
 
 def rows_by_number(number: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.intp]]:

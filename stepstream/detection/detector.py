@@ -9,15 +9,21 @@ import numpy as np
 
 from stepstream.detection.admission import Grid
 from stepstream.detection.bridging import bridge_gaps, bridge_samples, find_gaps
-from stepstream.detection.columns import Columns, first_rows, rows_by_number
+from stepstream.detection.columns import Columns, first_rows, rows_by_number, select
 from stepstream.detection.counters import Counters
 from stepstream.detection.joining import Joiner
 from stepstream.detection.memory import Memory
 from stepstream.detection.model import MAGNITUDES
-from stepstream.detection.resampling import Completed, resample, scale_channels
+from stepstream.detection.resampling import (
+    Completed,
+    Parts,
+    expand_spans,
+    resample,
+    scale_channels,
+)
 from stepstream.detection.rules import Rules
 from stepstream.detection.samples import SampleRings
-from stepstream.detection.windows import Windows
+from stepstream.detection.windows import NO_PLACE, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
     from stepstream.detection.model import Model, Predict
     from stepstream.detection.windows import Newest
 
-    Rows = slice | NDArray[np.intp]
     Observer = Callable[[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]], None]
 
 __all__ = ["Detector", "Window"]
@@ -37,7 +42,7 @@ __all__ = ["Detector", "Window"]
 C = TypeVar("C", bound=Columns)
 
 ROW_BITS = 32
-"""Bits for a reading's row beside its slot in one whole number."""
+"""Bits for a row beside its slot in one whole number."""
 
 
 class Window(NamedTuple):
@@ -261,21 +266,28 @@ class Detector(Generic[C]):
         accepted = admitted.readings
         if not len(accepted):
             return None
+        stretches, period_us = admitted.stretches, self.model.metadata.period_us
         samples = resample(
             accepted.time_us,
             accepted.axes,
+            stretches.begin,
             admitted.previous_us,
             admitted.previous_axes,
-            self.model.metadata.period_us,
+            period_us=period_us,
         )
-        return Completed(
-            samples,
-            accepted.slot,
-            admitted.window,
-            admitted.first_sample,
-            accepted.offset,
-            find_gaps(samples, admitted, self.model.metadata.period_us),
+        heads = first_rows(admitted.window)
+        tails = np.append(heads, len(stretches.slot))[1:] - 1
+        place = admitted.previous_us[heads] // period_us + 1
+        count = stretches.last_us[tails] // period_us + 1 - place
+        parts = Parts(
+            stretches.slot[heads],
+            np.cumsum(count) - count,
+            place,
+            count,
+            admitted.first_sample[heads],
         )
+        gaps = find_gaps(samples, admitted, period_us)
+        return Completed(samples, parts.take(np.flatnonzero(count)), accepted.offset, gaps)
 
     def _join(self, readings: SplitReadings) -> Completed:
         """The samples that readings of split devices complete."""
@@ -289,81 +301,65 @@ class Detector(Generic[C]):
         samples, metadata = completed.samples, self.model.metadata
         channels = scale_channels(samples.axes, metadata.accel_scale, metadata.gyro_scale)
         bridge_gaps(channels, samples.place, completed.gaps, self._samples, metadata.period_us)
-        slot = completed.slot[samples.row]
-        hop = samples.place // self._hop_samples
-        within = samples.place - hop * self._hop_samples
-        # The network runs over hops whose samples are all of the window.
-        due = np.flatnonzero(within == self._hop_samples - 1)
-        first_hop = -(-completed.first_sample[samples.row[due]] // self._hop_samples)
-        is_whole = hop[due] >= first_hop
-        due, first_hop = due[is_whole], first_hop[is_whole]
-        offset = completed.offset[samples.row[due]]
         found = []
-        for written, ends in self._rounds(slot, completed.window[samples.row], hop, due):
-            self._samples.write(slot[written], hop[written], within[written], channels[written])
-            if len(due[ends]):
-                at = due[ends]
-                found.append(self._find(slot[at], hop[at], first_hop[ends], offset[ends]))
+        for parts in self._rounds(completed.parts):
+            place, written = samples.place, channels
+            if parts is not completed.parts:
+                _, rows = expand_spans(parts.begin, parts.begin + parts.length - 1)
+                place, written = place.take(rows), channels.take(rows, axis=0)
+            self._samples.write(np.repeat(parts.slot, parts.length), place, written)
+            part, hop = self._due(parts)
+            if len(hop):
+                last = (hop + 1) * self._hop_samples - 1
+                row = samples.row[parts.begin[part] + last - parts.place[part]]
+                first_hop = -(-parts.first_sample[part] // self._hop_samples)
+                found.append(self._find(parts.slot[part], hop, first_hop, completed.offset[row]))
         if len(found) <= 1:
             return found[0] if found else self._finder.none()
         every = type(found[0]).concatenate(found)
         return every.take(np.argsort(every.slot, kind="stable"))
 
-    def _rounds(
-        self,
-        slot: NDArray[np.intp],
-        window: NDArray[np.intp],
-        hop: NDArray[np.int64],
-        due: NDArray[np.intp],
-    ) -> list[tuple[Rows, Rows]]:
+    def _due(self, parts: Parts) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Which hops the samples of each part complete; all samples of a hop are of its window."""
+        first_hop = -(-parts.first_sample // self._hop_samples)
+        return expand_spans(
+            np.maximum(parts.place // self._hop_samples, first_hop),
+            (parts.place + parts.length) // self._hop_samples - 1,
+        )
+
+    def _rounds(self, parts: Parts) -> list[Parts]:
         """Samples in rounds: those of a round fit into the rings together.
 
         Nearly always one round is enough. A long message may contain more hops of a device than its
         ring has, or two windows of it. Then a round has at most ``hops_ahead`` hops of one
         window, and the network runs over them before the next round replaces them.
 
-        A window without a hop in ``due`` that another window of the device follows is left out:
+        A window that completes no hop and that another window of the device follows is left out:
         its samples are never looked at.
-
-        Parameters
-        ----------
-        slot, window : (m,) intp
-            Devices and windows of the samples.
-        hop : (m,) int64
-            Hops of the samples.
-        due : (n,) intp
-            Rows of the samples that complete a hop.
-
-        Returns
-        -------
-        list
-            For each round, the rows of its samples and the places in ``due`` of those that are
-            due.
         """
-        heads = first_rows(window)
-        if not len(heads):
+        if not len(parts.slot):
             return []
-        lengths = np.diff(heads, append=len(window))
-        tails = heads + lengths - 1
-        is_last = np.diff(slot[heads], append=-1) != 0
-        more_rounds = (hop[tails] - hop[heads]) // self._finder.hops_ahead
+        hop_samples, ahead = self._hop_samples, self._finder.hops_ahead
+        first_hop = parts.place // hop_samples
+        more_rounds = ((parts.place + parts.length - 1) // hop_samples - first_hop) // ahead
+        is_last = np.diff(parts.slot, append=-1) != 0
         if more_rounds.max() == 0 and is_last.all():
-            return [(slice(None), slice(None))]
-        round_of_window = (hop - np.repeat(hop[heads], lengths)) // self._finder.hops_ahead
-        is_due = np.zeros(len(window), np.bool_)
-        is_due[due] = True
-        kept = is_last | np.logical_or.reduceat(is_due, heads)
+            return [parts]
+        is_due = np.bincount(self._due(parts)[0], minlength=len(is_last)) > 0
+        # A hole divides a window into parts, which have the same first sample.
+        is_followed = np.diff(parts.first_sample, append=NO_PLACE) != 0
         # The rounds of a device's window begin after those of its windows before.
-        rounds = np.where(kept, more_rounds + 1, 0)
+        rounds = np.where(is_last | is_due | ~is_followed, more_rounds + 1, 0)
         begin = np.cumsum(rounds) - rounds
-        devices = first_rows(slot[heads])
-        begin -= np.repeat(begin[devices], np.diff(devices, append=len(heads)))
-        number = round_of_window + np.repeat(begin, lengths)
-        number[~np.repeat(kept, lengths)] = -1
-        count = int(number.max()) + 1
-        return list(
-            zip(rows_by_number(number, count), rows_by_number(number[due], count), strict=True)
-        )
+        devices = first_rows(parts.slot)
+        begin -= np.repeat(begin[devices], np.diff(devices, append=len(begin)))
+        part, number = expand_spans(np.zeros_like(rounds), rounds - 1)
+        of, hop = parts.take(part), first_hop[part] + number * ahead
+        place = np.maximum(of.place, hop * hop_samples)
+        end = np.minimum(of.place + of.length, (hop + ahead) * hop_samples)
+        every = of._replace(begin=of.begin + place - of.place, place=place, length=end - place)
+        number += begin[part]
+        return [every.take(rows) for rows in rows_by_number(number, int(number.max()) + 1)]
 
     def _find(
         self,
@@ -391,7 +387,14 @@ R = TypeVar("R", bound="Readings")
 
 
 def _by_device(readings: R) -> R:
-    """Readings sorted by slot, those of a device in the order of arrival."""
+    """Readings by device, those of a device in the order of arrival."""
+    heads = first_rows(readings.slot)
     # A stable sort by slot, as a sort of whole numbers: a tenth of the time of argsort.
-    keyed = np.sort(readings.slot << ROW_BITS | np.arange(len(readings)))
-    return readings.take(keyed & ((1 << ROW_BITS) - 1))
+    keyed = np.sort(select(readings.slot, heads) << ROW_BITS | np.arange(len(heads)))
+    order = keyed & ((1 << ROW_BITS) - 1)
+    if len(heads) < len(readings):
+        if np.diff(keyed >> ROW_BITS).all():
+            return readings  # those of each device stand together already
+        end = np.append(heads, len(readings))[1:]
+        _, order = expand_spans(heads[order], end[order] - 1)
+    return readings.take(order)

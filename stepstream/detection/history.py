@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stepstream.detection.resampling import expand_spans
 from stepstream.detection.slots import SlotTable
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-__all__ = ["NO_TIME", "History", "oldest"]
+__all__ = ["NO_TIME", "History", "HopBases", "oldest"]
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that there is not."""
@@ -39,6 +38,25 @@ class _Pins(SlotTable):
     stream_ms: Numbers
     since_ms: Numbers
     until_ms: Numbers
+
+
+class HopBases(NamedTuple):
+    """The bases of some hops, see `History`; those of one window in the order of time.
+
+    Attributes
+    ----------
+    row : (h,) intp
+        What the hop belongs to, ascending.
+    hop : (h,) int64
+        Absolute index of the hop.
+    offset, stream_ms : (h,) int64
+        Input offset of its base, and stream time there.
+    """
+
+    row: NDArray[np.intp]
+    hop: Numbers
+    offset: Numbers
+    stream_ms: Numbers
 
 
 class History:
@@ -72,63 +90,40 @@ class History:
         """Drop the pins of the devices in ``slots``."""
         self._pins.until_ms[slots] = NO_TIME
 
-    def note(
-        self,
-        slot: NDArray[np.intp],
-        first_hop: Numbers,
-        last_hop: Numbers,
-        bases: tuple[Numbers, Numbers],
-    ) -> None:
-        """Keep bases: row i is the base of the hops from ``first_hop`` to ``last_hop``, if any.
-
-        Parameters
-        ----------
-        slot : (n,) intp
-            Devices.
-        first_hop, last_hop : (n,) int64
-            Absolute indices of hops.
-        bases : (n,) int64, (n,) int64
-            Input offset of each base, and stream time there.
-        """
-        rows, hop = expand_spans(first_hop, last_hop)
-        place = (slot[rows], hop % self._kept)
-        offset, stream_ms = bases
-        self._bases.offset[place] = offset[rows]
-        self._bases.stream_ms[place] = stream_ms[rows]
+    def note(self, slot: NDArray[np.intp], hops: HopBases) -> None:
+        """Keep the bases of hops; ``slot`` (n,) intp are the devices, see `HopBases.row`."""
+        place = (slot[hops.row], hops.hop % self._kept)
+        self._bases.offset[place] = hops.offset
+        self._bases.stream_ms[place] = hops.stream_ms
 
     def find_bases(
         self,
-        hop: Numbers,
-        rows: NDArray[np.intp],
-        begin: NDArray[np.intp],
         slot: NDArray[np.intp],
-        spans: tuple[Numbers, Numbers],
-        bases: tuple[Numbers, Numbers],
+        hop: Numbers,
+        begin: NDArray[np.intp],
+        end: NDArray[np.intp],
+        noted: HopBases,
     ) -> tuple[Numbers, Numbers]:
-        """Offset and stream time of the base of an earlier hop, for some of the readings to note.
+        """Offset and stream time of the base of one earlier hop of each of some windows.
 
         Parameters
         ----------
+        slot : (k,) intp
+            Devices.
         hop : (k,) int64
-            The hop, which begins before the previous reading.
-        rows, begin : (k,) intp
-            Row of the reading, and of the first reading of its window.
-        slot : (n,) intp
-            Devices of all readings.
-        spans : (n,) int64, (n,) int64
-            The first and the last hop that begin between each reading and the one before.
-        bases : (n,) int64, (n,) int64
-            Offset and stream time of the base of these hops.
+            The hop.
+        begin, end : (k,) intp
+            The rows of the window in ``noted``, up to where the hop is needed.
+        noted
+            Bases that are to be kept after this. The hop may be older.
         """
-        first_hop, last_hop = spans
-        bases_of = self.base(slot[rows], hop)
-        for place, (row, head) in enumerate(zip(rows.tolist(), begin.tolist(), strict=True)):
-            at = head + int(np.searchsorted(last_hop[head:row], hop[place]))
-            # Otherwise the hop began in an earlier call.
-            if at < row and first_hop[at] <= hop[place]:
-                for values, base in zip(bases_of, bases, strict=True):
-                    values[place] = base[at]
-        return bases_of
+        offset, stream_ms = self.base(slot, hop)
+        begins, ends = np.searchsorted(noted.row, begin), np.searchsorted(noted.row, end)
+        for place, (first, last) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+            at = first + int(np.searchsorted(noted.hop[first:last], hop[place]))
+            if at < last and noted.hop[at] == hop[place]:
+                offset[place], stream_ms[place] = noted.offset[at], noted.stream_ms[at]
+        return offset, stream_ms
 
     def base(self, slots: NDArray[np.intp], hop: Numbers) -> tuple[Numbers, Numbers]:
         """Offset and stream time of the base of one hop of each device."""

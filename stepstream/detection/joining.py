@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.detection.admission import shift
-from stepstream.detection.columns import ACCELEROMETER, GYROSCOPE, first_rows
-from stepstream.detection.history import History, oldest
-from stepstream.detection.resampling import Completed, Samples, expand_spans
+from stepstream.detection.columns import ACCELEROMETER, GYROSCOPE, first_rows, shift
+from stepstream.detection.history import History, HopBases, oldest
+from stepstream.detection.resampling import Completed, Parts, Samples, expand_spans
 from stepstream.detection.sensors import SENSOR_AXES, Messages, Sensor
 from stepstream.detection.slots import grow
 from stepstream.detection.windows import NO_PLACE, Newest
@@ -220,9 +219,12 @@ class Joiner:
         self._keep_gyro(gyro, run, messages)
         return Completed(
             Samples(np.arange(len(place)), place, joined),
-            self._slot[messages.rows[messages.device[at]]],
-            accel.window[entry],
-            accel.first_sample[entry],
+            Parts.of(
+                self._slot[messages.rows[messages.device[at]]],
+                accel.window[entry],
+                accel.first_sample[entry],
+                place,
+            ),
             messages.offset[at],
         )
 
@@ -264,7 +266,9 @@ class Joiner:
         last = accel.place[final] // hop_samples
         last = np.where(is_new, np.maximum(last, opening), last)
         first = np.maximum(first, last - self._needs.hops)
-        self._needs.note(messages.rows, first, last, needed)
+        row, hop = expand_spans(first, last)
+        offset, stream_ms = needed
+        self._needs.note(messages.rows, HopBases(row, hop, offset[row], stream_ms[row]))
 
     def _reached(self, accel: Heard, gyro: Heard, is_heard: Flags, messages: Messages) -> Numbers:
         """The next sample to be joined, after each message; never decreases for a window."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stepstream.detection.columns import first_rows, rows_by_number
+from stepstream.detection.columns import first_rows
 from stepstream.detection.model import PROBABILITIES, Hops
 from stepstream.detection.slots import grow
 
@@ -78,14 +78,14 @@ class Memory:
         """
         places, width = self._vectors.shape[1:]
         memory = self._vectors.reshape(-1, width)
-        begin, phase = (slot * places)[:, np.newaxis], hop % self._hops
-        past = self._past.take(phase, axis=0) + begin
-        latest = self._latest.take(phase, axis=0) + begin
         result = np.empty((len(slot), self._hop_samples, PROBABILITIES), np.float32)
         for now in _turns(slot):
-            self._vectors[slot[now][opens[now]]] = 0
-            hops = Hops(samples, rows[now], memory, past[now], latest[now])
-            result[now] = self._predict(hops)
+            devices, phase = slot[now], hop[now] % self._hops
+            begin = (devices * places)[:, np.newaxis]
+            self._vectors[devices[opens[now]]] = 0
+            past = self._past.take(phase, axis=0) + begin
+            latest = self._latest.take(phase, axis=0) + begin
+            result[now] = self._predict(Hops(samples, rows[now], memory, past, latest))
         return result
 
 
@@ -94,5 +94,5 @@ def _turns(slot: NDArray[np.intp]) -> list[slice] | list[NDArray[np.intp]]:
     heads = first_rows(slot)
     if len(heads) == len(slot):
         return [slice(None)]
-    lengths = np.diff(heads, append=len(slot))
-    return rows_by_number(np.arange(len(slot)) - np.repeat(heads, lengths), int(lengths.max()))
+    counts = np.diff(heads, append=len(slot))
+    return [heads[counts > turn] + turn for turn in range(int(counts.max()))]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from stepstream.detection.columns import shift
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from stepstream.detection.bridging import Gap
 
-__all__ = ["Completed", "Samples", "expand_spans", "resample", "scale_channels"]
+__all__ = ["Completed", "Parts", "Samples", "expand_spans", "resample", "scale_channels"]
 
 
 class Samples(NamedTuple):
@@ -28,6 +30,58 @@ class Samples(NamedTuple):
     axes: NDArray[np.float32]
 
 
+class Parts(NamedTuple):
+    """The samples of each window in a call.
+
+    Attributes
+    ----------
+    slot : (p,) intp
+        The device; those of a device stand together, in the order of time.
+    begin : (p,) intp
+        The first of its samples in the call, which are one after the other there and on the grid.
+    place : (p,) int64
+        The first one's index on the grid.
+    length : (p,) int64
+        How many there are, at least 1.
+    first_sample : (p,) int64
+        Index on the grid of the first sample of the window.
+    """
+
+    slot: NDArray[np.intp]
+    begin: NDArray[np.intp]
+    place: NDArray[np.int64]
+    length: NDArray[np.int64]
+    first_sample: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        slot: NDArray[np.intp],
+        window: NDArray[np.intp],
+        first_sample: NDArray[np.int64],
+        place: NDArray[np.int64],
+    ) -> Parts:
+        """The windows of samples, given the columns of the m samples.
+
+        Parameters
+        ----------
+        slot, window : (m,) intp
+            The device of each, and the number of its window.
+        first_sample, place : (m,) int64
+            Index on the grid of the first sample of the window, and of the sample itself. A hole in
+            them divides a window.
+        """
+        begins = np.ones(len(place), np.bool_)
+        begins[1:] = (window[1:] != window[:-1]) | (np.diff(place) != 1)
+        begin = np.flatnonzero(begins)
+        length = np.diff(begin, append=len(place))
+        return cls(slot[begin], begin, place[begin], length, first_sample[begin])
+
+    def take(self, rows: NDArray[Any]) -> Parts:
+        """Some of them, by index or mask."""
+        return Parts(*(column[rows] for column in self))
+
+
 class Completed(NamedTuple):
     """Samples of many devices, and the readings or messages that completed them.
 
@@ -36,13 +90,9 @@ class Completed(NamedTuple):
     Attributes
     ----------
     samples
-        Their ``row`` is a row of the columns below.
-    slot : (n,) intp
-        The device.
-    window : (n,) intp
-        Number of the window, ascending.
-    first_sample : (n,) int64
-        Index of the first sample of that window.
+        Their ``row`` is a row of ``offset``.
+    parts
+        The windows.
     offset : (n,) int64
         Input offset of the message that completed the samples.
     gaps
@@ -50,24 +100,21 @@ class Completed(NamedTuple):
     """
 
     samples: Samples
-    slot: NDArray[np.intp]
-    window: NDArray[np.intp]
-    first_sample: NDArray[np.int64]
+    parts: Parts
     offset: NDArray[np.int64]
     gaps: Sequence[Gap] = ()
 
     def with_others(self, others: Completed) -> Completed:
         """These and those of other devices, which have no gaps to be bridged."""
         more = others.samples
+        moved = others.parts._replace(begin=others.parts.begin + len(self.samples.place))
         return Completed(
             Samples(
-                np.concatenate([self.samples.row, more.row + len(self.slot)]),
+                np.concatenate([self.samples.row, more.row + len(self.offset)]),
                 np.concatenate([self.samples.place, more.place]),
                 np.concatenate([self.samples.axes, more.axes]),
             ),
-            np.concatenate([self.slot, others.slot]),
-            np.concatenate([self.window, others.window + self.window.max(initial=-1) + 1]),
-            np.concatenate([self.first_sample, others.first_sample]),
+            Parts(*(np.concatenate(columns) for columns in zip(self.parts, moved, strict=True))),
             np.concatenate([self.offset, others.offset]),
             self.gaps,
         )
@@ -76,8 +123,10 @@ class Completed(NamedTuple):
 def resample(
     time_us: NDArray[np.int64],
     axes: NDArray[np.float32],
+    begin: NDArray[np.intp],
     previous_us: NDArray[np.int64],
     previous_axes: NDArray[np.float32],
+    *,
     period_us: int,
 ) -> Samples:
     """Values at the grid points after each previous reading, up to and including the reading.
@@ -88,17 +137,30 @@ def resample(
 
     Parameters
     ----------
-    time_us, previous_us : (n,) int64
-        Times of the readings and of the ones before them, ``previous_us < time_us``.
-    axes, previous_axes : (n, 6) float32
+    time_us : (n,) int64
+        Times of the readings.
+    axes : (n, 6) float32
+        Their values.
+    begin : (k,) intp
+        Readings that don't follow the one in the row before, the first one among them.
+    previous_us : (k,) int64
+        Times of the readings before these; all readings are later than their previous ones.
+    previous_axes : (k, 6) float32
         Their values.
     period_us
         Distance of the grid's points.
     """
-    row, place = expand_spans(previous_us // period_us + 1, time_us // period_us)
-    since = (place * period_us - previous_us.take(row)).astype(np.float32)
-    span = (time_us - previous_us).astype(np.float32)
-    before = previous_axes.take(row, axis=0)
+    before_us = shift(time_us, begin, previous_us)
+    until, known = time_us // period_us, previous_us // period_us
+    count = until - shift(until, begin, known)
+    row = np.repeat(np.arange(len(count)), count)
+    # The points of readings that follow one another do so, too.
+    points = until[np.append(begin, len(count))[1:] - 1] - known
+    place = np.repeat(known + 1 + points - np.cumsum(points), points)
+    place += np.arange(len(row))
+    since = (place * period_us - before_us.take(row)).astype(np.float32)
+    span = (time_us - before_us).astype(np.float32)
+    before = shift(axes, begin, previous_axes).take(row, axis=0)
     values = axes.take(row, axis=0)
     values -= before
     values *= (since / span.take(row))[:, np.newaxis]

@@ -38,11 +38,7 @@ class SampleRings:
         self._samples = grow(self._samples, capacity)
 
     def write(
-        self,
-        slot: NDArray[np.intp],
-        hop: NDArray[np.int64],
-        within: NDArray[np.int64],
-        channels: NDArray[np.float32],
+        self, slot: NDArray[np.intp], place: NDArray[np.int64], channels: NDArray[np.float32]
     ) -> None:
         """Put samples into the rings.
 
@@ -50,14 +46,15 @@ class SampleRings:
         ----------
         slot : (n,) intp
             Devices.
-        hop, within : (n,) int64
-            Absolute indices of hops, and the samples' places within them.
+        place : (n,) int64
+            Indices of the samples on the grid.
         channels : (n, 8) float32
             The samples.
         """
-        row = (slot * self._hops + hop % self._hops) * self._hop_samples + within
+        kept = self._hops * self._hop_samples
         # As one item a sample, which NumPy copies in half the time of a row of numbers.
-        self._samples.reshape(-1, CHANNELS).view(SAMPLE)[row] = channels.view(SAMPLE)
+        samples = self._samples.reshape(-1, CHANNELS).view(SAMPLE)
+        samples[slot * kept + place % kept] = channels.view(SAMPLE)
 
     @property
     def by_hop(self) -> NDArray[np.float32]:

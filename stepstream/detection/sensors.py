@@ -198,15 +198,19 @@ class Sensor:
                 messages.of_reading[rows],
             )
         )
-        accepted = admitted.readings
+        accepted, stretches = admitted.readings, admitted.stretches
         message = accepted.message
         samples = resample(
             accepted.time_us,
             accepted.axes,
+            stretches.begin,
             admitted.previous_us,
             admitted.previous_axes,
-            self._period_us,
+            period_us=self._period_us,
         )
+        opened = np.zeros(len(message), np.bool_)
+        opened[stretches.begin] = admitted.opens
+        first_sample = np.repeat(admitted.first_sample, stretches.end - stretches.begin)
         count = np.bincount(message, minlength=len(messages.device))
         until = np.cumsum(count)
         devices = np.arange(len(messages.rows))
@@ -219,12 +223,12 @@ class Sensor:
             every[initial], every[of_reading] = before, values
             return every
 
-        opens = entries(np.zeros(len(devices), np.bool_), admitted.opens)
+        opens = entries(np.zeros(len(devices), np.bool_), opened)
         begins = opens.copy()
         begins[initial] = True
         return Heard(
             entries(known.place, accepted.time_us // self._period_us),
-            entries(known.first_sample, admitted.first_sample),
+            entries(known.first_sample, first_sample),
             entries(known.stream_ms + known.span_ms, accepted.stream_ms + accepted.span_ms),
             entries(np.full(len(devices), BEFORE), message),
             opens,

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from stepstream.detection.admission import Admission, LastReadings, shift
-from stepstream.detection.columns import first_rows
-from stepstream.detection.history import NO_TIME, History, oldest
+from stepstream.detection.admission import Admission, LastReadings
+from stepstream.detection.columns import select, shift
+from stepstream.detection.history import NO_TIME, History, HopBases, oldest
 from stepstream.detection.model import AXES
+from stepstream.detection.resampling import expand_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stepstream.detection.admission import Grid
+    from stepstream.detection.admission import Evaluated, Grid
     from stepstream.detection.columns import Readings
     from stepstream.detection.counters import Counters
     from stepstream.detection.rules import Rules
+    from stepstream.detection.stretches import Stretches
 
     Flags = NDArray[np.bool_]
 
@@ -30,7 +32,7 @@ R = TypeVar("R", bound="Readings")
 
 
 class Admitted(NamedTuple, Generic[R]):
-    """Accepted readings, sorted by device, each with the reading before it.
+    """Accepted readings, those of a device together, and what comes before their stretches.
 
     A reading that opens a window has none before it: the reading itself is used in its place, one
     microsecond earlier.
@@ -38,22 +40,25 @@ class Admitted(NamedTuple, Generic[R]):
     Attributes
     ----------
     readings
-        The n readings.
-    window : (n,) intp
+        The readings.
+    stretches
+        Their k stretches.
+    window : (k,) intp
         Numbers of the windows that they belong to, ascending.
-    first_sample : (n,) int64
+    first_sample : (k,) int64
         Index of the first sample of that window.
-    previous_us : (n,) int64
+    previous_us : (k,) int64
         Time of the reading before.
-    previous_axes : (n, axes) float32
+    previous_axes : (k, axes) float32
         Its values.
-    opens : (n,) bool
-        Whether the reading opens its window.
-    bridged : (k,) intp
-        Rows of the readings that follow a gap which is bridged.
+    opens : (k,) bool
+        Whether the stretch opens its window.
+    bridged : (g,) intp
+        The stretches that follow a gap which is bridged.
     """
 
     readings: R
+    stretches: Stretches
     window: NDArray[np.intp]
     first_sample: NDArray[np.int64]
     previous_us: NDArray[np.int64]
@@ -193,71 +198,99 @@ class Windows:
         return self._history.from_pins(slots, offset, needed_ms)
 
     def admit(self, readings: R) -> Admitted[R]:
-        """Evaluate the rules for readings, sorted by slot; remember the last one of each device."""
-        heads = first_rows(readings.slot)
-        opens, bridged, accepted = self._admission.evaluate(readings, heads)
-        if accepted is not None:
-            self._counters.late_readings += len(accepted) - int(np.count_nonzero(accepted))
-            readings = readings.take(accepted)
-            opens, bridged = opens[accepted], bridged[accepted]
-            heads = first_rows(readings.slot)
-        return self._remember(readings, opens, bridged, heads)
+        """Evaluate the rules for readings; remember the last one of each device.
 
-    def _remember(
-        self, readings: R, opens: Flags, bridged: Flags, heads: NDArray[np.intp]
-    ) -> Admitted[R]:
-        """Link each reading with the one before it, and keep the last one of each device."""
-        devices, grid, time_us = self._devices, self._grid, readings.time_us
-        slots = readings.slot[heads]
+        The readings of a device stand together, in the order of arrival.
+        """
+        evaluated = self._admission.evaluate(readings)
+        self._counters.late_readings += len(readings) - len(evaluated.readings)
+        return self._remember(evaluated)
+
+    def _remember(self, evaluated: Evaluated[R]) -> Admitted[R]:
+        """Link each stretch with the reading before it, and keep the last one of each device."""
+        devices, grid = self._devices, self._grid
+        readings, stretches, opens, bridged = evaluated
+        heads, tails = stretches.heads, stretches.tails
+        slots, first_us = stretches.slot[heads], stretches.first_us
         first = np.flatnonzero(opens)
         gaps = np.flatnonzero(bridged)
         self._count(len(first), slots)
         self._counters.bridged_gaps += len(gaps)
-        tails = np.append(heads, len(readings))[1:] - 1
 
-        def link(values: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
-            previous = shift(values, heads, last[slots])
-            previous[first] = values[first]
-            last[slots] = values[tails]
+        def link(begin: NDArray[Any], end: NDArray[Any], last: NDArray[Any]) -> NDArray[Any]:
+            previous = shift(end, heads, last[slots])
+            previous[first] = begin[first]
+            last[slots] = end[tails]
             return previous
 
-        previous_axes = link(readings.axes, devices.last_axes)
-        previous_offset = link(readings.offset, devices.last_offset)
-        previous_ms = link(readings.stream_ms, devices.last_stream_ms)
-        previous_us = link(time_us, devices.last_us)
-        devices.last_span_ms[slots] = readings.span_ms[tails]
+        axes = select(readings.axes, stretches.begin)
+        last_axes = select(readings.axes, stretches.end - 1)
+        previous_axes = link(axes, last_axes, devices.last_axes)
+        bases = (
+            link(stretches.offset, stretches.offset, devices.last_offset),
+            link(stretches.stream_ms, stretches.stream_ms, devices.last_stream_ms),
+        )
+        previous_us = link(first_us, stretches.last_us, devices.last_us)
         previous_us[first] -= 1
+        devices.last_span_ms[slots] = stretches.span_ms[tails]
 
         begins = opens.copy()
         begins[heads] = True
         window = np.cumsum(begins) - 1
         begin = np.flatnonzero(begins)
+        slot_of_window = stretches.slot[begin]
         first_sample = np.where(
-            opens[begin],
-            grid.sample_from(time_us[begin]),
-            devices.first_sample[readings.slot[begin]],
+            opens[begin], grid.sample_from(first_us[begin]), devices.first_sample[slot_of_window]
         )
-        devices.first_sample[readings.slot[begin]] = first_sample
+        devices.first_sample[slot_of_window] = first_sample
+        breaks = np.flatnonzero(opens | bridged)
+        devices.whole_after_us[stretches.slot[breaks]] = first_us[breaks]
 
-        first_hop, last_hop = previous_us // grid.hop_us + 1, time_us // grid.hop_us
-        opening_hop = grid.sample_from(time_us[first]) // grid.hop_samples
-        first_hop[first] = last_hop[first] = opening_hop
-        breaks = np.flatnonzero(opens | bridged) if len(gaps) else first
-        devices.whole_after_us[readings.slot[breaks]] = time_us[breaks]
-        bases = (previous_offset, previous_ms)
+        first_hop = previous_us // grid.hop_us + 1
+        first_hop[first] = grid.sample_from(first_us[first]) // grid.hop_samples
+        last_hop = stretches.last_us // grid.hop_us
+        last_hop[first] = np.maximum(first_hop[first], last_hop[first])
+        hops = self._rest(stretches, first_hop, last_hop, bases)
         if len(gaps):
             # The hops from what is repeated on rest on the base of its first hop.
-            hop = grid.first_repeated_hop(previous_us[gaps])
-            of_hop = self._history.find_bases(
-                hop, gaps, begin[window[gaps]], readings.slot, (first_hop, last_hop), bases
+            first_hop[gaps] = hop = grid.first_repeated_hop(previous_us[gaps])
+            found = self._history.find_bases(
+                stretches.slot[gaps], hop, begin[window[gaps]], gaps, hops
             )
-            first_hop[gaps] = hop
-            for values, base in zip(bases, of_hop, strict=True):
+            for values, base in zip(bases, found, strict=True):
                 values[gaps] = base
-        self._history.note(readings.slot, first_hop, last_hop, bases)
+            hops = self._rest(stretches, first_hop, last_hop, bases)
+        self._history.note(stretches.slot, hops)
         return Admitted(
-            readings, window, first_sample[window], previous_us, previous_axes, opens, gaps
+            readings,
+            stretches,
+            window,
+            first_sample[window],
+            previous_us,
+            previous_axes,
+            opens,
+            gaps,
         )
+
+    def _rest(
+        self,
+        stretches: Stretches,
+        first_hop: NDArray[np.int64],
+        last_hop: NDArray[np.int64],
+        previous: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> HopBases:
+        """What the hops of each stretch rest on.
+
+        Those up to the first reading rest on the base before the stretch, of which ``previous`` has
+        offset and stream time; the others on a reading of the stretch itself.
+        """
+        row, hop = expand_spans(first_hop, last_hop)
+        is_later = hop > stretches.first_us[row] // self._grid.hop_us
+        offset, stream_ms = (
+            np.where(is_later, own[row], before[row])
+            for own, before in zip((stretches.offset, stretches.stream_ms), previous, strict=True)
+        )
+        return HopBases(row, hop, offset, stream_ms)
 
     def _count(self, opened: int, slots: NDArray[np.intp]) -> None:
         """Count windows that these devices open; for one without a window it is no gap."""

@@ -148,9 +148,9 @@ def resample_series(
     fresh = np.ones(len(time_us), np.bool_)
     fresh[1:] = time_us[1:] > np.maximum.accumulate(time_us)[:-1]
     time_us, axes = time_us[fresh], axes[fresh]
-    previous_us = np.concatenate([time_us[:1] - 1, time_us[:-1]])
-    previous = np.concatenate([axes[:1], axes[:-1]])
-    samples = resample(time_us, axes, previous_us, previous, period_us)
+    samples = resample(
+        time_us, axes, np.zeros(1, np.intp), time_us[:1] - 1, axes[:1], period_us=period_us
+    )
     return int(samples.place[0]), samples.axes
 
 
