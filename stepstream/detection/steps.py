@@ -253,7 +253,7 @@ def make_step_detector(
     model: Model,
     rules: Rules = Rules(),  # noqa: B008 - immutable
     *,
-    hops_ahead: int = 4,
+    hops_ahead: int = 16,
     predict: Predict | None = None,
     counters: Counters | None = None,
     on_probabilities: Observer | None = None,
