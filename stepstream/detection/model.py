@@ -56,7 +56,7 @@ METADATA_FILE = "stepstream.json"
 DEFAULT_MODEL = "stepstream-walk-4.1.tflite"
 
 _US = 1_000_000
-_LARGEST_BATCH = 256
+_LARGEST_BATCH = 128
 """More hops at a time leave the processor's second cache, and cost more each."""
 _SPARE = 16
 """Hops that cost about as much as a call does."""
