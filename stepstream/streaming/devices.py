@@ -23,8 +23,8 @@ __all__ = ["UNKNOWN", "Device", "Devices", "Identified"]
 UNKNOWN = -1
 """Slot of a device that has none."""
 SWEEP_INTERVAL_MS = 1_000
-REPLAY_OFFSET_READINGS = 4
-"""The replay offset is computed again after so many readings a device."""
+REPLAY_OFFSET_READINGS = 16
+"""The replay offset is computed again after so many readings a device: 0.2 s of them at 80 Hz."""
 
 
 class Device(NamedTuple):
