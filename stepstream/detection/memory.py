@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepstream.detection.columns import first_rows
-from stepstream.detection.model import PROBABILITIES, Hops
+from stepstream.detection.model import LARGEST_BATCH, PROBABILITIES, Hops
 from stepstream.detection.slots import grow
 
 if TYPE_CHECKING:
@@ -90,9 +90,17 @@ class Memory:
 
 
 def _turns(slot: NDArray[np.intp]) -> list[slice] | list[NDArray[np.intp]]:
-    """Rows of the first hop of each device, then those of the second, and so on."""
+    """Rows of the first hop of each device, then those of the second, and so on.
+
+    As many devices as the network takes at a time come one after the other with all their hops: so
+    what it remembers of them stays in the processor's second cache.
+    """
     heads = first_rows(slot)
     if len(heads) == len(slot):
         return [slice(None)]
     counts = np.diff(heads, append=len(slot))
-    return [heads[counts > turn] + turn for turn in range(int(counts.max()))]
+    turns = []
+    for begin in range(0, len(heads), LARGEST_BATCH):
+        first, count = heads[begin : begin + LARGEST_BATCH], counts[begin : begin + LARGEST_BATCH]
+        turns += [first[count > turn] + turn for turn in range(int(count.max()))]
+    return turns

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AXES",
     "CHANNELS",
+    "LARGEST_BATCH",
     "MAGNITUDES",
     "METADATA_FILE",
     "PROBABILITIES",
@@ -56,7 +57,7 @@ METADATA_FILE = "stepstream.json"
 DEFAULT_MODEL = "stepstream-walk-4.1.tflite"
 
 _US = 1_000_000
-_LARGEST_BATCH = 128
+LARGEST_BATCH = 128
 """More hops at a time leave the processor's second cache, and cost more each."""
 _SPARE = 16
 """Hops that cost about as much as a call does."""
@@ -292,8 +293,8 @@ class Model:
 def _batch_size(count: int) -> int:
     """Hops of the next call: a power of 2, larger than ``count`` if few are missing to it."""
     size = 1 << (count - 1).bit_length()
-    if size > _LARGEST_BATCH:
-        return _LARGEST_BATCH
+    if size > LARGEST_BATCH:
+        return LARGEST_BATCH
     return size if size - count <= _SPARE else size // 2
 
 
