@@ -19,7 +19,7 @@ from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import write_metadata
 from stepstream.errors import SettingsError, StepstreamError
 from stepstream.settings import CommandSettings
-from stepstream.training.contacts import align
+from stepstream.training.counting import learn_from
 from stepstream.training.data import Labels
 from stepstream.training.evaluation import evaluate_recording, predict_recording
 from stepstream.training.figures import group_results, score_table
@@ -67,7 +67,7 @@ class Train(CommandSettings):
     balance: float = Field(0.0, ge=0, le=1)
     """How much sets, people in a set, and placements of a person are balanced: 0 reads each recording once a pass, 1 gives them equal time."""
     align_with: Path | None = None
-    """Model that finds the lag of foot contacts, instead of a first one trained on the whole steps."""
+    """Model that finds the lag of foot contacts, and steps of which only the number is known, instead of first ones trained on the other recordings."""
     epochs: int = Field(40, ge=1)
     """Passes over the recordings, each with other variations."""
     batch_size: int = Field(24, ge=1)
@@ -110,10 +110,7 @@ class Train(CommandSettings):
             raise SettingsError("delay: must be a multiple of 8")
         if self.align_with:
             by = Model(self.align_with)
-            recordings = [
-                align(r, predict_recording(by, r)[:, 1]) if r.needs_alignment else r
-                for r in recordings
-            ]
+            recordings = learn_from(recordings, lambda r: predict_recording(by, r))
         folds = self._folds(recordings)
         prepare_devices(self.threads)
         metadata = self._metadata()

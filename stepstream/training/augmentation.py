@@ -20,6 +20,11 @@ START_WIDTH = 5.0
 """Standard deviation of the bump that stands for a start, samples: 63 ms."""
 END_WIDTH = 6.5
 """The same for an end, whose place in the signal differs more between people: 81 ms."""
+RATES_HZ = (12.5, 400.0)
+CLIPPED = 0.5
+LATE = 0.1
+ACCEL_LIMITS = np.array([2, 4, 8]) * 9.81
+GYRO_LIMITS = np.radians([256, 500, 1000, 2000])
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,12 @@ class Variation:
     rotate
         Turn each stretch by a random rotation, and mirror half of them.
     tempo
-        Largest change of a recording's speed, as a share.
+        Largest logarithm of a factor on a recording's speed.
     rates
-        Share of the recordings that pass through a sensor of another rate (25 to 200 Hz), with
-        jitter, and back through the product's resampler.
+        Share of the recordings that pass through a sensor of another rate (12.5 to 400 Hz), with
+        jitter, and back through the product's resampler. Half of these sensors clip: the
+        acceleration at 2 to 8 times gravity, the angular velocity at 256 to 2000 deg/s. A tenth
+        of their samples may be late by one: a value is sent again instead.
     amplitude, gyroscope_amplitude
         Largest logarithm of a factor on the motion, and of another one on its rotation.
     noise, bias
@@ -89,9 +96,9 @@ def retime(
     recording: LabelledRecording, variation: Variation, random: np.random.Generator
 ) -> Labelled:
     """A recording at another speed and through another sensor's clock, with its targets."""
-    tempo = 1 + random.uniform(-variation.tempo, variation.tempo)
+    tempo = float(np.exp(random.uniform(-variation.tempo, variation.tempo)))
     if random.random() < variation.rates:
-        rate_hz = float(np.exp(random.uniform(np.log(25), np.log(200))))
+        rate_hz = float(np.exp(random.uniform(*np.log(RATES_HZ))))
     elif tempo != 1:
         rate_hz = float(RATE_HZ)
     else:
@@ -107,9 +114,21 @@ def retime(
     axes = recording.axes[before] * (1 - share) + recording.axes[before + 1] * share
     axes[:, 3:] *= np.float32(tempo)
     if rate_hz != RATE_HZ:
+        axes = _through_sensor(axes, random)
         time_us = np.rint(time_s * 1e6).astype(np.int64)
         _, axes = resample_series(time_us, axes, 1_000_000 // RATE_HZ)
     return label(recording, axes, tempo)
+
+
+def _through_sensor(axes: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """What a cheap sensor makes of the axes (n, 6): clipped, single samples late."""
+    if random.random() < CLIPPED:
+        limits = np.repeat([random.choice(ACCEL_LIMITS), random.choice(GYRO_LIMITS)], 3)
+        axes = axes.clip(-limits, limits).astype(np.float32)
+    if random.random() < CLIPPED:
+        late = np.flatnonzero(random.random(len(axes)) < LATE)
+        axes[late] = axes[(late - 1).clip(0)]
+    return axes
 
 
 def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float) -> Labelled:

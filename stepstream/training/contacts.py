@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from stepstream.training.data import LabelledRecording
 
-__all__ = ["align", "estimate_lag"]
+__all__ = ["align", "estimate_lag", "smooth"]
 
 LARGEST_LAG = 20
 """Largest lag in samples; beyond 0.25 s a correlation may be wrong by a whole step."""
@@ -32,11 +32,11 @@ def estimate_lag(contacts: NDArray[np.float64], probability: NDArray[np.float32]
     probability : (n,) float32
         Probability of an end, sample by sample.
     """
-    smooth = _smooth(probability, 4.0)
+    even = smooth(probability, 4.0)
     lags = np.arange(-LARGEST_LAG, LARGEST_LAG + 1)
     places = np.rint(contacts).astype(np.int64) + lags[:, np.newaxis]
-    inside = (places >= 0) & (places < len(smooth))
-    hits = np.where(inside, smooth[places.clip(0, len(smooth) - 1)], 0).sum(axis=1)
+    inside = (places >= 0) & (places < len(even))
+    hits = np.where(inside, even[places.clip(0, len(even) - 1)], 0).sum(axis=1)
     return int(lags[hits.argmax()])
 
 
@@ -50,12 +50,12 @@ def align(recording: LabelledRecording, probability: NDArray[np.float32]) -> Lab
     probability : (n,) float32
         Probability of an end for each of its samples, from any model that knows steps.
     """
-    smooth = _smooth(probability, 1.5)
+    even = smooth(probability, 1.5)
     lag = estimate_lag(recording.ends, probability)
     ends = recording.ends + lag
     places = np.rint(ends).astype(np.int64)[:, np.newaxis] + np.arange(-REACH, REACH + 1)
-    inside = (places >= 0) & (places < len(smooth))
-    given = np.where(inside, smooth[places.clip(0, len(smooth) - 1)], 0)
+    inside = (places >= 0) & (places < len(even))
+    given = np.where(inside, even[places.clip(0, len(even) - 1)], 0)
     best = (given * np.exp(-0.5 * ((places - ends[:, np.newaxis]) / SPREAD) ** 2)).argmax(axis=1)
     row = np.arange(len(ends))
     moved = np.sort(np.where(given[row, best] > LEAST, places[row, best], ends))
@@ -74,7 +74,8 @@ def _shift(mask: NDArray[np.bool_], lag: int) -> NDArray[np.bool_]:
     return moved
 
 
-def _smooth(values: NDArray[np.float32], width: float) -> NDArray[np.float64]:
+def smooth(values: NDArray[np.float32], width: float) -> NDArray[np.float64]:
+    """The values (n,) through a Gaussian window whose standard deviation is ``width`` samples."""
     reach = np.arange(-int(3 * width), int(3 * width) + 1)
     kernel = np.exp(-0.5 * (reach / width) ** 2)
     return np.convolve(values, kernel / kernel.sum(), "same")

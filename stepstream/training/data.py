@@ -102,7 +102,11 @@ class LabelledRecording:
     counts
         Least and most steps that are right in the judged samples.
     aligned
-        Whether the lag of the contacts was found and removed.
+        Whether a teacher was asked where its steps are; if in doubt, they are not learned.
+    session
+        Devices that recorded the same walk on one clock have the same name here; "" if it was one.
+    first
+        The first sample's place on that clock.
     """
 
     origin: str
@@ -123,6 +127,8 @@ class LabelledRecording:
     device: str = ""
     aid: str = ""
     aligned: bool = False
+    session: str = ""
+    first: int = 0
 
     @property
     def standing(self) -> NDArray[np.bool_]:
@@ -148,9 +154,16 @@ class LabelledRecording:
         return np.select([still, walks], [0, 1], -1).astype(np.int8)
 
     @property
-    def needs_alignment(self) -> bool:
-        """Whether its ends can be learned only after their lag is removed."""
-        return self.labels is Labels.CONTACTS and not self.aligned
+    def stepless(self) -> bool:
+        """Whether nobody steps in all that is known of it."""
+        return not (self.counts[1] or len(self.ends))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it has steps that can be learned only when a teacher has placed them."""
+        return self.labels not in {Labels.STEPS, Labels.NONE} and not (
+            self.aligned or self.stepless
+        )
 
     def is_of(self, names: Collection[str]) -> bool:
         """Whether its set, person or placement is among some names."""

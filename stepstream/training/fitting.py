@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from stepstream.training.augmentation import Variation
-from stepstream.training.contacts import align
+from stepstream.training.counting import learn_from
 from stepstream.training.data import Labels
 from stepstream.training.network import build_network
 from stepstream.training.pipeline import count_stretches, make_dataset, scale
@@ -30,9 +30,9 @@ __all__ = ["Recipe", "fit", "predict_series", "prepare_devices"]
 
 TRAINING_VARIATION = Variation(
     rotate=True,
-    tempo=0.2,
-    rates=0.3,
-    amplitude=0.35,
+    tempo=0.3,
+    rates=0.4,
+    amplitude=0.4,
     gyroscope_amplitude=0.2,
     noise=0.6,
     bias=0.3,
@@ -50,7 +50,7 @@ class Recipe:
     epochs
         Passes over the recordings, each with other variations.
     alignment_epochs
-        Earlier passes over the recordings with whole steps, after which contacts are aligned.
+        Passes over the recordings from which a teacher learns.
     batch_size
         Stretches of 9.6 s in a step of the optimiser.
     learning_rate
@@ -100,7 +100,10 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     logs: Path | None = None,
 ) -> keras.Model:
-    """Train a network; a first one, trained on whole steps, aligns contacts if necessary.
+    """Train a network; earlier ones are teachers that place steps whose times aren't known.
+
+    A first one, trained on whole steps, aligns contacts; a second one, trained on both, places the
+    steps of which only the number is known. A first one is not needed if all is aligned already.
 
     Parameters
     ----------
@@ -130,13 +133,14 @@ def fit(
     whole = [r for r in training if r.labels is Labels.STEPS]
     if not count_stretches(whole, metadata):
         raise ValueError("no recordings with whole steps, or all too short to train on")
-    if any(r.needs_alignment for r in (*training, *validation)):
-        first = replace(recipe, epochs=recipe.alignment_epochs)
-        network = _fit(whole, [], metadata, first, on_epoch, None)
-        training, validation = (
-            [_aligned(network, r, metadata) for r in recordings]
-            for recordings in (training, validation)
-        )
+    first = replace(recipe, epochs=recipe.alignment_epochs)
+    training, validation = list(training), list(validation)
+    for labels in ({Labels.STEPS}, {Labels.STEPS, Labels.CONTACTS}):
+        if any(r.needs_teacher and r.labels not in labels for r in training):
+            known = [r for r in training if r.labels in labels]
+            predict = _predictor(_fit(known, [], metadata, first, on_epoch, None), metadata)
+            training = learn_from(training, predict)
+            validation = learn_from(validation, predict)
     return _fit(training, validation, metadata, recipe, on_epoch, logs)
 
 
@@ -153,12 +157,10 @@ def predict_series(
     return given
 
 
-def _aligned(
-    network: keras.Model, recording: LabelledRecording, metadata: ModelMetadata
-) -> LabelledRecording:
-    if not recording.needs_alignment:
-        return recording
-    return align(recording, predict_series(network, recording.axes, metadata)[:, 1])
+def _predictor(
+    network: keras.Model, metadata: ModelMetadata
+) -> Callable[[LabelledRecording], NDArray[np.float32]]:
+    return lambda recording: predict_series(network, recording.axes, metadata)
 
 
 def _masked_crossentropy(wanted: tf.Tensor, given: tf.Tensor) -> tf.Tensor:

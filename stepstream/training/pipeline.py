@@ -32,7 +32,7 @@ HANDLED = 8
 def count_stretches(recordings: Sequence[LabelledRecording], metadata: ModelMetadata) -> int:
     """Approximate number of stretches in a pass over some recordings."""
     length = HOPS * metadata.hop
-    return sum(max(0, len(r.axes) - metadata.delay) // length for r in recordings)
+    return sum(max(1, (len(r.axes) - metadata.delay) // length) for r in recordings)
 
 
 def make_dataset(
@@ -65,7 +65,7 @@ def make_dataset(
         order = random.permutation(len(chosen) + -(-negatives // HANDLED))
         for place in order:
             if place < len(chosen):
-                yield retime(recordings[chosen[place]], variation, random)
+                yield _padded(retime(recordings[chosen[place]], variation, random), length)
                 continue
             for axes in handle(random, HANDLED):
                 none = np.zeros((len(axes), 3), np.float32)
@@ -101,6 +101,20 @@ def scale(axes: tf.Tensor, metadata: ModelMetadata) -> tf.Tensor:
     accel, gyro = axes[..., :3] / metadata.accel_scale, axes[..., 3:] / metadata.gyro_scale
     magnitudes = [tf.norm(sensor, axis=-1, keepdims=True) for sensor in (accel, gyro)]
     return tf.concat([accel, gyro, *magnitudes], axis=-1)
+
+
+def _padded(labelled: Labelled, length: int) -> Labelled:
+    """At least ``length`` samples: of a short recording, the last one stays, and nothing is known.
+
+    A whole stretch of it is learned from then, and none of what is added.
+    """
+    missing = max(0, length - len(labelled.axes))
+    added = ((0, missing), (0, 0))
+    return Labelled(
+        np.pad(labelled.axes, added, "edge"),
+        np.pad(labelled.wanted, added),
+        np.pad(labelled.known, added),
+    )
 
 
 def _by_hop(values: tf.Tensor, hop: int) -> tf.Tensor:

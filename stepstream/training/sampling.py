@@ -19,8 +19,9 @@ __all__ = ["choose_passes", "read_passes"]
 LEVELS: tuple[tuple[str, ...], ...] = (
     (),
     ("origin",),
-    ("origin", "person"),
-    ("origin", "person", "placement"),
+    ("origin", "stepless"),
+    ("origin", "stepless", "placement"),
+    ("origin", "stepless", "placement", "person"),
 )
 MOST_PASSES = 8.0
 """Largest number of times that a recording is read in a pass on average: a few seconds of one
@@ -35,8 +36,9 @@ def read_passes(recordings: Sequence[LabelledRecording], balance: float) -> NDAr
     recordings
         What to train on.
     balance
-        0 reads each once. 1 gives each set the same number of samples, in it each person, of
-        whom each placement. Between them, shares are geometric means of both.
+        0 reads each once. 1 gives each set the same number of samples; in it what has steps and
+        what has none, so that no sensor is known by either alone; of these each placement, and
+        each person. Between 0 and 1, shares are geometric means of both.
     """
     samples = np.array([len(r.axes) for r in recordings], np.float64)
     equal = _equal_shares(recordings, samples)
@@ -76,4 +78,4 @@ def _equal_shares(
 
 
 def _key(recording: LabelledRecording, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(getattr(recording, name) for name in names)
+    return tuple(str(getattr(recording, name)) for name in names)

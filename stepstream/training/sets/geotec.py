@@ -36,7 +36,7 @@ def read(folder: Path) -> Iterator[LabelledRecording]:
     """
     for path in find_files(folder):
         file = read_file(path)
-        place = file.name.rsplit("_", 1)[1]
+        session, place = file.name.rsplit("_", 1)
         other = "wrist" if place == "pocket" else "pocket"
         seated, walk = _read_phases(file)
         beside = path.with_name(path.name.replace(f"_{place}.", f"_{other}."))
@@ -46,7 +46,9 @@ def read(folder: Path) -> Iterator[LabelledRecording]:
             peaks = [_count_peaks(file, walk), _count_peaks(read_file(beside), walk)]
             if max(peaks) - min(peaks) <= PEAKS_DIFFER:
                 counts, judged = (min(peaks), max(peaks)), seated | walk
-        made = with_counts(file, place, counts, judged, walk, device=DEVICES[place])
+        made = with_counts(
+            file, place, counts, judged, walk, device=DEVICES[place], session=session
+        )
         made.activity[seated] = code("seated")
         yield made
 

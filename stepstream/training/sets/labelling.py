@@ -189,6 +189,7 @@ def _make(file: RecordingFile, placement: str, **about: Any) -> LabelledRecordin
             "axes": file.axes,
             "gaps": file.gaps,
             "rate_hz": file.rate_hz,
+            "first": file.first,
             **about,
         }
     )

@@ -56,7 +56,8 @@ def read(folder: Path) -> Iterator[LabelledRecording]:
     """
     for path in find_files(folder):
         name = path.name.removesuffix(".csv.gz")
-        doing, _, place = name.rsplit("_", 2)
+        session, place = name.rsplit("_", 1)
+        doing = session.rsplit("_", 1)[0]
         doing = doing.split("_")[0]
         file = read_file(path)
         placement = PLACEMENTS.get(place, place)
@@ -64,7 +65,9 @@ def read(folder: Path) -> Iterator[LabelledRecording]:
         if doing in WALKS:
             swings = _read_swings(file)
             if _are_regular(swings):
-                yield _with_swings(file, placement, swings, WALKS[doing], device)
+                yield _with_swings(
+                    file, placement, swings, WALKS[doing], device=device, session=session
+                )
             continue
         ankle = path.with_name(f"{name.removesuffix(place)}ankle.csv.gz")
         if ankle.exists():
@@ -90,7 +93,7 @@ def _with_swings(
     placement: str,
     swings: NDArray[np.float64],
     activity: str,
-    device: str,
+    **about: str,
 ) -> LabelledRecording:
     """Judged from the first swing to the last: two steps a stride, one may lie across an end."""
     places = np.arange(len(file.axes))
@@ -101,7 +104,7 @@ def _with_swings(
     counts = (steps - 1, steps + 1)
     return with_counts(
         file, placement, counts, judged, judged, activity,
-        labels=Labels.SWINGS, ends=ends, device=device,
+        labels=Labels.SWINGS, ends=ends, **about,
     )  # fmt: skip
 
 
