@@ -98,7 +98,9 @@ def _figures(results: Sequence[Result], names: Sequence[str]) -> list[str]:
     counts = np.array([one.count_error for one in scores])
     false = np.array([one.false_per_minute for one in scores])
     both = [
-        " / ".join(text for text, value in ((f"{c:.1%}", c), (f"{f:.2f}", f)) if value == value)
+        " / ".join(
+            text for text, value in ((f"{c:.1%}", c), (f"{f:.2f}", f)) if not np.isnan(value)
+        )
         for c, f in zip(counts.tolist(), false.tolist(), strict=True)
     ]
     return [f"{np.nanmean(counts):.1%}", f"{np.nanmean(false):.2f}", *both]

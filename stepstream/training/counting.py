@@ -98,10 +98,10 @@ def _place_session(devices: Sequence[Given]) -> list[LabelledRecording]:
     recordings = [replace(recording, aligned=True) for recording, _ in devices]
     one, origin = recordings[0], min(r.first for r in recordings)
     if one.labels is Labels.CONTACTS:
-        return [
-            _with(r, 0, r.ends, _find_starts(r.ends, _combine([device], r.first)[:, 0]))
-            for r, device in zip(recordings, devices, strict=True)
-        ]
+        if len(one.ends) < FEWEST:
+            return recordings
+        starts = _find_starts(one.ends, _combine(devices, origin)[:, 0])
+        return [_with(one, 0, one.ends, starts)]
     seeing = [
         device
         for device in devices
@@ -187,7 +187,8 @@ def _with(
         if recording.labels is not Labels.CONTACTS:
             end_known[max(0, first - half) : max(0, last + half)] = True
     for first, last in _bouts(starts) if len(starts) else ():
-        start_known[max(0, first - half) : max(0, last + half)] = True
+        here = slice(max(0, first - half), max(0, last + half))
+        start_known[here] = end_known[here]
     for first, end in recording.gaps.tolist():
         start_known[first:end] = end_known[first:end] = False
     return replace(

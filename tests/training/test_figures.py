@@ -144,6 +144,16 @@ def test_balance_gives_sets_people_and_placements_the_same_time() -> None:
     assert np.mean(drawn, axis=0) == pytest.approx(passes, abs=0.1)
 
 
+def test_what_has_steps_and_what_has_none_are_read_for_the_same_time() -> None:
+    made = [
+        replace(recording(8000, f"a/{n}"), counts=(0, 0), ends=np.empty(0), starts=np.empty(0))
+        for n in range(3)
+    ]
+    made += [recording(4000, "a/0")]
+    time = read_passes(made, 1) * [len(r.axes) for r in made]
+    assert time[:3].sum() == pytest.approx(time[3])
+
+
 def test_a_short_recording_is_not_repeated_without_end() -> None:
     made = [
         replace(recording(80_000, "a/0"), origin="a"),
