@@ -49,7 +49,7 @@ minute; cut it into pieces whose counts are known."""
 PHASES = np.arange(0.2, 0.81, 0.05)
 """Where starts may be, as shares of the interval that follows an end."""
 USUAL_PHASE = (0.5, 0.15)
-"""Mean and standard deviation of that share: 0.45 to 0.65 where starts are labelled."""
+"""Mean and standard deviation of that share: where starts are labelled, 0.3 to 0.7."""
 
 
 def learn_from(
@@ -150,7 +150,8 @@ def _find_ends(
     chosen = choose_places(_log_odds(there), usual / GRID, least, most)
     if chosen is None or _contrast(there, chosen) < CONTRAST:
         return None
-    return (walk[0] + GRID * chosen).astype(np.float64)
+    ends: NDArray[np.float64] = (walk[0] + GRID * chosen).astype(np.float64)
+    return ends
 
 
 def _find_starts(
