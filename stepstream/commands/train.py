@@ -173,6 +173,7 @@ class Train(CommandSettings):
             walking_threshold=0.2,
             start_reach=(12, 12),
             end_reach=(16, 8),
+            waiting=80,
         )
 
     def _recipe(self) -> Recipe:

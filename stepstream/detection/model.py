@@ -98,6 +98,9 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Samples after an end that must not exceed it before it counts, at most ``hop``.
     shortest_step, longest_step
         Bounds on the time from a step's start to its end, as the most probable samples have it.
+    waiting
+        Samples for which a toe strike of too low a probability, or without a likely heel lift,
+        waits for a sure step; 0 if none waits.
     training
         How the model was made, for people.
     """
@@ -119,6 +122,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     walking_threshold: _Probability | None = None
     start_reach: tuple[_Reach, _Reach] = (0, 0)
     end_reach: tuple[_Reach, _Reach] = (0, 0)
+    waiting: Annotated[int, Meta(ge=0)] = 0
     training: dict[str, str] = {}
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,18 +24,20 @@ __all__ = ["StepFinder", "make_step_detector"]
 START, END = 0, 1
 
 
-class _Pairs(NamedTuple):
-    """Starts and ends that belong together.
+class _Ends(NamedTuple):
+    """Ends and the starts that belong to them.
 
-    ``row`` (m,) intp is the row of the signal, ``start`` and ``end`` (m,) intp are places in it,
-    then come their probabilities (m,) float32.
+    ``row`` (m,) intp is the row of the signal, ``start`` and ``end`` (m,) intp are the most
+    probable places in it.
     """
 
     row: NDArray[np.intp]
     start: NDArray[np.intp]
     end: NDArray[np.intp]
-    start_probability: NDArray[np.float32]
-    end_probability: NDArray[np.float32]
+
+    def take(self, some: NDArray[Any]) -> _Ends:
+        """Some of the ends: a mask, or places."""
+        return _Ends(self.row[some], self.start[some], self.end[some])
 
 
 class StepFinder:
@@ -43,10 +45,14 @@ class StepFinder:
 
     A sample is a *peak* if its end probability reaches the walking threshold, exceeds that of all
     samples within the refractory time before it, and is not exceeded within the settling time
-    after it. A peak is an *end* if it reaches the end threshold, or if a peak within the longest
-    step before it does: walking probably continues. The *start* of an end is the most probable
-    start between the shortest and the longest step before it that can't belong to the peak before
-    it.
+    after it. The *start* of a peak is the most probable start between the shortest and the longest
+    step before it that can't belong to the peak before it. A peak is an *end* if its start reaches
+    the start threshold, and it, or a peak within the longest step before it, reaches the end
+    threshold: walking probably continues.
+
+    A peak that is none of its own waits: it becomes an end with the next one, if that follows
+    within the waiting time, and no peak within the refractory time. So the first step of a walk,
+    whose start looks like standing, counts when the second one does.
 
     Around the middle of a clear step the probabilities are flat, and which of their samples is
     the highest is chance. So both moments are the centre of the squared probabilities nearby.
@@ -66,8 +72,11 @@ class StepFinder:
         self._model = metadata
         self._hop_samples = metadata.hop
         self.hops_ahead = hops_ahead
-        self.lookback_hops = -(-(metadata.longest_step + metadata.refractory) // metadata.hop)
-        """Hops before that of an end on which the end and its start can depend."""
+        step = metadata.longest_step + metadata.refractory
+        self._step_hops = -(-step // metadata.hop)
+        """Hops before that of an end on which it and its start depend."""
+        self.lookback_hops = -(-(step + metadata.waiting) // metadata.hop)
+        """The same for an end and those that wait for it."""
         self._near_hops = -(-metadata.refractory // metadata.hop)
         self._kept = self.lookback_hops + 1 + hops_ahead
         # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
@@ -96,9 +105,9 @@ class StepFinder:
         """
         self._ring[slot, hop % self._kept] = probabilities
         searched = hop - 1
-        ends = self._ring[slot, searched % self._kept, :, END].astype(np.float32)
+        highest = self._ring[slot, searched % self._kept, :, END].max(axis=1, initial=0)
         rows = np.flatnonzero(
-            (searched >= first_hop) & (ends.max(axis=1, initial=0) >= self._model.least_end)
+            (searched >= first_hop) & (highest.astype(np.float32) >= self._model.least_end)
         )
         if not len(rows):
             return Steps.none()
@@ -106,17 +115,41 @@ class StepFinder:
         near = self._gather(slot[rows], hop[rows], first_hop[rows], self._near_hops)
         row, within = np.nonzero(self._peaks_in_searched(near[:, :, END]))
         rows = rows[row]
-        whole = self._gather(slot[rows], hop[rows], first_hop[rows], self.lookback_hops)
-        pairs = self._pair(whole, within + self.lookback_hops * self._hop_samples)
-        rows = rows[pairs.row]
-        origin = (searched[rows] - self.lookback_hops) * self._hop_samples
+        whole = self._gather(slot[rows], hop[rows], first_hop[rows], self._step_hops)
+        place = within + self._step_hops * self._hop_samples
+        ends, waits = self._find_ends(whole, place)
+        found = self._describe(whole, ends, slot[rows], searched[rows], offset[rows])
+        if not waits.any():
+            return found
+        at, within = rows[ends.row[waits]], within[ends.row[waits]]
+        whole = self._gather(slot[at], hop[at], first_hop[at], self.lookback_hops)
+        place = within + self.lookback_hops * self._hop_samples
+        waited = self._find_waiting(whole, place)
+        before = self._describe(whole, waited, slot[at], searched[at], offset[at])
+        row = np.concatenate([at[waited.row], rows[ends.row]])
+        return Steps.concatenate([before, found]).take(np.argsort(row, kind="stable"))
+
+    def _describe(
+        self,
+        probabilities: NDArray[np.float32],
+        ends: _Ends,
+        slot: NDArray[np.intp],
+        searched: NDArray[np.int64],
+        offset: NDArray[np.int64],
+    ) -> Steps:
+        """Steps of ends in rows that begin some hops before the searched one and end after it."""
+        given, row = probabilities[ends.row], ends.row
+        every = np.arange(len(row))
+        origin = (searched[row] + 2) * self._hop_samples - probabilities.shape[1]
+        start = centre(given[:, :, START], ends.start, *self._model.start_reach)
+        end = centre(given[:, :, END], ends.end, *self._model.end_reach)
         return Steps(
-            slot[rows],
-            (origin + pairs.start) * self._model.period_us,
-            (origin + pairs.end) * self._model.period_us,
-            pairs.start_probability,
-            pairs.end_probability,
-            offset[rows],
+            slot[row],
+            (origin + start) * self._model.period_us,
+            (origin + end) * self._model.period_us,
+            given[every, ends.start, START],
+            given[every, ends.end, END],
+            offset[row],
         )
 
     def _gather(
@@ -149,13 +182,57 @@ class StepFinder:
         model = self._model
         return find_peaks(ends, model.least_end, model.refractory, model.settling)
 
-    def _pair(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> _Pairs:
-        """The steps that end at the peak of each row; places within the rows."""
+    def _find_ends(
+        self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]
+    ) -> tuple[_Ends, NDArray[np.bool_]]:
+        """Which peaks, one in each row, are ends of their own, and whether one may wait for them.
+
+        That is not so if the peak before is surely an end of its own, as mostly amid a walk.
+        """
+        peaks = self._find_peaks(probabilities[:, :, END])
+        found, is_end, _ = self._judge(probabilities, peaks, np.arange(len(peak)), peak)
+        found = found.take(is_end)
+        samples, end = np.arange(probabilities.shape[1]), found.end[:, np.newaxis]
+        recent = peaks[found.row] & (samples < end) & (samples >= end - self._model.waiting)
+        waits: NDArray[np.bool_] = np.any(recent, axis=1)
+        if waits.any():
+            last = np.where(recent, samples, -1).max(axis=1)[waits]
+            _, _, is_sure = self._judge(probabilities, peaks, found.row[waits], last)
+            waits[waits] = ~is_sure
+        return found, waits
+
+    def _find_waiting(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> _Ends:
+        """The ends that waited for the one at the peak of each row."""
+        peaks = self._find_peaks(probabilities[:, :, END])
+        samples, end = np.arange(probabilities.shape[1]), peak[:, np.newaxis]
+        recent = peaks & (samples <= end) & (samples >= end - self._model.waiting)
+        row, place = np.nonzero(recent)
+        found, is_end, _ = self._judge(probabilities, peaks, row, place)
+        earlier = place < peak[row]
+        # What another end followed has been decided by that.
+        last_end = np.full(len(peak), -1)
+        np.maximum.at(last_end, row[is_end & earlier], place[is_end & earlier])
+        apart = np.diff(place, append=0) >= self._model.refractory
+        starts = probabilities[row, found.start, START]
+        return found.take(earlier & apart & (place > last_end[row]) & (starts > 0))
+
+    def _judge(
+        self,
+        probabilities: NDArray[np.float32],
+        peaks: NDArray[np.bool_],
+        row: NDArray[np.intp],
+        peak: NDArray[np.intp],
+    ) -> tuple[_Ends, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Peaks with their starts, which are ends of their own, and which of them by their height.
+
+        With fewer samples before, the last may be false, and is never true by mistake.
+        """
         model = self._model
-        ends = probabilities[:, :, END]
+        given = probabilities[row]
+        ends = given[:, :, END]
         samples = np.arange(probabilities.shape[1])
         before = (
-            self._find_peaks(ends)
+            peaks[row]
             & (samples < peak[:, np.newaxis])
             & (samples >= peak[:, np.newaxis] - model.longest_step)
         )
@@ -167,21 +244,13 @@ class StepFinder:
         allowed = (samples > after[:, np.newaxis]) & (
             samples <= (peak - model.shortest_step)[:, np.newaxis]
         )
-        starts = np.where(allowed, probabilities[:, :, START], -1)
+        starts = np.where(allowed, given[:, :, START], -1)
         start = starts.argmax(axis=1)
         every = np.arange(len(peak))
         sure = ends[every, peak] >= model.end_threshold
         walking = (before & (ends >= model.end_threshold)).any(axis=1)
-        row = np.flatnonzero((sure | walking) & (starts[every, start] >= model.start_threshold))
-        start, peak, probabilities = start[row], peak[row], probabilities[row]
-        every = np.arange(len(row))
-        return _Pairs(
-            row,
-            centre(probabilities[:, :, START], start, *model.start_reach),
-            centre(probabilities[:, :, END], peak, *model.end_reach),
-            probabilities[every, start, START],
-            probabilities[every, peak, END],
-        )
+        likely = starts[every, start] >= model.start_threshold
+        return _Ends(row, start, peak), (sure | walking) & likely, sure & likely
 
 
 def centre(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +23,12 @@ def count_steps(
 ) -> tuple[Steps, list[Event]]:
     """The steps of one device that count, by the rules of the stream, and their events."""
     ledger = Ledger.of(model.metadata, settings)
-    counts = [
-        ledger.count(device_id, offset, [end_us])[0]
-        for offset, end_us in zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True)
-    ]
+    counts: list[int | None] = []
+    completed = groupby(
+        zip(steps.offset.tolist(), steps.end_us.tolist(), strict=True), itemgetter(0)
+    )
+    for offset, ends in completed:
+        counts += ledger.count(device_id, offset, [end_us for _, end_us in ends])
     steps = steps.take(np.array([count is not None for count in counts], np.bool_))
     events = [
         Event.of(device_id, count, *row, model.metadata.label)

@@ -45,6 +45,7 @@ METADATA = ModelMetadata(
     walking_threshold=0.3,
     start_reach=(12, 12),
     end_reach=(16, 8),
+    waiting=80,
 )
 
 

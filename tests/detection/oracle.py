@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tests.detection.builders import Found, Reading, TransparentModel
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
-HISTORY_HOPS = 31
+HISTORY_HOPS = 41
 LONGEST_INTERPOLATED_US = 250_000
 SHORTEST_LAG, LONGEST_LAG, COMPARED, CHANGE = 32, 96, 24, 12
 
@@ -141,6 +142,7 @@ def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel)
     least = metadata.walking_threshold or metadata.end_threshold
     longest, shortest = metadata.longest_step, metadata.shortest_step
 
+    @cache
     def is_peak(i: int) -> bool:
         return (
             end(i) >= least
@@ -148,26 +150,40 @@ def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel)
             and all(end(i) >= end(j) for j in range(i + 1, i + metadata.settling + 1))
         )
 
+    def start_of(e: int) -> int:
+        before = [i for i in range(e - longest, e) if is_peak(i)]
+        begin = max(before[-1] - shortest + 1, e - longest) if before else e - longest
+        return max(range(begin, e - shortest + 1), key=lambda i: (start(i), -i))
+
+    def is_end(e: int) -> bool:
+        strong = [i for i in range(e - longest, e + 1) if end(i) >= metadata.end_threshold]
+        return start(start_of(e)) >= metadata.start_threshold and any(map(is_peak, strong))
+
+    def waits(i: int, e: int) -> bool:
+        later = [j for j in range(i + 1, e) if is_peak(j)]
+        return (
+            (later or [e])[0] - i >= metadata.refractory
+            and start(start_of(i)) > 0
+            and not any(map(is_end, [i, *later]))
+        )
+
     steps = []
     searched = range(k - DELAY - 2 * HOP + 1, k - DELAY - HOP + 1)
     for e in searched:
-        if e < first_given or not is_peak(e):
+        if e < first_given or not is_peak(e) or not is_end(e):
             continue
-        before = [i for i in range(e - longest, e) if is_peak(i)]
-        if all(end(i) < metadata.end_threshold for i in [*before, e]):
-            continue
-        begin = max(before[-1] - shortest + 1, e - longest) if before else e - longest
-        s = max(range(begin, e - shortest + 1), key=lambda i: (start(i), -i))
-        if start(s) >= metadata.start_threshold:
+        waiting = [i for i in range(e - metadata.waiting, e) if is_peak(i) and waits(i, e)]
+        for i in [*waiting, e]:
+            s = start_of(i)
             first = _centre(start, s, *metadata.start_reach)
-            last = _centre(end, e, *metadata.end_reach)
+            last = _centre(end, i, *metadata.end_reach)
             steps.append(
                 (
                     reading.device,
                     first * PERIOD_US,
                     last * PERIOD_US,
                     start(s),
-                    end(e),
+                    end(i),
                     reading.offset,
                 )
             )

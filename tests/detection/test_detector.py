@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import event, given
@@ -12,6 +13,7 @@ from stepstream.detection import Columns, Counters, Detector, Rules, make_step_d
 from tests.detection import oracle
 from tests.detection.builders import (
     EPOCH_US,
+    METADATA,
     PERIOD_US,
     Feed,
     Reading,
@@ -51,8 +53,57 @@ def test_a_weak_end_counts_while_somebody_walks_and_not_alone() -> None:
 
     ends = [end for _, end in truth]
     assert weakened({2, 3}) == ends
-    assert weakened({0, 1}) == ends[2:]
+    assert weakened({0}) == ends
+    assert weakened({0, 1}) == ends[1:]
     assert weakened({2, 3, 4, 5}) == ends[:4]
+
+
+def without_starts(readings: list[Reading], *starts: int) -> list[Reading]:
+    return [
+        replace(r, axes=(0.2, *r.axes[1:]))
+        if any(abs(r.time_us - start) < 200_000 for start in starts)
+        else r
+        for r in readings
+    ]
+
+
+def test_a_step_without_a_clear_start_counts_with_the_next_one() -> None:
+    readings, truth = walk(6)
+    time_us = {reading.offset: reading.time_us for reading in readings}
+    ends = [end for _, end in truth]
+    found = Feed().feed(without_starts(readings, truth[0][0], truth[3][0]))
+    assert [step[2] for step in found] == ends
+    completed = [step[5] for step in found]
+    assert completed[0] == completed[1] < completed[2] < completed[3] == completed[4]
+    assert time_us[completed[0]] - ends[1] <= 500_000
+    assert found[0][3] < 0.1
+    assert found[1][3] > 0.5
+
+
+def test_a_step_without_a_clear_start_and_without_a_next_one_does_not_count() -> None:
+    readings, truth = walk(1)
+    assert len(Feed().feed(readings)) == 1
+    assert Feed().feed(without_starts(readings, truth[0][0])) == []
+
+
+def test_no_end_waits_for_another_if_the_model_does_not_say_so() -> None:
+    readings, truth = walk(6)
+    model = TransparentModel(msgspec.structs.replace(METADATA, waiting=0))
+    feed = Feed(model=model)
+    found = feed.feed(without_starts(readings, truth[0][0], truth[3][0]))
+    assert [step[2] for step in found] == [truth[n][1] for n in (1, 2, 4, 5)]
+    assert feed.detector.horizon_us == 3_200_000
+
+
+def test_a_higher_peak_soon_after_replaces_one_that_waits() -> None:
+    readings, truth = walk(2)
+    (start, end), (_, last) = truth
+    twice = [
+        replace(r, axes=(r.axes[0], 3.5, *r.axes[2:])) if r.time_us == end - 187_500 else r
+        for r in without_starts(readings, start)
+    ]
+    assert [step[2] for step in Feed().feed(twice)][1:] == [last]
+    assert len(Feed().feed(twice)) == 2
 
 
 def test_a_broad_peak_stands_at_its_centre() -> None:
@@ -120,7 +171,7 @@ def test_a_replay_reaches_back_no_further_than_the_horizon() -> None:
         feed.feed([reading])
         age_us = reading.time_us - readings[feed.replay_offset()].time_us
         assert age_us <= feed.detector.horizon_us
-    assert feed.detector.horizon_us == 3_200_000
+    assert feed.detector.horizon_us == 4_200_000
 
 
 def test_a_replay_starts_with_the_first_reading_of_a_young_window() -> None:
@@ -282,7 +333,7 @@ def test_a_short_message_after_a_long_one_continues_its_window() -> None:
     readings, truth = walk(100)
     begin_us, uploads = readings[0].time_us, []
     for offset, (first_s, last_s, arrival_s) in enumerate(
-        [(0, 26, 26), (26, 30, 56), (30, 60, 66)]
+        [(0, 26, 26), (26, 31, 57), (31, 60, 66)]
     ):
         message = [
             replace(r, offset=offset, stream_ms=begin_us // 1000 + arrival_s * 1000)
