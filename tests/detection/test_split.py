@@ -324,7 +324,9 @@ def test_there_are_no_steps_while_the_accelerometer_is_silent() -> None:
     kept = [r for r in readings if not hole[0] < r.time_us < hole[1]]
     split = delivered(sensor(kept, ACCELEROMETER), sensor(turning(readings), GYROSCOPE))
     feed = Feed()
-    assert moments(feed.feed(flat(split))) == moments(Feed().feed(kept))
+    # The first end after the hole counts with the second; its start is in the hole, so it is any.
+    ends = [step[2] for step in feed.feed(flat(split))]
+    assert ends == [step[2] for step in Feed().feed(kept)]
     assert feed.detector.counters.gaps == 1
 
 
