@@ -67,8 +67,8 @@ class Variation:
 class Labelled(NamedTuple):
     """Samples, and the wanted output of the model for each.
 
-    ``axes`` (n, 6) float32, ``wanted`` (n, 3) float32 start and end probability and whether the
-    person walks, ``known`` (n, 3) float32, 0 where nothing is known.
+    ``axes`` (n, 6) float32, ``wanted`` (n, 2) float32 start and end probability, ``known`` (n, 2)
+    float32, 0 where nothing is known.
     """
 
     axes: NDArray[np.float32]
@@ -139,9 +139,7 @@ def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float)
         _bumps(recording.ends / tempo, length, END_WIDTH),
     ]
     source = (np.arange(length) * tempo).astype(np.int64).clip(0, len(recording.axes) - 1)
-    walking = recording.walking[source]
-    wanted.append((walking == 1).astype(np.float32))
-    known = [recording.start_known[source], recording.end_known[source], walking >= 0]
+    known = [recording.start_known[source], recording.end_known[source]]
     return Labelled(axes, np.stack(wanted, axis=1), np.stack(known, axis=1).astype(np.float32))
 
 

@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 RATE_HZ = 80
-LONGEST_PAUSE = 64
-"""Samples from an end for which whoever walks surely does: 0.8 s."""
 WITH_STEPS = ("walking", "stairs up", "stairs down", "running")
 ACTIVITIES = (
     "standing",
@@ -137,23 +135,6 @@ class LabelledRecording:
         return still
 
     @property
-    def walking(self) -> NDArray[np.int8]:
-        """Whether the person walks, (n,): 1 if so, 0 if nobody steps, -1 where it isn't known.
-
-        Whoever stops for longer than `LONGEST_PAUSE` amid labelled steps may stand or not.
-        """
-        walks = np.isin(self.activity, [ACTIVITIES.index(name) for name in WITH_STEPS])
-        still = self.start_known & self.end_known
-        if self.labels is Labels.STEPS:
-            still = still & ~walks & (self.activity >= 0)
-        if self.labels in {Labels.STEPS, Labels.CONTACTS}:
-            near = _near(self.ends, len(self.axes), LONGEST_PAUSE)
-            walks, still = walks & near, still & ~near
-        for first, end in self.gaps.tolist():
-            walks[first:end] = False
-        return np.select([still, walks], [0, 1], -1).astype(np.int8)
-
-    @property
     def stepless(self) -> bool:
         """Whether nobody steps in all that is known of it."""
         return not (self.counts[1] or len(self.ends))
@@ -168,16 +149,6 @@ class LabelledRecording:
     def is_of(self, names: Collection[str]) -> bool:
         """Whether its set, person or placement is among some names."""
         return bool({self.origin, self.person, self.placement} & set(names))
-
-
-def _near(moments: NDArray[np.float64], length: int, reach: int) -> NDArray[np.bool_]:
-    """Which samples are at most ``reach`` away from any of some moments."""
-    change = np.zeros(length + 1, np.int64)
-    places = np.rint(moments).astype(np.int64)
-    np.add.at(change, (places - reach).clip(0, length), 1)
-    np.add.at(change, (places + reach + 1).clip(0, length), -1)
-    near: NDArray[np.bool_] = np.cumsum(change)[:length] > 0
-    return near
 
 
 def resample_series(

@@ -164,10 +164,7 @@ def _predictor(
 
 
 def _masked_crossentropy(wanted: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-    """Loss of what is known, of as many outputs as the network has."""
     wanted, known = tf.split(tf.cast(wanted, tf.float32), 2, axis=-1)
-    outputs = given.shape[-1]
-    wanted, known = wanted[..., :outputs], known[..., :outputs]
     given = tf.clip_by_value(tf.cast(given, tf.float32), 1e-6, 1 - 1e-6)
     loss = wanted * tf.math.log(given) + (1 - wanted) * tf.math.log(1 - given)
     return -tf.reduce_sum(loss * known) / tf.maximum(tf.reduce_sum(known), 1.0)

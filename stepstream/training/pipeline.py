@@ -51,12 +51,12 @@ def make_dataset(
     Returns
     -------
     tf.data.Dataset
-        Windows (n, 1, length, 8) and the wanted output (n, 1, HOPS, 4 * hop + 2): first the
-        probabilities of the hop's samples and of walking, then 1 for each that is known,
-        otherwise 0.
+        Windows (n, 1, length, 8) and the wanted output (n, 1, HOPS, 4 * hop): first the
+        probabilities of the hop's samples, then 1 for each that is known, otherwise 0.
     """
     random = np.random.default_rng(seed)
     length = HOPS * metadata.hop + metadata.delay
+    shape = (HOPS, 2 * metadata.hop)
 
     def generate() -> Iterator[Labelled]:
         share = variation.negatives * count_stretches(recordings, metadata)
@@ -68,7 +68,7 @@ def make_dataset(
                 yield _padded(retime(recordings[chosen[place]], variation, random), length)
                 continue
             for axes in handle(random, HANDLED):
-                none = np.zeros((len(axes), 3), np.float32)
+                none = np.zeros((len(axes), 2), np.float32)
                 yield Labelled(axes, none, none + 1)
 
     def cut(axes: tf.Tensor, wanted: tf.Tensor, known: tf.Tensor) -> tf.data.Dataset:
@@ -81,14 +81,16 @@ def make_dataset(
 
         stretches = frames(axes, length)
         count = tf.shape(stretches)[0]
-        given = [_by_hop(frames(values, step)[:count], metadata.hop) for values in (wanted, known)]
+        given = [
+            tf.reshape(frames(values, step)[:count], (count, *shape)) for values in (wanted, known)
+        ]
         return tf.data.Dataset.from_tensor_slices((stretches, tf.concat(given, axis=-1)))
 
     def finish(axes: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return scale(_vary(axes, variation), metadata)[:, tf.newaxis], wanted[:, tf.newaxis]
 
-    three = tf.TensorSpec((None, 3), tf.float32)
-    signature = Labelled(tf.TensorSpec((None, 6), tf.float32), three, three)
+    two = tf.TensorSpec((None, 2), tf.float32)
+    signature = Labelled(tf.TensorSpec((None, 6), tf.float32), two, two)
     stretches = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
     stretches = stretches.flat_map(cut)
     if variation != Variation():
@@ -115,13 +117,6 @@ def _padded(labelled: Labelled, length: int) -> Labelled:
         np.pad(labelled.wanted, added),
         np.pad(labelled.known, added),
     )
-
-
-def _by_hop(values: tf.Tensor, hop: int) -> tf.Tensor:
-    """From (n, HOPS * hop, 3) to (n, HOPS, 2 * hop + 1): the third is that of the middle sample."""
-    by_hop = tf.reshape(values, (-1, HOPS, hop, 3))
-    steps = tf.reshape(by_hop[..., :2], (-1, HOPS, 2 * hop))
-    return tf.concat([steps, by_hop[:, :, hop // 2, 2:]], axis=-1)
 
 
 def _vary(axes: tf.Tensor, variation: Variation) -> tf.Tensor:

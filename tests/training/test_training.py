@@ -135,22 +135,6 @@ def find_maxima(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     return (values > 0.5) & (values >= np.roll(values, 1)) & (values > np.roll(values, -1))
 
 
-def test_who_walks_is_known_near_labelled_steps_and_where_nobody_steps() -> None:
-    activity = np.ones(4000, np.int8)
-    activity[2000:3000] = 0
-    made = replace(recording(), activity=activity)
-    pausing = made.ends[(made.ends < 1500) | (made.ends > 3000)]
-    made = replace(made, starts=pausing - 69, ends=pausing)
-    walking = made.walking
-    assert (walking[200:1540] == 1).all()
-    # Stopped though the activity goes on; then standing.
-    assert (walking[1600:2000] == -1).all()
-    assert (walking[2000:2900] == 0).all()
-    varied = retime(made, Variation(), np.random.default_rng(3))
-    assert (varied.known[:, 2] == (walking >= 0)).all()
-    assert (varied.wanted[:, 2] == (walking == 1)).all()
-
-
 def test_what_is_handled_has_gravity_turns_and_no_labels() -> None:
     axes = handle(np.random.default_rng(1), 6)
     assert axes.shape == (6, 2000, 6)
