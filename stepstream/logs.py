@@ -24,6 +24,7 @@ __all__ = [
     "LevelSwitch",
     "configure_logging",
     "hide_too",
+    "is_routine",
     "log_everything",
     "make_formatter",
     "switch_on_signal",
@@ -37,6 +38,11 @@ _ROUTINE = re.compile(r"GETPID .*: retrying|BGQUEUE ")
 came after the last poll."""
 _PLAIN = re.compile(r"[^\s\"=]+")
 """A value that can stand in a line without quotes."""
+
+
+def is_routine(record: logging.LogRecord) -> bool:
+    """Whether it is one of the Kafka client's warnings that say nothing."""
+    return _ROUTINE.match(record.getMessage()) is not None
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -123,9 +129,7 @@ def configure_logging(
 
     def add_fields(record: logging.LogRecord) -> bool:
         vars(record).update(fields)
-        if _ROUTINE.match(record.getMessage()):
-            return logging.getLogger().isEnabledFor(logging.DEBUG)
-        return True
+        return not is_routine(record) or logging.getLogger().isEnabledFor(logging.DEBUG)
 
     handler.addFilter(add_fields)
     formatter = _JsonFormatter() if settings.format == "json" else _TextFormatter()

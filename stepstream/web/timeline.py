@@ -8,7 +8,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from stepstream.logs import make_formatter
+from stepstream.logs import is_routine, make_formatter
 from stepstream.web.answers import answer
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class _Handler(logging.Handler):
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(logging.WARNING)
         self._timeline = timeline
+        self.addFilter(lambda record: not is_routine(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         kind: Kind = "error" if record.levelno >= logging.ERROR else "warning"

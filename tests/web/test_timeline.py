@@ -46,7 +46,14 @@ def test_warnings_and_errors_come_from_the_log_with_their_fields_and_no_others()
         logger.error("partition paused", extra={"reason": "t-0: too many"})
     logger.warning("after the end")
     assert texts(timeline, "warning") == ["commit aborted: fenced"]
-    assert texts(timeline, "error") == ["partition paused reason=t-0: too many"]
+    assert texts(timeline, "error") == ['partition paused reason="t-0: too many"']
+
+
+def test_what_the_client_says_at_every_start_is_no_news() -> None:
+    with Timeline(str) as timeline:
+        logger.warning("GETPID [thrd:main]: coordinator load in progress: retrying")
+        logger.warning("GETPID failed")
+    assert texts(timeline, "warning") == ["GETPID failed"]
 
 
 def test_what_repeats_is_counted() -> None:
