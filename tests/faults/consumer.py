@@ -70,10 +70,6 @@ TROUBLES: dict[str, Callable[[], object]] = {
 }
 
 
-class _Producer(confluent_kafka.Producer):
-    """A producer whose methods can be replaced, which those of the real one can't."""
-
-
 OWNERS: dict[str, tuple[type, ...]] = {
     "Assignment": (Assignment,),
     "Commits": (Commits,),
@@ -83,7 +79,7 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "Partition": (Partition,),
     "Preparation": (Preparation,),
     "Processor": (Processor,),
-    "Producer": (_Producer,),
+    "Producer": (connections._Producer,),
 }
 POINTS = {
     "Assignment.assign": 2,
@@ -309,7 +305,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGUSR2, lambda *_: _show(consumers))
     faulthandler.register(signal.SIGUSR1)
     _replace(exactly_once, "HANGING_S", HANGING_S)
-    _replace(connections, "Producer", _Producer)
     if os.environ.get("FAULT_RELEASE"):
         _write_as_later()
     if os.environ.get("FAULT_MUTATION"):

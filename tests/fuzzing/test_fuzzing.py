@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ def test_no_bytes_break_anything(target: str, tmp_path: Path) -> None:
         text=True,
     )
     assert fuzzing.returncode == 0, fuzzing.stderr[-3000:]
-    assert f"stat::number_of_executed_units: {runs}" in fuzzing.stderr
+    (executed,) = re.findall(r"stat::number_of_executed_units: (\d+)", fuzzing.stderr)
+    # It ends what it has begun.
+    assert int(executed) >= runs
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -216,7 +216,7 @@ def test_a_deleted_topic_stops_no_other_and_is_read_from_its_start_when_it_comes
         family.delete(going)
         staying.produce(sent[200:400])
         staying.wait_consumed()
-        run.wait_for_log("no_longer_read=['")
+        run.wait_for_log(f"no_longer_read={going.readings}")
         wait_until("ready", lambda: _ready(port) == "ready\n")
         staying.produce(sent[400:])
         going = family.create("going")

@@ -72,7 +72,7 @@ def test_the_headroom_shrinks_as_the_lag_grows(topics: TopicSet, tmp_path: Path)
         wait_until("nothing unread", lambda: headrooms() == all_of_it)
         # A partition of which nothing is read any more.
         topics.produce([(b"broken", b"no reading")] * STREAK)
-        run.wait_for_log("partition paused")
+        run.wait_for_log("partition held")
         topics.produce([(b"broken", b"no reading")] * STREAK)
         (held,) = (p for p, end in topics.end_offsets(topics.readings).items() if end)
         wait_until("a lag", lambda: values(port, "stepstream_lag_seconds")[str(held)] > 1)
