@@ -34,8 +34,8 @@ help: ## list the targets
 demo: $(RUNTIME) ## simulated walkers and the consumer in one process, nothing else to install
 	$(BIN)/stepstream demo $(ARGS)
 
-test: $(ALL) ## all tests, two files at a time
-	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+test: $(ALL) ## all tests, three files at a time
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: $(ALL) ## tests that need no broker, browser or other server: under a minute
 	$(BIN)/pytest -q -n 2 -m "not kafka and not wheel and not image and not slow" $(ARGS)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tests.kafka.broker import POM, Broker, die_with_parent
+from tests.kafka.broker import Broker, die_with_parent
 from tests.kafka.builders import NOT_YET, TopicSet, wait_until
+from tests.kafka.jars import POM
 
 if TYPE_CHECKING:
     import argparse

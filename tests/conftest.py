@@ -12,9 +12,10 @@ from hypothesis import settings
 
 from tests.kafka.broker import Broker, missing_tool
 from tests.kafka.builders import TopicSet
+from tests.sharing import run_folder, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Repeatable, so that only a change of the code changes a result; HYPOTHESIS_PROFILE=explore
 # searches for new examples.
@@ -24,6 +25,27 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = "missing here: "
+LONGEST = (
+    "tests/kafka/test_security.py",
+    "tests/web/test_page_states.py",
+    "tests/faults/test_faults.py",
+    "tests/kafka/test_workers.py",
+    "tests/kafka/test_patterns.py",
+    "tests/web/test_page.py",
+    "tests/kafka/test_starts.py",
+    "tests/kafka/test_leaving.py",
+    "tests/kafka/test_ready_made.py",
+    "tests/kafka/test_oauth.py",
+    "tests/kafka/test_rotation.py",
+    "tests/kafka/test_backfill.py",
+    "tests/simulated/test_schedules.py",
+    "tests/training/test_training.py",
+    "tests/kafka/test_forms.py",
+    "tests/benchmarks/test_availability.py",
+    "tests/helm/test_control_plane.py",
+    "tests/fuzzing/test_fuzzing.py",
+)
+"""Files that take longest, the longest first: none of them is left when the others are done."""
 
 
 def missing(what: str) -> NoReturn:
@@ -31,6 +53,12 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("TEST_REQUIRE_ALL") == "1":
         pytest.fail(f"{MISSING}{what}, and TEST_REQUIRE_ALL is set", pytrace=False)
     pytest.skip(f"{MISSING}{what}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -75,19 +103,21 @@ def recordings() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bootstrap(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of a real broker: KAFKA_BOOTSTRAP, or a broker that is started for this run."""
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
-        yield given
-        return
+        return given
     tool = missing_tool()
     if tool:
         missing(f"{tool}, to run an Apache Kafka broker")
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    broker.start()
-    yield broker.bootstrap
-    broker.kill()
+
+    def start(folder: Path) -> tuple[str, Callable[[], None]]:
+        broker = Broker(folder)
+        broker.start()
+        return broker.bootstrap, broker.kill
+
+    return share(pytestconfig, run_folder(tmp_path_factory), "broker", start)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.deploy import containers
-from tests.kafka.broker import broker_jars
 from tests.kafka.builders import wait_until
+from tests.kafka.jars import broker_jars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,8 @@ from stepstream.settings import (
     TopicSettings,
 )
 from tests.conftest import ROOT, missing
-from tests.kafka.broker import JAVA_OPTIONS, broker_jars, missing_tool
+from tests.kafka.broker import JAVA_OPTIONS, missing_tool
+from tests.kafka.jars import broker_jars
 
 COMPOSE = ROOT / "docker-compose.yml"
 GRAFANA = ROOT / "deploy" / "grafana"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import hashlib
-import os
 import random
 import shutil
 import signal
@@ -14,17 +11,17 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.kafka.jars import broker_jars
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-POM = Path(__file__).with_name("pom.xml")
 START_TIMEOUT_S = 60
 PORTS = range(20_000, 32_000)
 JAVA_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
@@ -33,23 +30,6 @@ JAVA_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xsh
 def missing_tool() -> str | None:
     """A program that a broker needs and that is missing."""
     return next((tool for tool in ("java", "mvn") if shutil.which(tool) is None), None)
-
-
-def broker_jars() -> Path:
-    """Folder with the broker's jars, fetched once for each version of the pom."""
-    version = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ROOT / ".cache")) / f"stepstream-kafka-{version}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
-                 f"-DoutputDirectory={folder / 'libs'}"],
-                check=True,
-            )  # fmt: skip
-            (folder / "complete").touch()
-    return folder / "libs"
 
 
 def free_port() -> int:

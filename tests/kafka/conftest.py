@@ -11,9 +11,10 @@ from tests.conftest import missing
 from tests.kafka.broker import missing_tool
 from tests.kafka.registry import SchemaRegistry, missing_registry
 from tests.kafka.secure_broker import SecureBroker
+from tests.sharing import run_folder, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
 
@@ -25,12 +26,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+def registry(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SchemaRegistry]:
     """A real schema registry, started for this run."""
     tool = missing_registry()
     if tool:
         missing(f"{tool}, to run a schema registry")
-    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as running:
+
+    def start(folder: Path) -> tuple[str, Callable[[], None]]:
+        started = SchemaRegistry(folder)
+        started.start()
+        return started.address, started.kill
+
+    folder = run_folder(tmp_path_factory)
+    running = SchemaRegistry(folder, share(pytestconfig, folder, "registry", start))
+    with running.client:
         yield running
 
 

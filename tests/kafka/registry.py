@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import subprocess
-import tarfile
 import time
 import urllib.error
 import urllib.request
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from tests.kafka.broker import ROOT, die_with_parent, free_port
+from tests.kafka.broker import die_with_parent, free_port
+from tests.kafka.jars import registry_jar
 
-ARTIFACT = "apicurio-registry-app"
-VERSION = "2.6.13.Final"
-"""The last one that runs on Java 17."""
+if TYPE_CHECKING:
+    from pathlib import Path
+
 API = "/apis/ccompat/v7"
 START_TIMEOUT_S = 120
 JAVA_OPTIONS = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 
 
-def registry_jar() -> Path:
-    """The registry's program, fetched once: 142 MB, unpacked 140 MB."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ROOT / ".cache"))
-    folder = cache / f"stepstream-registry-{VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            artifact = f"io.apicurio:{ARTIFACT}:{VERSION}:tar.gz:all"
-            subprocess.run(
-                ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={artifact}",
-                 f"-DoutputDirectory={folder}"],
-                check=True,
-                cwd=folder,
-            )  # fmt: skip
-            packed = folder / f"{ARTIFACT}-{VERSION}-all.tar.gz"
-            with tarfile.open(packed) as archive:
-                archive.extractall(folder / "app", filter="data")
-            packed.unlink()
-            (folder / "complete").touch()
-    return folder / "app" / f"{ARTIFACT}-{VERSION}-runner.jar"
-
-
 class SchemaRegistry:
-    """A registry in a process of its own."""
+    """A registry in a process of its own, or, with an address, one that another process has."""
 
-    def __init__(self, folder: Path) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+    def __init__(self, folder: Path, address: str | None = None) -> None:
+        self.address = address or f"127.0.0.1:{free_port()}"
+        folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "registry.log"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -16,8 +16,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stepstream.streaming.topics import create_topics
 from tests.faults.driver import Consumer as FaultyProcess
-from tests.kafka.broker import JAVA_OPTIONS, broker_jars
+from tests.kafka.broker import JAVA_OPTIONS
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.jars import broker_jars
 from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:

@@ -87,8 +87,9 @@ class WorkersRun(RunProcess):
 
 
 def read_lines(run: RunProcess) -> list[dict[str, Any]]:
-    text = run.log.read_text()
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    # Of a line that is being written, a part may be there.
+    whole = run.log.read_text().rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def read_names(run: RunProcess) -> list[str]:
