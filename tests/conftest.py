@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.kafka.broker import Broker, missing_tool
 from tests.kafka.builders import TopicSet
@@ -16,6 +17,8 @@ from tests.sharing import run_folder, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from xdist.remote import Producer
 
 # Repeatable, so that only a change of the code changes a result; HYPOTHESIS_PROFILE=explore
 # searches for new examples.
@@ -25,8 +28,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = "missing here: "
-LONGEST = (
+WITH_SECURE_BROKER = (
     "tests/kafka/test_security.py",
+    "tests/kafka/test_oauth.py",
+    "tests/kafka/test_rotation.py",
+    "tests/kafka/test_rights_of_commands.py",
+)
+LONGEST = (
+    *WITH_SECURE_BROKER,
     "tests/web/test_page_states.py",
     "tests/faults/test_faults.py",
     "tests/kafka/test_workers.py",
@@ -35,8 +44,6 @@ LONGEST = (
     "tests/kafka/test_starts.py",
     "tests/kafka/test_leaving.py",
     "tests/kafka/test_ready_made.py",
-    "tests/kafka/test_oauth.py",
-    "tests/kafka/test_rotation.py",
     "tests/kafka/test_backfill.py",
     "tests/simulated/test_schedules.py",
     "tests/training/test_training.py",
@@ -53,6 +60,18 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("TEST_REQUIRE_ALL") == "1":
         pytest.fail(f"{MISSING}{what}, and TEST_REQUIRE_ALL is set", pytrace=False)
     pytest.skip(f"{MISSING}{what}")
+
+
+class _ByServer(LoadFileScheduling):  # type: ignore[misc]  # it comes without types
+    """Gives a process a file at a time, or all files that share a server within a process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "secure broker" if file in WITH_SECURE_BROKER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _ByServer(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)

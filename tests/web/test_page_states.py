@@ -207,7 +207,10 @@ def test_a_consumer_that_gets_nothing_is_not_simply_green(page: Page, walking: C
 @pytest.fixture(scope="module")
 def many() -> Iterator[Consumer]:
     """A consumer that is given what a test wants to see."""
-    with consumer_without_broker() as made:
+    patient = settings()
+    # However long a test takes, its devices keep their windows.
+    patient.processing.__dict__["idle_timeout_s"] = 600.0
+    with consumer_without_broker(patient) as made:
         for number in range(2):
             own(made, number)
         made.membership.note_assigned()
