@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,16 +63,6 @@ def wait_until(what: str, condition: Callable[[], T | None], deadline_s: float =
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(0.02)
-
-
-def known(ask: Callable[[], T]) -> tuple[T] | None:
-    """An answer; None from a broker that doesn't know its topics or groups yet, or again."""
-    try:
-        return (ask(),)
-    except KafkaException as error:
-        if error.args[0].code() not in NOT_YET:
-            raise
-        return None
 
 
 def fetch(port: int, path: str) -> tuple[int, str]:
@@ -255,11 +245,8 @@ class TopicSet:
 
     def committed(self) -> dict[int, int]:
         """Committed offsets of the group; partitions without one are left out."""
-        return self._ask("committed offsets", self._committed)
-
-    def _committed(self, consumer: Consumer) -> dict[int, int]:
         asked = [TopicPartition(self.readings, p) for p in range(self.partitions)]
-        found = consumer.committed(asked, DEADLINE_S)
+        found = self._ask("committed offsets", lambda c: c.committed(asked, DEADLINE_S))
         return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
 
     def committed_in(self, topics: Iterable[str]) -> dict[str, int]:
@@ -269,25 +256,31 @@ class TopicSet:
         return {tp.topic: tp.offset for tp in found}
 
     def _ask(self, what: str, ask: Callable[[Consumer], T], isolation: str = "read_committed") -> T:
-        """An answer, as soon as the broker knows it."""
-        with closing(self._consumer(isolation)) as consumer:
-            return wait_until(what, lambda: known(lambda: ask(consumer)))[0]
+        """An answer from a broker that may not know its topics or groups yet, or again."""
+        consumer = Consumer({**self._client, "group.id": self.group, "isolation.level": isolation})
 
-    def _consumer(self, isolation: str = "read_committed") -> Consumer:
-        """One that asks for the group, and isn't in it."""
-        return Consumer({**self._client, "group.id": self.group, "isolation.level": isolation})
+        def answer() -> tuple[T] | None:
+            try:
+                return (ask(consumer),)
+            except KafkaException as error:
+                if error.args[0].code() not in NOT_YET:
+                    raise
+                return None
+
+        try:
+            return wait_until(what, answer)[0]
+        finally:
+            consumer.close()
 
     def wait_consumed(self, deadline_s: float = DEADLINE_S) -> None:
         """Until all readings that are there now are committed."""
         ends = {p: end for p, end in self.end_offsets(self.readings).items() if end > 0}
 
         def consumed() -> bool:
-            committed, *_ = known(lambda: self._committed(consumer)) or ({},)
+            committed = self.committed()
             return all(committed.get(p, 0) >= end for p, end in ends.items())
 
-        # A client for each look would take more of the machine than what is waited for.
-        with closing(self._consumer()) as consumer:
-            wait_until(f"{self.readings} committed up to {ends}", consumed, deadline_s)
+        wait_until(f"{self.readings} committed up to {ends}", consumed, deadline_s)
 
     def read(self, topic: str) -> list[Message]:
         """All committed messages that are in a topic now, partition by partition.

@@ -400,6 +400,8 @@ def acl_commands() -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.startswith("kafka-acls.sh ")]
 
 
+# Seven starts of Java, one after the other.
+@pytest.mark.timeout(300)
 def test_the_commands_of_the_docs_grant_exactly_these_rights(
     broker: SecureBroker, tmp_path: Path
 ) -> None:
