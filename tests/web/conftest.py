@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Without the windows of a whole browser, a third less work.
+    # Without the windows of a whole browser it has less to do.
     path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if path is None:
         missing("chromium, to look at the live page")
