@@ -21,6 +21,10 @@ from tests.kafka.test_run import walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# On a machine with much else to do, the broker and three processes take a minute to begin.
+pytestmark = pytest.mark.timeout(300)
+START_S = 120.0
+
 UNNAMED = {
     # Names come from locks.
     "STEPSTREAM_KAFKA__TRANSACTIONAL_ID": None,
@@ -56,7 +60,9 @@ class WorkersRun(RunProcess):
         return found
 
     def await_ready(self) -> None:
-        wait_until("ready workers", lambda: self.is_served() and self.get("/readyz")[0] == 200)
+        wait_until(
+            "ready workers", lambda: self.is_served() and self.get("/readyz")[0] == 200, START_S
+        )
 
     def await_another(self, number: int, pid: int) -> None:
         """Wait until all workers run, and that of a number is another process than it was."""
@@ -65,7 +71,7 @@ class WorkersRun(RunProcess):
             now = self.workers()
             return len(now) == 2 and now[number] != pid
 
-        wait_until("the worker again", have_come_back)
+        wait_until("the worker again", have_come_back, START_S)
 
     def is_served(self) -> bool:
         assert self.is_alive, self.log.read_text()
@@ -220,6 +226,7 @@ def test_signals_reach_all_workers(run: WorkersRun) -> None:
     wait_until(
         "the level in the new worker",
         lambda: sum(line["message"] == "log level changed" for line in run.lines()) > changes,
+        START_S,
     )
     assert run.terminate() == 0
 
