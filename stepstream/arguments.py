@@ -21,7 +21,7 @@ __all__ = ["EXIT_CODES", "log_format", "nearest", "read_arguments"]
 
 EXIT_CODES = """\
 exit codes:
-  0    done, or stopped in good order by SIGTERM or, for `run` and `tail`, Ctrl-C
+  0    done, or stopped in good order by SIGTERM or, for `run`, `serve` and `tail`, Ctrl-C
   1    failed; the last line on standard error says why
   2    an argument or a setting is wrong; nothing was started
   130  ended by Ctrl-C

@@ -29,6 +29,7 @@ __all__ = ["main", "program"]
 COMMANDS = {
     "run": ("Run", "read readings, publish step events"),
     "backfill": ("Backfill", "read a past range of readings once more, into topics of its own"),
+    "serve": ("Serve", "find steps over HTTP, without Kafka"),
     "demo": ("Demo", "everything in one process, with simulated walkers and nothing to install"),
     "simulate": ("Simulate", "send the readings of simulated devices to Kafka"),
     "detect": ("Detect", "find the steps in CSV recordings"),
@@ -56,8 +57,8 @@ COMMANDS = {
     "evaluate": ("Evaluate", "score a model on labelled recordings"),
 }
 """Command name: class in ``stepstream.commands.<name>``, what it does."""
-CONSUMERS = ("run", "backfill")
-"""Commands that run for long, so that all they write is a log."""
+CONSUMERS = ("run", "backfill", "serve")
+"""Commands that run until they are stopped, so that all they write is a log."""
 
 
 def program() -> NoReturn:

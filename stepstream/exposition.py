@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -15,28 +15,30 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from stepstream.metrics import METRICS, Labelled, Labels, Metric
 from stepstream.streaming.totals import Histogram
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
-    from stepstream.streaming.consumer import Consumer
+    from stepstream.metrics import Labelled, Labels, Metric
 
 __all__ = ["make_registry"]
 
+S = TypeVar("S")
 
-class _ConsumerCollector(Collector):
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+
+class _Collector(Collector, Generic[S]):
+    def __init__(self, source: S, metrics: Sequence[Metric[S]]) -> None:
+        self._source = source
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Family]:
         """All metrics, as they are now."""
-        for metric in METRICS:
-            yield _family(metric, metric.read(self._consumer))
+        for metric in self._metrics:
+            yield _family(metric, metric.read(self._source))
 
 
-def _family(metric: Metric, value: float | Histogram | Labelled | Labels) -> Family:
+def _family(metric: Metric[Any], value: float | Histogram | Labelled | Labels) -> Family:
     # Backquotes are for the docs.
     name, text = metric.name, metric.text.replace("`", "")
     if isinstance(value, Histogram):
@@ -57,10 +59,18 @@ def _family(metric: Metric, value: float | Histogram | Labelled | Labels) -> Fam
     return family
 
 
-def make_registry(consumer: Consumer) -> CollectorRegistry:
-    """A registry with a consumer's metrics and those of its process."""
+def make_registry(source: S, metrics: Sequence[Metric[S]]) -> CollectorRegistry:
+    """A registry with the metrics of a consumer, or of something else, and of its process.
+
+    Parameters
+    ----------
+    source
+        What the metrics are read from.
+    metrics
+        Its metrics.
+    """
     registry = CollectorRegistry()
-    registry.register(_ConsumerCollector(consumer))
+    registry.register(_Collector(source, metrics))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

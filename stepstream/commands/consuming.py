@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
+from stepstream.commands.memory import spare_the_garbage_collector
 from stepstream.errors import StreamError
 from stepstream.logs import switch_on_signal
 from stepstream.streaming.consumer import Consumer
@@ -26,8 +26,6 @@ __all__ = ["consume", "run"]
 
 logger = logging.getLogger("stepstream.commands.run")
 
-GC_THRESHOLD = 100_000
-"""Objects that are made, and not yet freed, before the garbage collector looks at them."""
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -88,7 +86,7 @@ def consume(
             "model": consumer.model.metadata.label,
         },
     )
-    _spare_the_garbage_collector()
+    spare_the_garbage_collector()
     try:
         with Server(settings.http, make_app(settings, consumer), socket_path):
             consumer.run()
@@ -108,16 +106,6 @@ def consume(
 def _report(consumer: Consumer) -> Report:
     health = consumer.health
     return Report(health.is_live, health.obstacles)
-
-
-def _spare_the_garbage_collector() -> None:
-    """Look for reference cycles once in many polls; otherwise each poll sets it off several times.
-
-    It finds none among messages, and to look is a third of what taking them costs.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
 
 
 def _leave(exit_code: int) -> NoReturn:

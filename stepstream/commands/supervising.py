@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepstream.settings import Settings
     from stepstream.workers.names import Claim
 
-__all__ = ["run"]
+__all__ = ["SIGNALS", "conclude", "run", "supervise"]
 
 logger = logging.getLogger("stepstream.commands.run")
 
@@ -75,8 +75,8 @@ def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
         serving = Server(settings.http, WorkersApp(settings, supervisor, paths))
     logger.info("started", extra={"workers": settings.workers, "group": settings.kafka.group_id})
     with serving:
-        _supervise(supervisor, LevelSwitch(settings.logging), is_done)
-    return _conclude(supervisor)
+        supervise(supervisor, LevelSwitch(settings.logging), is_done)
+    return conclude(supervisor, logger)
 
 
 def _order(settings: Settings, number: int, held: Claim) -> Order:
@@ -99,8 +99,25 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
     return Order(number, named.model_copy(update={"http": inner}), path)
 
 
-def _supervise(supervisor: Supervisor, level: LevelSwitch, is_done: Callable[[], bool]) -> None:
-    """Turn until all workers have ended, and pass on the signals that come meanwhile."""
+def supervise(
+    supervisor: Supervisor,
+    level: LevelSwitch,
+    is_done: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Turn until all workers have ended, and pass on the signals that come meanwhile.
+
+    Parameters
+    ----------
+    supervisor
+        Of the workers.
+    level
+        The level of the log, here and in the workers.
+    is_done
+        Whether nothing is left to do for the workers; asked several times a second.
+    on_stop
+        Called when they begin to stop.
+    """
     while not supervisor.is_over:
         supervisor.turn()
         if is_done():
@@ -109,6 +126,7 @@ def _supervise(supervisor: Supervisor, level: LevelSwitch, is_done: Callable[[],
         number = None if come is None else come.si_signo
         if number in {signal.SIGTERM, signal.SIGINT}:
             logger.info("workers are being stopped")
+            on_stop()
             supervisor.stop()
         elif number == signal.SIGHUP:
             supervisor.signal(signal.SIGHUP)
@@ -118,7 +136,14 @@ def _supervise(supervisor: Supervisor, level: LevelSwitch, is_done: Callable[[],
             supervisor.greet_with(signal.SIGUSR1 if level.is_on else None)
 
 
-def _conclude(supervisor: Supervisor) -> int:
+def conclude(supervisor: Supervisor, logger: logging.Logger) -> int:
+    """The exit code once all workers have ended.
+
+    Raises
+    ------
+    StreamError
+        All were given up.
+    """
     given_up = supervisor.given_up
     if len(given_up) == len(supervisor.workers):
         raise StreamError(f"all workers were given up: {given_up[0].error}")

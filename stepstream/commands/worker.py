@@ -1,4 +1,4 @@
-"""A worker's process: ``stepstream run --workers N`` starts it, and nobody else."""
+"""A worker's process: ``--workers N`` of ``run`` or ``serve`` starts it, and nobody else."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import logging
 import os
 import socket
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from stepstream.commands.consuming import consume
 from stepstream.errors import StepstreamError
 from stepstream.logs import configure_logging, log_everything
+from stepstream.settings import Settings
 from stepstream.workers.lifeline import Lifeline
 from stepstream.workers.reports import receive_order
+
+if TYPE_CHECKING:
+    from stepstream.workers.reports import Order
 
 __all__ = ["main"]
 
@@ -23,18 +26,34 @@ MARGIN_S = 5.0
 
 
 def main(channel: socket.socket) -> int:
-    """Consume as the parent at the other end of the channel orders; returns the exit code."""
+    """Work as the parent at the other end of the channel orders; returns the exit code."""
     order = receive_order(channel)
     settings = order.settings
     configure_logging(settings.logging, settings.hide_secrets, worker=order.number)
     timeout_s = settings.processing.shutdown_timeout_s + MARGIN_S
     with Lifeline(channel, timeout_s) as lifeline:
         try:
-            return consume(settings, lifeline, order.socket_path)
+            return _work(order, lifeline)
         except StepstreamError as error:
             logger.error("%s", error)  # noqa: TRY400 - its place says nothing
             lifeline.report_end(error)
             return error.exit_code
+
+
+def _work(order: Order, lifeline: Lifeline) -> int:
+    """Consume, or serve; only one of them is imported."""
+    settings = order.settings
+    if isinstance(settings, Settings):
+        from stepstream.commands.consuming import consume  # noqa: PLC0415
+
+        return consume(settings, lifeline, order.socket_path)
+    from stepstream.commands.serving import serve  # noqa: PLC0415
+
+    listener = socket.socket(fileno=order.listener)
+    paths = None
+    if order.socket_path is not None and order.parent_path is not None:
+        paths = order.socket_path, order.parent_path
+    return serve(settings, lifeline, listener, paths)
 
 
 def _program() -> NoReturn:

@@ -20,7 +20,8 @@ from stepstream.detection.model import (
 )
 from stepstream.detection.rules import Rules
 from stepstream.detection.self_test import self_test
-from stepstream.detection.series import detect_series
+from stepstream.detection.series import Series, detect_series
+from stepstream.detection.series_batch import SeriesBatch
 from stepstream.detection.steps import StepFinder, make_step_detector
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Predict",
     "Readings",
     "Rules",
+    "Series",
+    "SeriesBatch",
     "SplitReadings",
     "StepFinder",
     "Steps",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepstream.metrics.metric import Labelled, Labels, Metric
 from stepstream.metrics.partitions import PARTITIONS
-from stepstream.metrics.process import PROCESS
+from stepstream.metrics.process import OF_SERVER, PROCESS
 from stepstream.metrics.processing import PROCESSING
 
-__all__ = ["METRICS", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
+if TYPE_CHECKING:
+    from stepstream.streaming.consumer import Consumer
 
-METRICS = (*PROCESSING, *PARTITIONS, *PROCESS)
+__all__ = ["METRICS", "OF_SERVER", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
+
+METRICS: tuple[Metric[Consumer], ...] = (*PROCESSING, *PARTITIONS, *PROCESS)
 
 PROCESS_METRICS = {
     "process_cpu_seconds_total": "CPU time, user and system.",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.totals import Histogram
 
 __all__ = ["Labelled", "Labels", "Metric"]
@@ -17,9 +16,12 @@ Labels: TypeAlias = Mapping[str, str]
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 
 
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
 @dataclass(frozen=True)
-class Metric:
-    """One metric.
+class Metric(Generic[S_contra]):
+    """One metric of what it is read from.
 
     Attributes
     ----------
@@ -38,5 +40,5 @@ class Metric:
     name: str
     kind: Kind
     text: str
-    read: Callable[[Consumer], float | Histogram | Labelled | Labels]
+    read: Callable[[S_contra], float | Histogram | Labelled | Labels]
     labels: Mapping[str, str] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepstream.detection.sanity import Doubt
 from stepstream.metrics.metric import Metric
 from stepstream.metrics.readers import (
@@ -16,12 +18,15 @@ from stepstream.metrics.readers import (
 )
 from stepstream.streaming.schema_waits import OUTCOMES
 
+if TYPE_CHECKING:
+    from stepstream.streaming.consumer import Consumer
+
 __all__ = ["PARTITIONS"]
 
 REBALANCES = ("assigned", "revoked", "lost")
 _PARTITION = {"topic": "topic of readings", "partition": "partition that this consumer owns"}
 
-PARTITIONS = (
+PARTITIONS: tuple[Metric[Consumer], ...] = (
     Metric(
         "stepstream_lag_messages",
         "gauge",

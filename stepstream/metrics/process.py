@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 from stepstream import __version__
 from stepstream.memory_limit import memory_limit_bytes
 from stepstream.metrics.metric import Metric
 from stepstream.metrics.readers import by_client, model
 
-__all__ = ["PROCESS"]
+if TYPE_CHECKING:
+    from stepstream.metrics.readers import Process
+    from stepstream.streaming.consumer import Consumer
+
+__all__ = ["OF_SERVER", "PROCESS"]
 
 _CLIENT = {"client": "`consumer` or `producer`"}
 
-PROCESS = (
-    Metric(
-        "stepstream_ready",
-        "gauge",
-        "1 if the consumer is ready, as in `/readyz`.",
-        lambda consumer: consumer.health.is_ready,
-    ),
+_READY: Metric[Process] = Metric(
+    "stepstream_ready",
+    "gauge",
+    "1 if the process is ready, as in `/readyz`.",
+    lambda process: process.health.is_ready,
+)
+_MEMORY_LIMIT: Metric[Process] = Metric(
+    "stepstream_memory_limit_bytes",
+    "gauge",
+    "Memory that the container may use; NaN if nothing limits it.",
+    lambda _: memory_limit_bytes(),
+)
+_MODEL: Metric[Process] = Metric(
+    "stepstream_model_info",
+    "info",
+    "The model.",
+    model,
+    {"model": "name and version, as in events", "name": "", "version": ""},
+)
+_BUILD: Metric[Process] = Metric(
+    "stepstream_build_info",
+    "info",
+    "This program.",
+    lambda _: {"version": __version__, "python": platform.python_version()},
+    {"version": "of stepstream", "python": "version of Python"},
+)
+
+OF_SERVER = (_READY, _MEMORY_LIMIT, _MODEL, _BUILD)
+"""What any process that serves has."""
+
+PROCESS: tuple[Metric[Consumer], ...] = (
+    _READY,
     Metric(
         "stepstream_last_turn_age_seconds",
         "gauge",
@@ -27,12 +57,7 @@ PROCESS = (
         "messages.",
         lambda consumer: consumer.last_turn_age_s,
     ),
-    Metric(
-        "stepstream_memory_limit_bytes",
-        "gauge",
-        "Memory that the container may use; NaN if nothing limits it.",
-        lambda _: memory_limit_bytes(),
-    ),
+    _MEMORY_LIMIT,
     Metric(
         "stepstream_kafka_connections",
         "gauge",
@@ -84,18 +109,6 @@ PROCESS = (
         by_client(lambda statistics: statistics.received_bytes),
         _CLIENT,
     ),
-    Metric(
-        "stepstream_model_info",
-        "info",
-        "The model.",
-        model,
-        {"model": "name and version, as in events", "name": "", "version": ""},
-    ),
-    Metric(
-        "stepstream_build_info",
-        "info",
-        "This program.",
-        lambda _: {"version": __version__, "python": platform.python_version()},
-        {"version": "of stepstream", "python": "version of Python"},
-    ),
+    _MODEL,
+    _BUILD,
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepstream.inputs import ErrorCode
 from stepstream.metrics.metric import Metric
 from stepstream.metrics.readers import by
 from stepstream.streaming.totals import STAGES
 
+if TYPE_CHECKING:
+    from stepstream.streaming.consumer import Consumer
+
 __all__ = ["PROCESSING"]
 
-PROCESSING = (
+PROCESSING: tuple[Metric[Consumer], ...] = (
     Metric(
         "stepstream_messages_total",
         "counter",

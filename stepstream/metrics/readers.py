@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stepstream.streaming.partitions import Phase
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import TypeAlias
 
+    from stepstream.detection import Model
     from stepstream.streaming.client_statistics import ClientStatistics
     from stepstream.streaming.consumer import Consumer
     from stepstream.streaming.partitions import Partition
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Reader: TypeAlias = Callable[[Consumer], Labelled]
 
 __all__ = [
+    "Process",
     "by",
     "by_client",
     "by_partition",
@@ -32,6 +34,26 @@ __all__ = [
     "starting_s",
     "topics",
 ]
+
+
+class Health(Protocol):
+    """How a process is."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is ready."""
+
+
+class Process(Protocol):
+    """A process that serves, with Kafka or without."""
+
+    @property
+    def health(self) -> Health:
+        """How it is."""
+
+    @property
+    def model(self) -> Model:
+        """Its network."""
 
 
 def by(values: Iterable[str], read: Callable[[Consumer, str], float]) -> Reader:
@@ -74,8 +96,8 @@ def starting_s(consumer: Consumer) -> float:
     return time.monotonic() - min(began_s) if began_s else 0.0
 
 
-def model(consumer: Consumer) -> Labels:
-    metadata = consumer.model.metadata
+def model(process: Process) -> Labels:
+    metadata = process.model.metadata
     return {"model": metadata.label, "name": metadata.name, "version": metadata.version}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
 from stepstream.web.traffic import HTTP_METRICS, HttpMetric
@@ -52,7 +53,7 @@ def render_reference() -> str:
     return f"{INTRODUCTION}{rows}{PROCESS}{process}{WORKERS}{workers}"
 
 
-def _row(metric: Metric | HttpMetric | WorkerMetric) -> str:
+def _row(metric: Metric[Any] | HttpMetric | WorkerMetric) -> str:
     described = [
         f"`{name}`: {text}" if text else f"`{name}`" for name, text in (metric.labels or {}).items()
     ]

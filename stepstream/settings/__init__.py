@@ -14,6 +14,7 @@ from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
 from stepstream.settings.outputs import OutputSettings
 from stepstream.settings.processing import AbnormalStart, ProcessingSettings
+from stepstream.settings.serving import DetectionSettings, ServeSettings
 from stepstream.settings.topics import OutputKind, TopicSettings
 from stepstream.settings.web import HttpSettings
 
@@ -24,6 +25,7 @@ __all__ = [
     "SECRET_PROPERTY",
     "AbnormalStart",
     "CommandSettings",
+    "DetectionSettings",
     "HttpSettings",
     "InputSettings",
     "KafkaSettings",
@@ -34,6 +36,7 @@ __all__ = [
     "ProcessingSettings",
     "RegistrySettings",
     "SensorSettings",
+    "ServeSettings",
     "Settings",
     "TopicSettings",
     "choose_input",

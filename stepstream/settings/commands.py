@@ -22,7 +22,17 @@ from stepstream.settings.web import HttpSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENV_FILE", "ENV_PREFIX", "CommandSettings", "Settings", "choose_input"]
+    from stepstream.settings.serving import ServeSettings
+
+__all__ = [
+    "ENV_FILE",
+    "ENV_PREFIX",
+    "CommandSettings",
+    "Settings",
+    "check_schema",
+    "choose_input",
+    "take_former_units",
+]
 
 ENV_PREFIX = "STEPSTREAM_"
 ENV_FILE = ".env"
@@ -131,17 +141,7 @@ class Settings(CommandSettings):
 
     @model_validator(mode="after")
     def _take_former_units(self) -> Self:
-        """Take the units from their former names in ``processing``."""
-        changes = {}
-        for name in ("accel_unit", "gyro_unit", "time_unit"):
-            former = getattr(self.processing, name)
-            if former is None:
-                continue
-            if name in self.input.model_fields_set and getattr(self.input, name) != former:
-                raise ValueError(f"input.{name} and its former name processing.{name} differ")
-            changes[name] = former
-        if changes:
-            object.__setattr__(self, "input", self.input.with_changes(changes))
+        take_former_units(self)
         return self
 
     @model_validator(mode="after")
@@ -158,11 +158,7 @@ class Settings(CommandSettings):
             elif not self.topics.reads(name):
                 raise ValueError(f"inputs: {name} is not among topics.readings")
         for topic in (*self.topics.readings, *self.inputs):
-            given = self.input_of(topic)
-            if given.format in SCHEMA_FORMATS and not (given.schema_ or self.registry.url):
-                raise ValueError(
-                    f"topic {topic}: {given.format} needs registry.url, or a file as input.schema"
-                )
+            check_schema(f"topic {topic}", self.input_of(topic), self.registry)
         return self
 
     def input_of(self, topic: str) -> InputSettings:
@@ -176,6 +172,38 @@ class Settings(CommandSettings):
             What ``inputs`` says of the topic is wrong; never once the settings are made.
         """
         return choose_input(self.input, self.inputs, topic)
+
+
+def take_former_units(settings: Settings | ServeSettings) -> None:
+    """Take the units from their former names in ``processing``.
+
+    Raises
+    ------
+    ValueError
+        Both names are set, to different units.
+    """
+    changes = {}
+    for name in ("accel_unit", "gyro_unit", "time_unit"):
+        former = getattr(settings.processing, name)
+        if former is None:
+            continue
+        if name in settings.input.model_fields_set and getattr(settings.input, name) != former:
+            raise ValueError(f"input.{name} and its former name processing.{name} differ")
+        changes[name] = former
+    if changes:
+        object.__setattr__(settings, "input", settings.input.with_changes(changes))
+
+
+def check_schema(of: str, given: InputSettings, registry: RegistrySettings) -> None:
+    """Check that there is a schema for messages whose format needs one.
+
+    Raises
+    ------
+    ValueError
+        There is none; the text names what it is lacking of.
+    """
+    if given.format in SCHEMA_FORMATS and not (given.schema_ or registry.url):
+        raise ValueError(f"{of}: {given.format} needs registry.url, or a file as input.schema")
 
 
 def choose_input(

@@ -9,8 +9,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stepstream.exposition import make_registry
+from stepstream.metrics import METRICS
 from stepstream.web.access import Access
 from stepstream.web.activity import Activity
+from stepstream.web.batches import BESIDE_THE_LOOP
 from stepstream.web.detection import Detection
 from stepstream.web.device_table import DeviceTable
 from stepstream.web.devices import Devices
@@ -54,12 +56,12 @@ class App:
     def __init__(self, settings: Settings, consumer: Consumer) -> None:
         self._consumer = consumer
         self.traffic = Traffic()
-        self._registry = make_registry(consumer)
+        self._registry = make_registry(consumer, METRICS)
         self._registry.register(TrafficCollector(self.traffic))
         self._timeline = Timeline(settings.kafka.hide_secrets)
         self._sampler = Sampler(settings, consumer, self._timeline)
         self._letters = LetterSamples(settings.topics.dead_letters)
-        self._detection = Detection(settings, self.traffic)
+        self._detection = Detection(settings, self.traffic, BESIDE_THE_LOOP)
         self._page = Page(self._sampler, Watches(settings.topics, consumer))
         devices = Devices(settings, consumer)
         access = Access(settings.http)

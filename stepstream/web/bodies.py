@@ -116,17 +116,26 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     ClientDisconnect
         The client went.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_leave(request))
+    worker = asyncio.current_task()
+    is_gone = is_over = False
+
+    def interrupt(_: object) -> None:
+        nonlocal is_gone
+        if worker is not None and not is_over:
+            is_gone = True
+            worker.cancel()
+
+    leaving = asyncio.create_task(_leave(request))
+    leaving.add_done_callback(interrupt)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if is_gone and worker is not None and not worker.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        is_over = True
+        leaving.cancel()
 
 
 async def _leave(request: Request) -> None:

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
+from starlette.routing import Route
+
+from stepstream.settings import HttpSettings
+from stepstream.web.access import Access
+from stepstream.web.routing import make_asgi
+from stepstream.web.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.requests import Request
 
-__all__ = ["Scrapes"]
+__all__ = ["MetricsApp", "Scrapes"]
 
 
 class Scrapes:
@@ -48,6 +54,29 @@ class Scrapes:
                 self._page = await self._render(encode)
                 self._type = content_type
             return Response(self._page, headers={"content-type": content_type})
+
+
+class MetricsApp:
+    """Serves metrics and nothing else: what processes of one command ask each other for.
+
+    Parameters
+    ----------
+    render
+        Makes a page with an encoder of prometheus-client.
+    """
+
+    def __init__(self, render: Callable[[Callable[[Any], bytes]], Awaitable[bytes]]) -> None:
+        self.traffic = Traffic()
+        routes = [Route("/metrics", Scrapes(render).answer)]
+        http = HttpSettings()
+        self.asgi = make_asgi(routes, http, Access(http), self.traffic)
+
+    async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve."""
+        await serving
+
+    def close(self) -> None:
+        """Nothing is open that doesn't end by itself."""
 
 
 def _choose(accept: str) -> tuple[Callable[[Any], bytes], str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepstream.settings import HttpSettings
     from stepstream.web.traffic import Traffic
 
-__all__ = ["Application", "Server"]
+__all__ = ["Application", "Server", "listen"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,10 @@ class Server:
         What is served.
     path
         Where a unix socket is to be instead, without TLS; whoever may enter its folder may connect.
+    listener
+        A socket that listens already, for several processes that share it.
+    stop_timeout_s
+        Time for requests to be answered that are there when it stops.
 
     Raises
     ------
@@ -93,10 +97,21 @@ class Server:
         The port that was asked for is taken, or the certificate can't be used.
     """
 
-    def __init__(self, http: HttpSettings, app: Application, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        http: HttpSettings,
+        app: Application,
+        path: Path | None = None,
+        *,
+        listener: socket.socket | None = None,
+        stop_timeout_s: int = 1,
+    ) -> None:
         self._app = app
+        self._stop_timeout_s = stop_timeout_s
         certificate = Certificate.of(http) if path is None else None
-        self._socket = _listen(http) if path is None else None
+        self._socket = listener
+        if path is None and listener is None:
+            self._socket = listen(http)
         self._server: uvicorn.Server | None = None
         if self._socket is None and path is None:
             return
@@ -107,6 +122,7 @@ class Server:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app.asgi,
+                interface="asgi3",
                 uds=None if path is None else str(path),
                 http=protocol,
                 ws="none",
@@ -120,7 +136,7 @@ class Server:
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 # The protocol's own time ends first.
                 timeout_keep_alive=2 * int(REQUEST_TIMEOUT_S),
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=stop_timeout_s,
             )
         )
         self._thread = Thread(target=self._serve, args=(self._server,), name="http", daemon=True)
@@ -147,10 +163,17 @@ class Server:
         if self._server:
             self._app.close()
             self._server.should_exit = True
-            self._thread.join(START_TIMEOUT_S)
+            self._thread.join(START_TIMEOUT_S + self._stop_timeout_s)
 
 
-def _listen(http: HttpSettings) -> socket.socket | None:
+def listen(http: HttpSettings) -> socket.socket | None:
+    """A socket that listens as the settings say; None if they want no server.
+
+    Raises
+    ------
+    SettingsError
+        The port that was asked for is taken.
+    """
     listener = _bind(http)
     if listener is not None:
         # Connections inherit these. Otherwise buffers grow to megabytes, for readers that are slow.

@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder(Report).decode
 
 
 class WorkerProcess:
-    """A process that runs a consumer; it ends when its parent does.
+    """A process of a worker; it ends when its parent does.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class WorkerProcess:
                 [sys.executable, "-P", "-m", MODULE, str(order.number)],
                 stdin=theirs.fileno(),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                pass_fds=(lock,),
+                pass_fds=(lock,) if order.listener is None else (lock, order.listener),
                 # A terminal's Ctrl-C reaches the parent only, which stops all.
                 process_group=0,
             )

@@ -16,7 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stepstream.settings import Settings
+    from stepstream.settings import ServeSettings, Settings
 
 __all__ = ["MAX_PACKET_BYTES", "Order", "Report", "make_channel", "receive_order", "send_order"]
 
@@ -35,11 +35,18 @@ class Order:
         All settings, with names of its own.
     socket_path
         Where it serves HTTP to the parent, if it does.
+    listener
+        The open socket on which it serves HTTP together with the other workers; None for a
+        consumer.
+    parent_path
+        Where its parent serves HTTP to it, if it does.
     """
 
     number: int
-    settings: Settings
+    settings: Settings | ServeSettings
     socket_path: Path | None
+    listener: int | None = None
+    parent_path: Path | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

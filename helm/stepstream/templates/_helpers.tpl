@@ -14,9 +14,9 @@ app.kubernetes.io/name: {{ include "stepstream.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Labels of the pods of a hook, a list of the root and its name: not the selector's, no service,
-budget or policy of the consumers is meant for them. */}}
-{{- define "stepstream.hookLabels" -}}
+{{/* Labels of the pods of a hook, or of other pods beside the consumers, a list of the root and a name:
+not the selector's, no service, budget or policy of the consumers is meant for them. */}}
+{{- define "stepstream.labelsBeside" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "stepstream.name" $root }}-{{ index . 1 }}
 app.kubernetes.io/instance: {{ $root.Release.Name }}
@@ -287,4 +287,106 @@ metricRelabelings: {{- toYaml . | nindent 2 }}
 {{- fail (printf "autoscaling.minReplicas is %d, above the %d consumers that may run at most (autoscaling.maxReplicas, settings.topics.partitions)" (.Values.autoscaling.minReplicas | int) $most) -}}
 {{- end -}}
 {{- $most -}}
+{{- end -}}
+
+{{/* Whether files of Secrets or a model are mounted that all pods which serve HTTP have. */}}
+{{- define "stepstream.hasServedFiles" -}}
+{{- if or .Values.model.configMap .Values.model.volume .Values.apiToken.existingSecret .Values.tls.existingSecret }}yes{{ end -}}
+{{- end -}}
+
+{{/* Environment of a container that serves HTTP with the model: where their files are. */}}
+{{- define "stepstream.servedEnv" -}}
+{{- if or .Values.model.configMap .Values.model.volume }}
+- name: STEPSTREAM_MODEL__PATH
+  value: /etc/stepstream/model/{{ .Values.model.file }}
+{{- end }}
+{{- with .Values.apiToken.existingSecret }}
+- name: STEPSTREAM_HTTP__TOKEN_FILE
+  value: {{ include "stepstream.tokenFolder" $ }}/{{ $.Values.apiToken.key }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: STEPSTREAM_HTTP__TLS_CERT
+  value: {{ include "stepstream.tlsFolder" . }}/{{ .Values.tls.certificateKey }}
+- name: STEPSTREAM_HTTP__TLS_KEY
+  value: {{ include "stepstream.tlsFolder" . }}/{{ .Values.tls.privateKeyKey }}
+{{- end }}
+{{- end -}}
+
+{{/* Where these files are mounted. */}}
+{{- define "stepstream.servedMounts" -}}
+{{- if or .Values.model.configMap .Values.model.volume }}
+- {name: model, mountPath: /etc/stepstream/model, readOnly: true}
+{{- end }}
+{{- if .Values.apiToken.existingSecret }}
+- {name: http-token, mountPath: {{ include "stepstream.tokenFolder" . }}, readOnly: true}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- {name: http-tls, mountPath: {{ include "stepstream.tlsFolder" . }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* Their volumes. */}}
+{{- define "stepstream.servedVolumes" -}}
+{{- with .Values.apiToken.existingSecret }}
+- name: http-token
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.apiToken.key }}, path: {{ $.Values.apiToken.key }}}]
+{{- end }}
+{{- with .Values.tls }}
+{{- if .existingSecret }}
+- name: http-tls
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .certificateKey }}, path: {{ .certificateKey }}}
+      - {key: {{ .privateKeyKey }}, path: {{ .privateKeyKey }}}
+{{- end }}
+{{- end }}
+{{- with .Values.model.configMap }}
+- {name: model, configMap: {name: {{ . }}}}
+{{- end }}
+{{- with .Values.model.volume }}
+- name: model
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where the pods of a workload run; a list of the root and the workload's selector. */}}
+{{- define "stepstream.placement" -}}
+{{- $root := index . 0 -}}
+{{- $selector := index . 1 -}}
+{{- with $root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $root.Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $root.Values.dnsConfig }}
+dnsConfig: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.podSecurityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  - {{ toYaml . | nindent 4 | trim }}
+    {{- if not .labelSelector }}
+    labelSelector:
+      matchLabels: {{- $selector | nindent 8 }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- with $root.Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

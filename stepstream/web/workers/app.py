@@ -24,9 +24,9 @@ from stepstream.web.routing import make_asgi, page_routes
 from stepstream.web.scraping import Scrapes
 from stepstream.web.timeline import Timeline
 from stepstream.web.traffic import Traffic
-from stepstream.web.workers.clients import Client, ask_all
+from stepstream.web.workers.clients import Client
 from stepstream.web.workers.devices import WorkerDevices, pass_on
-from stepstream.web.workers.metrics import make_registry
+from stepstream.web.workers.metrics import render
 from stepstream.web.workers.panels import WorkerPanels
 from stepstream.web.workers.samples import MergedSamples
 
@@ -53,7 +53,6 @@ OWN_HEADERS = {
     "cookie", "expect", "keep-alive", "te", "trailer", "upgrade",
 }  # fmt: skip
 """Headers of a request that are not passed on to a worker."""
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 class WorkersApp:
@@ -120,11 +119,7 @@ class WorkersApp:
         return PlainTextResponse(f"not ready: {''.join(texts)}", 503)
 
     async def _render(self, encode: Callable[[Any], bytes]) -> bytes:
-        answers = await ask_all(self._clients, "/metrics", headers={"accept": OPENMETRICS})
-        pages = {one.worker: one.body for one in answers if one.status == 200}
-        registry = make_registry(self._supervisor, self.traffic, pages)
-        # To parse them takes a while, with many partitions.
-        return await asyncio.to_thread(encode, registry)
+        return await render(encode, self._clients, self._supervisor, self.traffic)
 
     async def _detect(self, request: Request) -> Response:
         """Have the workers detect steps in turn; one that is busy is passed over."""

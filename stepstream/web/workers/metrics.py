@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,16 +14,19 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from stepstream.web.traffic import HTTP_METRICS, TrafficCollector
+from stepstream.web.workers.clients import ask_all
 from stepstream.workers.supervisor import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from stepstream.web.traffic import Traffic
+    from stepstream.web.workers.clients import Client
     from stepstream.workers.supervisor import Supervisor
 
-__all__ = ["WORKER_METRICS", "WorkerMetric", "make_registry"]
+__all__ = ["WORKER_METRICS", "WorkerMetric", "make_registry", "render"]
 
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PARENT = "parent"
 """Value of the label `worker` where the parent's own process is meant."""
 OF_SERVERS = {metric.name.removesuffix("_total") for metric in HTTP_METRICS}
@@ -77,7 +81,7 @@ WORKER_METRICS = (
 
 class _Merged(Collector):
     def __init__(
-        self, supervisor: Supervisor, traffic: Traffic, pages: Mapping[int, bytes]
+        self, supervisor: Supervisor, traffic: Traffic | None, pages: Mapping[int, bytes]
     ) -> None:
         self._supervisor = supervisor
         self._traffic = traffic
@@ -95,23 +99,23 @@ class _Merged(Collector):
         silent = [w.number for w in self._supervisor.workers if w.number not in self._pages]
         yield from _merge(
             [
-                *((str(worker), _parse(page)) for worker, page in self._pages.items()),
+                *((str(worker), self._parse(page)) for worker, page in self._pages.items()),
                 *((str(worker), [_unready()]) for worker in silent),
                 (PARENT, own.collect()),
-                (PARENT, TrafficCollector(self._traffic).collect()),
+                (PARENT, TrafficCollector(self._traffic).collect() if self._traffic else ()),
             ]
         )
+
+    def _parse(self, page: bytes) -> Iterator[Family]:
+        """The metrics of a worker; but for those of its server, if only its parent asks it."""
+        families: Iterator[Family] = text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
+        left_out = OF_SERVERS if self._traffic else ()
+        return (family for family in families if family.name not in left_out)
 
 
 def _unready() -> Family:
     """What is known of a worker that doesn't answer, so that its alert fires."""
-    return GaugeMetricFamily("stepstream_ready", "1 if the consumer is ready.", value=0)
-
-
-def _parse(page: bytes) -> Iterator[Family]:
-    """The metrics of a worker, but for those of its server: only its parent asks it."""
-    families: Iterator[Family] = text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
-    return (family for family in families if family.name not in OF_SERVERS)
+    return GaugeMetricFamily("stepstream_ready", "1 if the process is ready.", value=0)
 
 
 def _merge(sources: Iterable[tuple[str, Iterable[Family]]]) -> Iterable[Family]:
@@ -129,7 +133,7 @@ def _merge(sources: Iterable[tuple[str, Iterable[Family]]]) -> Iterable[Family]:
 
 
 def make_registry(
-    supervisor: Supervisor, traffic: Traffic, pages: Mapping[int, bytes]
+    supervisor: Supervisor, traffic: Traffic | None, pages: Mapping[int, bytes]
 ) -> CollectorRegistry:
     """A registry with the metrics of all workers and those of their parent.
 
@@ -138,10 +142,24 @@ def make_registry(
     supervisor
         Knows the workers.
     traffic
-        What the parent's own server counted.
+        What the parent's own server counted; None if the workers serve, and count, themselves.
     pages
         Metrics of each worker as it serves them, in OpenMetrics' format.
     """
     registry = CollectorRegistry()
     registry.register(_Merged(supervisor, traffic, pages))
     return registry
+
+
+async def render(
+    encode: Callable[[CollectorRegistry], bytes],
+    clients: Sequence[Client],
+    supervisor: Supervisor,
+    traffic: Traffic | None,
+) -> bytes:
+    """A page with the metrics of all workers, which are asked for them; see `make_registry`."""
+    answers = await ask_all(clients, "/metrics", headers={"accept": OPENMETRICS})
+    pages = {one.worker: one.body for one in answers if one.status == 200}
+    registry = make_registry(supervisor, traffic, pages)
+    # To parse them takes a while, with many partitions.
+    return await asyncio.to_thread(encode, registry)
