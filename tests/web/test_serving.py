@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from stepstream.metrics import OF_SERVER, PROCESS_METRICS
 from stepstream.web.batches import ALONE
 from stepstream.web.traffic import HTTP_METRICS
-from tests.builders import encode, reading
+from tests.builders import FIELDS, encode, reading
 from tests.kafka.builders import wait_until
 from tests.web.serving import Serving, ask_again, metrics, serving
 from tests.web.test_openapi import DOCUMENT
@@ -39,7 +39,13 @@ def body(begin: int, count: int) -> bytes:
     return encode({name: values[begin : begin + count] for name, values in BATCH.items()})
 
 
-LONG = encode([BATCH] * 20)
+def slow(readings: int) -> bytes:
+    """A signal of four minutes for each 1,000 readings."""
+    times = [1_700_000_000 + n * 0.24 for n in range(readings)]
+    return encode({"timestamp": times, **{name: [0] * readings for name in FIELDS[:3]}})
+
+
+LONG = slow(10_000)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_a_short_request_is_answered_while_a_long_one_is_computed(server: Servin
 
 def test_beyond_the_bound_requests_are_refused_and_probes_are_answered(server: Serving) -> None:
     count = ALONE.requests // 2
-    large = LONG.ljust(ALONE.size // (count // 2))
+    large = slow(1_000).ljust(ALONE.size // (count // 2))
     with ThreadPoolExecutor(count) as pool:
         asked = [pool.submit(server.ask, "/v1/detect", large) for _ in range(count)]
         slowest_s = 0.0
