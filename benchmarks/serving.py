@@ -124,9 +124,9 @@ def main() -> None:
         name: {connections: figures(runs) for connections, runs in by_connections.items()}
         for name, by_connections in measured.items()
     }
-    for name, by_connections in table.items():
-        for connections, row in by_connections.items():
-            show(name, int(connections), {key: value["median"] for key, value in row.items()})
+    for name, rows in table.items():
+        for number_of, row in rows.items():
+            show(name, int(number_of), {key: value["median"] for key, value in row.items()})
     save("serving", {"readings": READINGS, "bodies": BODIES, "servers": table}, options.results)
 
 
@@ -171,7 +171,7 @@ def fetch(port: int, path: str, body: bytes | None = None) -> bytes:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", body, {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - our own address
         content: bytes = answer.read()
         return content
 

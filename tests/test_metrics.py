@@ -55,7 +55,7 @@ def consumer() -> Iterator[Consumer]:
 
 
 def exported(consumer: Consumer) -> dict[str, Family]:
-    text = generate_latest(make_registry(consumer)).decode()
+    text = generate_latest(make_registry(consumer, METRICS)).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -307,7 +307,7 @@ def test_promtool_finds_nothing_to_complain_about(consumer: Consumer) -> None:
     if shutil.which("promtool") is None:
         missing("promtool, of Prometheus")
     own(consumer, 0)
-    text = generate_latest(make_registry(consumer))
+    text = generate_latest(make_registry(consumer, METRICS))
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
     )

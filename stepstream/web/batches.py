@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from stepstream.detection import Model, Rules, SeriesBatch, default_model_path
-from stepstream.inputs import RegistryAwayError
 from stepstream.streaming.counting import count_steps
 from stepstream.web.bodies import TooBusy, TooLarge
 from stepstream.web.decoding import Decoding
@@ -18,6 +17,7 @@ from stepstream.web.jobs import Job
 
 if TYPE_CHECKING:
     from stepstream.detection import Series, Steps
+    from stepstream.inputs import Schemas
     from stepstream.settings import DetectionSettings
     from stepstream.web.jobs import Found
 
@@ -160,8 +160,8 @@ class Batches:
         decoded, lacking = self._decoding.turn(
             may_begin=self.decoded_readings < MAX_DECODED_READINGS
         )
-        for job in lacking:
-            task = asyncio.get_running_loop().create_task(self._fetch(job))
+        for job, schemas in lacking:
+            task = asyncio.get_running_loop().create_task(self._fetch(job, schemas))
             self._fetching.add(task)
             task.add_done_callback(self._fetching.discard)
         for job in decoded:
@@ -176,14 +176,14 @@ class Batches:
             else:
                 job.finish(self.model.metadata.label, [])
 
-    async def _fetch(self, job: Job) -> None:
+    async def _fetch(self, job: Job, schemas: Schemas) -> None:
         """Fetch the schema of a request's body, and have it wait again."""
-        schemas, loop = self._decoding.schemas, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         try:
-            for schema_id in schemas.lacking([job.body]) if schemas else ():
+            for schema_id in schemas.lacking([job.body]):
                 found = await loop.run_in_executor(self._fetchers, schemas.fetch, schema_id)
                 schemas.admit(schema_id, found)
-        except RegistryAwayError as error:
+        except Exception as error:  # noqa: BLE001 - the request is answered with it
             job.fail(error)
         else:
             self._decoding.add(job)

@@ -73,11 +73,6 @@ class Decoding:
         """How many requests wait or are begun."""
         return len(self._waiting) + len(self._begun)
 
-    @property
-    def schemas(self) -> Schemas | None:
-        """Schemas that have to be fetched before a request is added; None if there are none."""
-        return self._format.schemas
-
     def add(self, job: Job) -> None:
         """Have a request wait to be decoded."""
         self._waiting.append(job)
@@ -89,7 +84,7 @@ class Decoding:
         self._waiting.clear()
         return jobs
 
-    def turn(self, *, may_begin: bool) -> tuple[list[Job], list[Job]]:
+    def turn(self, *, may_begin: bool) -> tuple[list[Job], list[tuple[Job, Schemas]]]:
         """Decode the next messages of each request. Those with an invalid message fail.
 
         Parameters
@@ -101,22 +96,23 @@ class Decoding:
         -------
         decoded, lacking
             Requests whose messages are all decoded, and those of which a schema has to be fetched
-            before they are added again. Neither waits here any more.
+            before they are added again, with where from. Neither waits here any more.
         """
         shares, lacking = self._take(may_begin=may_begin)
         if not shares:
             return [], lacking
         rows = np.cumsum([0, *(end - begin for _, begin, end in shares)])
         decoded = self._decode(shares, np.diff(rows))
-        failed = {}
-        for row, error in sorted(decoded.invalid.items(), reverse=True):
-            failed[int(np.searchsorted(rows, row, "right")) - 1] = row, error
+        failed: dict[int, tuple[int, InvalidMessage]] = {}
+        # The first invalid message of each request counts.
+        for row in sorted(decoded.invalid, reverse=True):
+            failed[int(np.searchsorted(rows, row, "right")) - 1] = row, decoded.invalid[row]
         bounds = np.searchsorted(decoded.message, rows).tolist()
         over = []
         for place, (job, begin, end) in enumerate(shares):
             if place in failed:
-                row, error = failed[place]
-                job.fail(_name_row(error, job, begin + row - int(rows[place])))
+                row, reason = failed[place]
+                job.fail(_name_row(reason, job, begin + row - int(rows[place])))
                 continue
             try:
                 job.add(_part(decoded, slice(bounds[place], bounds[place + 1])), end)
@@ -129,10 +125,10 @@ class Decoding:
                 self._begun.append(job)
         return over, lacking
 
-    def _take(self, *, may_begin: bool) -> tuple[list[_Share], list[Job]]:
+    def _take(self, *, may_begin: bool) -> tuple[list[_Share], list[tuple[Job, Schemas]]]:
         """Messages of this turn, and requests of which a schema is lacking."""
         shares: list[_Share] = []
-        lacking: list[Job] = []
+        lacking: list[tuple[Job, Schemas]] = []
         schemas, left = self._format.schemas, TURN_BYTES
         if schemas is not None:
             schemas.forget()
@@ -141,7 +137,7 @@ class Decoding:
             if job.is_over:
                 continue
             if schemas is not None and schemas.lacking([job.body]):
-                lacking.append(job)
+                lacking.append((job, schemas))
                 continue
             try:
                 self._look_into(job)

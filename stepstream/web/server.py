@@ -64,8 +64,13 @@ _sparing = _Sparing()
 class Application(Protocol):
     """What is served."""
 
-    asgi: ASGIApp
-    traffic: Traffic
+    @property
+    def asgi(self) -> ASGIApp:
+        """Answers requests."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counts them."""
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve, and do what has to be done meanwhile."""

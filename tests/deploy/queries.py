@@ -10,8 +10,8 @@ import yaml
 from promql_parser import AggregateExpr, BinaryExpr, VectorSelector
 
 from deploy.grafana.dashboard import ROWS
-from stepstream.metrics import METRICS, PROCESS_METRICS
-from stepstream.web.traffic import HTTP_METRICS
+from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+from stepstream.web.traffic import HTTP_METRICS, HttpMetric
 from stepstream.web.workers.metrics import WORKER_METRICS
 from tests.conftest import ROOT
 
@@ -47,7 +47,8 @@ def samples() -> dict[str, set[str]]:
     """Names of all series that consumers and parents of workers make, with their labels."""
     found = {name: set[str]() for name in PROCESS_METRICS}
     found |= {metric.name: set(metric.labels) for metric in WORKER_METRICS}
-    for metric in (*METRICS, *HTTP_METRICS):
+    every: list[Metric[Any] | HttpMetric] = [*METRICS, *HTTP_METRICS]
+    for metric in every:
         labels = set(metric.labels or {})
         if metric.kind == "histogram":
             found[f"{metric.name}_bucket"] = labels | {"le"}

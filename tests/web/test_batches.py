@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+import fastavro
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepstream.detection import Model, SeriesBatch, default_model_path
-from stepstream.inputs import ErrorCode, InvalidMessage
-from stepstream.settings import InputSettings, ServeSettings
+from stepstream.detection import Model, Series, SeriesBatch, default_model_path
+from stepstream.inputs import ErrorCode, InvalidMessage, RegistryAwayError
+from stepstream.inputs.framing import frame
+from stepstream.settings import InputSettings, RegistrySettings, ServeSettings
 from stepstream.web import batches as batches_module
 from stepstream.web import decoding
 from stepstream.web.batches import ALONE, Batches, Bounds
@@ -128,15 +133,20 @@ def test_what_is_wrong_is_named_by_its_place_also_after_many_messages(batches: B
 
 def test_readings_without_a_time_have_that_of_their_request() -> None:
     """So do those of messages that are decoded in a later turn: none of them is late."""
-    times = []
+    times: list[int] = []
     batches = Batches(ServeSettings(), ALONE)
     body = encode([{k: v for k, v in one.items() if k != "timestamp"} for one in SINGLES[:2_000]])
+
+    def note(series: Series) -> Series:
+        times.extend(series.time_us.tolist())
+        return series
+
     with pytest.MonkeyPatch.context() as patch:
         added = SeriesBatch.add
         patch.setattr(
             SeriesBatch,
             "add",
-            lambda self, series: times.extend(series.time_us.tolist()) or added(self, series),
+            lambda self, series: added(self, note(series)),
         )
         found = run(batches.find(body, None))
     assert found.readings == len(times) == 2_000
@@ -158,12 +168,14 @@ def test_decoded_readings_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches_module, "MAX_DECODED_READINGS", 1_000)
     monkeypatch.setattr(decoding, "TURN_BYTES", 50_000)
     batches = Batches(ServeSettings(), ALONE)
-    held = []
-    monkeypatch.setattr(
-        SeriesBatch,
-        "turn",
-        lambda self, turn=SeriesBatch.turn: held.append(batches.decoded_readings) or turn(self),
-    )
+    held: list[int] = []
+    turn = SeriesBatch.turn
+
+    def note(batch: SeriesBatch) -> Any:
+        held.append(batches.decoded_readings)
+        return turn(batch)
+
+    monkeypatch.setattr(SeriesBatch, "turn", note)
     body = encode(part(0, 600))
     run(find_together(batches, [body] * 20))
     assert 1_000 <= max(held) <= 1_000 + 600
@@ -218,6 +230,65 @@ def test_a_header_names_the_device_of_its_own_request() -> None:
         return [getattr(one, "device_id", None) or one.code for one in found]  # type: ignore[union-attr]
 
     assert run(ask()) == ["a", ErrorCode.MISSING_KEY, "c"]
+
+
+class SlowRegistry(BaseHTTPRequestHandler):
+    """Has schema 1 at once, schema 2 when it is told to, and is away for any other."""
+
+    goes_on = Event()
+
+    def do_GET(self) -> None:
+        known = self.path in {"/schemas/ids/1", "/schemas/ids/2"}
+        if self.path == "/schemas/ids/2":
+            self.goes_on.wait(10)
+        self.send_response(200 if known else 500)
+        body = json.dumps({"schema": json.dumps(SCHEMA)} if known else {}).encode()
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+SCHEMA = {
+    "type": "record",
+    "name": "Readings",
+    "fields": [{"name": name, "type": {"type": "array", "items": "double"}} for name in BATCH],
+}
+
+
+def framed(schema_id: int, readings: dict[str, list[float]]) -> bytes:
+    written = io.BytesIO()
+    fastavro.schemaless_writer(written, SCHEMA, readings)
+    return frame(schema_id) + written.getvalue()
+
+
+def test_a_registry_that_is_slow_holds_up_only_those_who_need_it() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowRegistry) as registry:
+        Thread(target=registry.serve_forever, daemon=True).start()
+        batches = Batches(
+            ServeSettings(
+                input=InputSettings(format="avro"),
+                registry=RegistrySettings(url=f"http://127.0.0.1:{registry.server_port}"),
+            ),
+            ALONE,
+        )
+
+        async def ask() -> None:
+            waits = asyncio.create_task(batches.find(framed(2, part(0, 400)), None))
+            away = asyncio.create_task(batches.find(framed(3, part(0, 400)), None))
+            found = await batches.find(framed(1, part(0, 400)), None)
+            assert found.readings == 400
+            with pytest.raises(RegistryAwayError):
+                await away
+            assert not waits.done()
+            SlowRegistry.goes_on.set()
+            assert await waits == found
+
+        run(ask())
+        batches.close()
+        registry.shutdown()
 
 
 def test_the_answers_are_those_of_the_command(

@@ -33,6 +33,7 @@ from stepstream.web import protocol as protocol_module
 from stepstream.web import server as server_module
 from stepstream.web.access import Access
 from stepstream.web.app import make_app
+from stepstream.web.batches import Bounds
 from stepstream.web.page import Page
 from stepstream.web.protocol import MAX_HEADER_BYTES
 from stepstream.web.routing import make_asgi
@@ -338,13 +339,14 @@ def test_sensors_may_send_apart(consumer: Consumer) -> None:
 
 
 def test_a_body_beyond_the_limit_and_too_many_requests_are_refused(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = request(server, "/v1/detect", b"x" * (detection.MAX_BODY_BYTES + 1))
     assert conforms(answer, "/v1/detect", "post")["error"] == ErrorCode.TOO_LARGE
     assert answer.status == 413
-    monkeypatch.setattr(detection, "MAX_WAITING", -1)
-    answer = request(server, "/v1/detect", b"{}")
+    monkeypatch.setattr("stepstream.web.app.BESIDE_THE_LOOP", Bounds(0, 1 << 20))
+    with serve(settings(), consumer) as full:
+        answer = request(full, "/v1/detect", b"{}")
     assert conforms(answer, "/v1/detect", "post")["error"] == "busy"
     assert answer.headers["retry-after"]
 

@@ -53,9 +53,12 @@ def ask(front: Front, path: str, body: bytes | None = None) -> Any:
 def test_every_metric_of_every_worker_has_its_number(front: Front) -> None:
     answer = request(front.server, "/metrics")
     families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
-    names = [metric.name for metric in (*METRICS, *HTTP_METRICS, *WORKER_METRICS)] + list(
-        PROCESS_METRICS
-    )
+    names = [
+        *(metric.name for metric in METRICS),
+        *(metric.name for metric in HTTP_METRICS),
+        *(metric.name for metric in WORKER_METRICS),
+        *PROCESS_METRICS,
+    ]
     assert families.keys() == {name.removesuffix("_total") for name in names}
     assert len(families) == len(names)
     for name in PROCESS_METRICS:

@@ -55,6 +55,7 @@ def test_settings_arrive_with_their_secrets_and_with_what_was_set(
     send_order(ours, Order(3, settings, Path("/run/a.sock")))
     order = receive_order(theirs)
     assert order == Order(3, settings, Path("/run/a.sock"))
+    assert isinstance(order.settings, Settings)
     assert order.settings.kafka.sasl_password is not None
     assert order.settings.kafka.sasl_password.get_secret_value() == "hunter2"
     assert order.settings.http.model_fields_set == {"port"}
