@@ -13,6 +13,7 @@ import yaml
 from pydantic_settings import CliSettingsSource
 
 from stepstream.cli import COMMANDS
+from stepstream.commands.serving import FAREWELL_S, STOP_TIMEOUT_S
 from stepstream.environment import check_environment
 from stepstream.settings import (
     HttpSettings,
@@ -74,9 +75,18 @@ def test_commands_and_variables_are_those_of_the_product(
     module = importlib.import_module(f"stepstream.commands.{command.replace('-', '_')}")
     kind = getattr(module, class_name)
     settings = kind(_cli_settings_source=CliSettingsSource[Any](kind, cli_parse_args=options))
+    if command == "serve":
+        assert "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS" not in SERVICES[name]["environment"]
+        return
     host, port = settings.kafka.bootstrap_servers.split(":")
     listeners = SERVICES[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(",")
     assert f"PLAINTEXT://{host}:{port}" in listeners
+
+
+def test_what_serves_without_kafka_starts_only_if_asked_for() -> None:
+    assert SERVICES["serve"]["profiles"] == ["serve"]
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"serve"}
+    assert SERVICES["serve"]["ports"] == [f"127.0.0.1:8090:{PORT}"]
 
 
 def test_consumers_can_be_scaled() -> None:
@@ -89,15 +99,16 @@ def test_consumers_can_be_scaled() -> None:
     assert consumer["ports"][0].split(":")[2] == str(PORT)
 
 
-def test_the_last_commit_gets_its_time() -> None:
+def test_the_last_commit_and_the_last_answer_get_their_time() -> None:
     grace_s = seconds(SERVICES["consumer"]["stop_grace_period"])
     assert grace_s > ProcessingSettings().shutdown_timeout_s
+    assert seconds(SERVICES["serve"]["stop_grace_period"]) > FAREWELL_S + STOP_TIMEOUT_S
 
 
-def test_only_the_consumer_has_the_health_check_of_the_image() -> None:
+def test_only_what_serves_has_the_health_check_of_the_image() -> None:
     assert instructions("EXPOSE") == [str(PORT)]
     without = {name for name in OURS if SERVICES[name].get("healthcheck") == {"disable": True}}
-    assert OURS - without == {name for name in OURS if SERVICES[name]["command"] == ["run"]}
+    assert OURS - without == {"consumer", "serve"}
     assert all("healthcheck" in service for name, service in SERVICES.items() if name not in OURS)
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from stepstream import __version__
 from stepstream.environment import check_environment
-from stepstream.settings import Settings
+from stepstream.settings import ServeSettings, Settings
 from tests.conftest import ROOT, missing
 from tests.helm.rules import RULES, render_rules
 from tests.helm.tools import KUBERNETES, find_tool
@@ -93,7 +93,8 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
 ) -> None:
     documents = render(run, values)
     given = yaml.safe_load(values.read_text())
-    for kind in ("StatefulSet", *(["Job"] if "topicsJob" in given else [])):
+    more = {"Job": "topicsJob", "Deployment": "serve"}
+    for kind in ("StatefulSet", *(kind for kind, name in more.items() if name in given)):
         for name, value in container_environment(documents, kind).items():
             if name.endswith("_FILE"):
                 (tmp_path / name).write_text("hush-hush-hush-hush\n")
@@ -108,6 +109,8 @@ def test_the_product_accepts_the_environment_that_the_chart_gives_it(
             for field, value in fields.items():
                 found = getattr(getattr(settings, group), field)
                 assert (list(found) if isinstance(value, list) else found) == value
+        if kind == "Deployment":
+            assert ServeSettings().workers == 1
         if kind == "StatefulSet":
             own = settings.kafka.transactional_id
             assert own == f"{settings.kafka.group_id}-default-steps-stepstream-0"
