@@ -74,7 +74,7 @@ def run(settings: ServeSettings) -> int:
         logger.info("started", extra={"workers": settings.workers, "port": port})
         with Server(settings.http, app, own.socket_path):
             # Otherwise connections would wait here that nobody takes any more.
-            supervise(supervisor, LevelSwitch(settings.logging), on_stop=listener.close)
+            supervise(supervisor, LevelSwitch(settings.logging), logger, on_stop=listener.close)
     return conclude(supervisor, logger)
 
 

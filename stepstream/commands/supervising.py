@@ -75,7 +75,7 @@ def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
         serving = Server(settings.http, WorkersApp(settings, supervisor, paths))
     logger.info("started", extra={"workers": settings.workers, "group": settings.kafka.group_id})
     with serving:
-        supervise(supervisor, LevelSwitch(settings.logging), is_done)
+        supervise(supervisor, LevelSwitch(settings.logging), logger, is_done)
     return conclude(supervisor, logger)
 
 
@@ -102,6 +102,7 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
 def supervise(
     supervisor: Supervisor,
     level: LevelSwitch,
+    log: logging.Logger,
     is_done: Callable[[], bool] = lambda: False,
     on_stop: Callable[[], None] = lambda: None,
 ) -> None:
@@ -113,6 +114,8 @@ def supervise(
         Of the workers.
     level
         The level of the log, here and in the workers.
+    log
+        The command's.
     is_done
         Whether nothing is left to do for the workers; asked several times a second.
     on_stop
@@ -125,7 +128,7 @@ def supervise(
         come = signal.sigtimedwait(SIGNALS, TURN_S)
         number = None if come is None else come.si_signo
         if number in {signal.SIGTERM, signal.SIGINT}:
-            logger.info("workers are being stopped")
+            log.info("workers are being stopped")
             on_stop()
             supervisor.stop()
         elif number == signal.SIGHUP:
@@ -136,7 +139,7 @@ def supervise(
             supervisor.greet_with(signal.SIGUSR1 if level.is_on else None)
 
 
-def conclude(supervisor: Supervisor, logger: logging.Logger) -> int:
+def conclude(supervisor: Supervisor, log: logging.Logger) -> int:
     """The exit code once all workers have ended.
 
     Raises
@@ -147,5 +150,5 @@ def conclude(supervisor: Supervisor, logger: logging.Logger) -> int:
     given_up = supervisor.given_up
     if len(given_up) == len(supervisor.workers):
         raise StreamError(f"all workers were given up: {given_up[0].error}")
-    logger.info("stopped")
+    log.info("stopped")
     return 1 if given_up else 0
