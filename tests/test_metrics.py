@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stepstream.exposition import make_registry
 from stepstream.inputs import ErrorCode
-from stepstream.metrics import METRICS, PROCESS_METRICS
+from stepstream.metrics import PROCESS_METRICS
+from stepstream.metrics.consumer import METRICS
 from stepstream.metrics.reference import render_reference
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.partitions import UNHEARD_MS

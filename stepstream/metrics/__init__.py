@@ -1,20 +1,11 @@
-"""Every metric, in one closed list; values are read when they are scraped, never in the loop."""
+"""What metrics are; values are read when they are scraped, never in the loop."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stepstream.metrics.metric import Labelled, Labels, Metric
-from stepstream.metrics.partitions import PARTITIONS
-from stepstream.metrics.process import OF_SERVER, PROCESS
-from stepstream.metrics.processing import PROCESSING
+from stepstream.metrics.process import OF_SERVER
 
-if TYPE_CHECKING:
-    from stepstream.streaming.consumer import Consumer
-
-__all__ = ["METRICS", "OF_SERVER", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
-
-METRICS: tuple[Metric[Consumer], ...] = (*PROCESSING, *PARTITIONS, *PROCESS)
+__all__ = ["OF_SERVER", "PROCESS_METRICS", "Labelled", "Labels", "Metric"]
 
 PROCESS_METRICS = {
     "process_cpu_seconds_total": "CPU time, user and system.",

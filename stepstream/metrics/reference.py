@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+from stepstream.metrics import PROCESS_METRICS, Metric
+from stepstream.metrics.consumer import METRICS
 from stepstream.web.traffic import HTTP_METRICS, HttpMetric
 from stepstream.web.workers.metrics import WORKER_METRICS, WorkerMetric
 

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from stepstream.exposition import make_registry
-from stepstream.metrics import METRICS
+from stepstream.metrics.consumer import METRICS
 from stepstream.web.access import Access
 from stepstream.web.activity import Activity
 from stepstream.web.batches import BESIDE_THE_LOOP

@@ -10,7 +10,8 @@ import yaml
 from promql_parser import AggregateExpr, BinaryExpr, VectorSelector
 
 from deploy.grafana.dashboard import ROWS
-from stepstream.metrics import METRICS, PROCESS_METRICS, Metric
+from stepstream.metrics import PROCESS_METRICS, Metric
+from stepstream.metrics.consumer import METRICS
 from stepstream.web.traffic import HTTP_METRICS, HttpMetric
 from stepstream.web.workers.metrics import WORKER_METRICS
 from tests.conftest import ROOT

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from deploy.grafana.dashboard import ROWS, dashboard_json
-from stepstream.metrics import METRICS
+from stepstream.metrics.consumer import METRICS
 from stepstream.web.traffic import HTTP_METRICS
 from tests.conftest import ROOT
 from tests.deploy.queries import (

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stepstream.inputs import MAX_DEVICE_ID_BYTES
-from stepstream.metrics import METRICS, PROCESS_METRICS
+from stepstream.metrics import PROCESS_METRICS
+from stepstream.metrics.consumer import METRICS
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import page as page_module
 from stepstream.web.server import Server
