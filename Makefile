@@ -154,9 +154,10 @@ bench: $(ALL) ## throughput, forms of messages, devices, consumers, low load, ov
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.report
 
-bench-peers: $(ALL) ## the same work in other stream processors, and latency: about 40 minutes
+bench-peers: $(ALL) ## the same work in other stream processors, latency, and requests over HTTP (needs wrk): about 40 minutes
 	$(BIN)/python -m benchmarks.peers_throughput
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.report
 
 bench-quick: $(ALL) ## single readings compared with a bare loop, a minute; fails below 60 % of it

@@ -373,6 +373,31 @@ def forms(results: Results) -> str:
     )
 
 
+def serving(results: Results) -> str:
+    """Requests over HTTP."""
+    rows = [
+        (
+            name,
+            connections,
+            figure(row["per_s"]),
+            figure(row["p50_ms"], 2),
+            figure(row["p99_ms"], 1),
+            figure(row["cpu_ms"], 2),
+            f"{row['mib']['max']:.0f} MiB",
+            f"{row['refused']['max']:.0f}",
+        )
+        for name, by_connections in results["servers"].items()
+        for connections, row in by_connections.items()
+    ]
+    return table(
+        (
+            "server, on one core", "connections", "answered a second", "p50, ms", "p99, ms",
+            "CPU-ms a request", "memory", "refused",
+        ),
+        rows,
+    )  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], str]] = {
     "throughput": throughput,
     "forms": forms,
@@ -382,6 +407,7 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "loads": loads,
     "growth": growth,
     "backfill": backfill,
+    "serving": serving,
 }
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 READINGS = 128
 BODIES = 64
 """Different requests, of as many walkers."""
+BEGIN_S = 20.0
+"""By then walkers walk."""
 SERVER_CORE, GENERATOR_CORE = "0", "1"
 CONNECTIONS = (1, 64)
-WARM_S = 3
+WARM_S = 2
 START_TIMEOUT_S = 120.0
 EPOCH_S = 1_700_000_000
 SCRIPT = """
@@ -127,15 +129,17 @@ def main() -> None:
     for name, rows in table.items():
         for number_of, row in rows.items():
             show(name, int(number_of), {key: value["median"] for key, value in row.items()})
-    save("serving", {"readings": READINGS, "bodies": BODIES, "servers": table}, options.results)
+    origin = f"{BODIES} simulated walkers, {READINGS} readings of each"
+    save("serving", {"input": origin, "servers": table}, options.results)
 
 
 def write_bodies(folder: Path) -> list[bytes]:
     """Write what is sent, and the script that sends it."""
     bodies = []
     for number in range(1, BODIES + 1):
-        time_s, axes = Walker(number, float(RATE_HZ)).read(READINGS / RATE_HZ + 1)
-        rows = slice(0, READINGS)
+        time_s, axes = Walker(number, float(RATE_HZ)).read(BEGIN_S + READINGS / RATE_HZ + 1)
+        begin = round(BEGIN_S * RATE_HZ)
+        rows = slice(begin, begin + READINGS)
         columns = [(EPOCH_S + time_s[rows]).round(6), *axes[rows].astype(float).round(6).T]
         body = json.dumps(
             {name: values.tolist() for name, values in zip(FIELDS, columns, strict=True)}
