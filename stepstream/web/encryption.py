@@ -135,7 +135,7 @@ class EncryptedProtocol(BoundedProtocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request, or what comes before the handshake has begun."""
+        """Take a part of a request, or what comes before that can be told from it."""
         if self._is_encrypted:
             super().data_received(data)
         else:
@@ -160,11 +160,14 @@ class EncryptedProtocol(BoundedProtocol):
             # Nothing else says so of a connection whose handshake failed.
             self.connection_lost(None)
             return
-        # The first data comes after this.
         self._is_encrypted = True
         self.transport = encrypted
         self.flow = FlowControl(encrypted)
         self.scheme = "https"
+        if self._early:
+            # The end of the handshake and a request came at once: TLS has decrypted it already.
+            request, self._early = bytes(self._early), bytearray()
+            super().data_received(request)
 
     def _hand_over(self, transport: asyncio.Transport) -> None:
         """Give TLS what was read before it was there; uvloop reads even if it is asked not to.

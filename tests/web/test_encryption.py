@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -12,9 +13,11 @@ import time
 import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 import trustme
+import uvicorn
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,10 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.server import ServerState
 
 from stepstream.errors import SettingsError
 from stepstream.settings import HttpSettings
-from stepstream.web.encryption import Certificate
+from stepstream.web.encryption import Certificate, EncryptedProtocol
+from stepstream.web.protocol import BoundedProtocol
+from stepstream.web.traffic import Traffic
 from tests.conftest import ROOT
 from tests.kafka.broker import free_port
 from tests.kafka.builders import wait_until
@@ -97,6 +103,43 @@ def encrypted(
     with served(*request.param, "--certificate", str(made.folder)) as made.server:
         wait_until("an answer", lambda: made.ask("/readyz")[0] == 200, 30)
         yield made
+
+
+def test_what_tls_decrypts_before_its_handshake_is_known_to_be_over_is_not_lost(
+    encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine, the loop reads on before the task goes on that waits for the handshake."""
+    taken: list[bytes] = []
+    monkeypatch.setattr(BoundedProtocol, "data_received", lambda _, data: taken.append(bytes(data)))
+
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def start_tls(_: Any, protocol: Any, *_more: Any, **_named: Any) -> Any:
+            await asyncio.sleep(0)
+            protocol.data_received(b"GET / HTTP/1.1")
+            return Mock(**{"is_closing.return_value": False})
+
+        monkeypatch.setattr(loop, "start_tls", start_tls)
+        protocol = EncryptedProtocol(
+            Certificate(encrypted.folder / "tls.crt", encrypted.folder / "tls.key"),
+            Traffic(),
+            100,
+            config=uvicorn.Config(Mock()),
+            server_state=ServerState(),
+            app_state={},
+        )
+        transport = Mock(**{"is_closing.return_value": False})
+        transport.get_extra_info.return_value = None
+        protocol.connection_made(transport)
+        async with asyncio.timeout(5):
+            while not taken:  # noqa: ASYNC110 - it is a matter of turns
+                await asyncio.sleep(0)
+        protocol.data_received(b"Host: a")
+        protocol.connection_lost(None)
+
+    asyncio.run(connect())
+    assert taken == [b"GET / HTTP/1.1", b"Host: a"]
 
 
 def test_everything_is_served_over_tls(encrypted: Encrypted) -> None:

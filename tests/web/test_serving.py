@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,16 @@ from hypothesis import settings as examples
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from stepstream.metrics import OF_SERVER, PROCESS_METRICS
+from stepstream.settings import HttpSettings, ServeSettings
 from stepstream.web.batches import ALONE
 from stepstream.web.detection import MAX_BODY_BYTES
+from stepstream.web.server import Server
+from stepstream.web.serving import ServeApp
 from stepstream.web.traffic import HTTP_METRICS
 from tests.builders import FIELDS, encode, reading
+from tests.kafka.broker import free_port
 from tests.kafka.builders import wait_until
+from tests.web.builders import Answer, request
 from tests.web.serving import Serving, ask_again, metrics, serving
 from tests.web.test_openapi import DOCUMENT
 from tests.web.test_server import TOKEN, walk
@@ -144,22 +151,24 @@ def test_all_that_came_is_answered_when_it_stops(number: int) -> None:
     assert lines[-1].endswith("stepstream.commands.serve: stopped")
 
 
-def test_it_is_not_ready_while_it_stops() -> None:
-    with serving() as server, server_connection(server) as connection:
-        server.process.send_signal(signal.SIGTERM)
-        wait_until("the refusal", lambda: ready_status(server) == 503)
-        assert ask_again(connection, "/livez").status == 200
-        assert server.process.wait(30) == 0
+def keeping(server: Server) -> list[Answer]:
+    """An answer over a connection that the client wants to keep."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port or 0, timeout=20)) as kept:
+        return [ask_again(kept, "/v1/detect", body(0, 400))]
 
 
-def ready_status(server: Serving) -> int:
-    return server.ask("/readyz").status
-
-
-def server_connection(server: Serving) -> Any:
-    from contextlib import closing  # noqa: PLC0415
-
-    return closing(server.connect())
+def test_it_is_not_ready_while_it_stops_and_closes_connections() -> None:
+    app = ServeApp(ServeSettings())
+    with Server(HttpSettings(address="127.0.0.1", port=free_port()), app) as server:
+        before = request(server, "/readyz"), request(server, "/v1/detect", body(0, 400))
+        assert [answer.status for answer in before] == [200, 200]
+        assert all(answer.headers.get("connection") != "close" for answer in keeping(server))
+        app.health.leave()
+        unready = request(server, "/readyz")
+        assert (unready.status, unready.body) == (503, b"not ready: it is stopping\n")
+        answers = keeping(server)
+        assert [answer.headers["connection"] for answer in answers] == ["close"]
+        assert answers[0].body == before[1].body
 
 
 def test_the_metrics_are_those_of_a_server(server: Serving) -> None:
