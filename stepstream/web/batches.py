@@ -27,6 +27,8 @@ MAX_OPEN = 128
 """Requests whose steps are looked for at a time: as many as the network takes at once."""
 MAX_DECODED_READINGS = 200_000
 """Beyond these, no further request begins to be decoded until others are done."""
+GATHER_S = 0.005
+"""As long as the event loop brings requests at each of its iterations, they are waited for."""
 FETCHERS = 2
 """Schemas that are asked for at a time."""
 
@@ -87,7 +89,9 @@ class Batches:
         """Readings of the requests that are decoded and not yet judged."""
         self._requests = 0
         self._size = 0
+        self._arrived = 0
         self._is_due = False
+        self._gather_until_s = 0.0
 
     @cached_property
     def model(self) -> Model:
@@ -135,6 +139,7 @@ class Batches:
         self._size += len(body)
         try:
             self._decoding.add(Job(body, name, time.time_ns() // 1000, answer))
+            self._arrived += 1
             self._schedule()
             return await answer
         finally:
@@ -142,9 +147,18 @@ class Batches:
             self._size -= len(body)
 
     def _schedule(self) -> None:
+        """Have a turn begin as soon as no further requests come at once."""
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._gather_until_s = time.monotonic() + GATHER_S
+            asyncio.get_running_loop().call_soon(self._gather, self._arrived - 1)
+
+    def _gather(self, arrived: int) -> None:
+        """Begin the turn if the event loop's last iteration brought no request."""
+        if self._arrived != arrived and time.monotonic() < self._gather_until_s:
+            asyncio.get_running_loop().call_soon(self._gather, self._arrived)
+        else:
+            self._turn()
 
     def _turn(self) -> None:
         self._is_due = False
@@ -154,7 +168,8 @@ class Batches:
         except Exception as error:  # noqa: BLE001 - each of those who wait is answered with it
             self._fail(error)
         if len(self._decoding) or self._decoded or self._judged:
-            self._schedule()
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _decode(self) -> None:
         decoded, lacking = self._decoding.turn(

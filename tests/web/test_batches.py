@@ -122,6 +122,34 @@ def test_a_long_request_does_not_hold_up_a_short_one(batches: Batches) -> None:
     assert order == ["short", "long"]
 
 
+def test_requests_that_come_one_after_the_other_are_judged_together(
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    turn = SeriesBatch.turn
+
+    def note(batch: SeriesBatch) -> Any:
+        sizes.append(len(batch))
+        return turn(batch)
+
+    monkeypatch.setattr(SeriesBatch, "turn", note)
+    monkeypatch.setattr(batches_module, "GATHER_S", 10)
+
+    async def arrive() -> None:
+        coming = []
+        for _ in range(10):
+            coming.append(asyncio.create_task(batches.find(encode(part(0, 128)), None)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*coming)
+
+    run(arrive())
+    assert sizes[0] == 10
+    sizes.clear()
+    monkeypatch.setattr(batches_module, "GATHER_S", 0)
+    run(arrive())
+    assert sizes[0] < 10
+
+
 def test_what_is_wrong_is_named_by_its_place_also_after_many_messages(batches: Batches) -> None:
     messages = [*SINGLES[:1_500], reading(accel_x=None)]
     body = encode(messages)

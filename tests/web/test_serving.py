@@ -53,7 +53,7 @@ def slow(readings: int) -> bytes:
     return encode({"timestamp": times, **{name: [0] * readings for name in FIELDS[:3]}})
 
 
-LONG = slow(10_000)
+LONG = slow(5_000)
 
 
 @pytest.fixture(scope="module")
