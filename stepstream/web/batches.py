@@ -87,7 +87,8 @@ class Batches:
         self._judged: dict[int, tuple[Job, Series]] = {}
         self.decoded_readings = 0
         """Readings of the requests that are decoded and not yet judged."""
-        self._requests = 0
+        self._jobs: set[Job] = set()
+        """All requests that wait for their answer."""
         self._size = 0
         self._arrived = 0
         self._is_due = False
@@ -132,18 +133,19 @@ class Batches:
             As much as may wait does already.
         """
         bounds = self._bounds
-        if self._requests >= bounds.requests or self._size + len(body) > bounds.size:
+        if len(self._jobs) >= bounds.requests or self._size + len(body) > bounds.size:
             raise TooBusy("other requests are being computed")
         answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self._requests += 1
+        job = Job(body, name, time.time_ns() // 1000, answer)
+        self._jobs.add(job)
         self._size += len(body)
         try:
-            self._decoding.add(Job(body, name, time.time_ns() // 1000, answer))
+            self._decoding.add(job)
             self._arrived += 1
             self._schedule()
             return await answer
         finally:
-            self._requests -= 1
+            self._jobs.remove(job)
             self._size -= len(body)
 
     def _schedule(self) -> None:
@@ -229,9 +231,9 @@ class Batches:
 
     def _fail(self, error: Exception) -> None:
         """Answer all who wait, and begin anew: what is wrong may be what is in the middle."""
-        decoded = [job for job, _ in (*self._decoded, *self._judged.values())]
-        for job in (*self._decoding.drop(), *decoded):
+        for job in self._jobs:
             job.fail(error)
+        self._decoding.clear()
         self._decoded.clear()
         self._judged.clear()
         self.decoded_readings = 0

@@ -77,12 +77,10 @@ class Decoding:
         """Have a request wait to be decoded."""
         self._waiting.append(job)
 
-    def drop(self) -> list[Job]:
-        """Forget all requests; they are returned."""
-        jobs = [*self._begun, *self._waiting]
+    def clear(self) -> None:
+        """Forget all requests."""
         self._begun.clear()
         self._waiting.clear()
-        return jobs
 
     def turn(self, *, may_begin: bool) -> tuple[list[Job], list[tuple[Job, Schemas]]]:
         """Decode the next messages of each request. Those with an invalid message fail.

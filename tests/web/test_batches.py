@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from stepstream.detection import Model, Series, SeriesBatch, default_model_path
 from stepstream.inputs import ErrorCode, InvalidMessage, RegistryAwayError
 from stepstream.inputs.framing import frame
+from stepstream.inputs.plain_json import PlainJson
 from stepstream.settings import InputSettings, RegistrySettings, ServeSettings
 from stepstream.web import batches as batches_module
 from stepstream.web import decoding
@@ -225,8 +226,11 @@ def test_work_ends_when_nobody_waits_for_it(batches: Batches) -> None:
     assert run(leave()) <= 3
 
 
+@pytest.mark.parametrize(
+    "place", [(SeriesBatch, "turn"), (SeriesBatch, "add"), (PlainJson, "decode")]
+)
 def test_an_error_of_ours_is_answered_and_the_next_request_goes_on(
-    batches: Batches, monkeypatch: pytest.MonkeyPatch
+    batches: Batches, monkeypatch: pytest.MonkeyPatch, place: tuple[type, str]
 ) -> None:
     body = encode(part(0, 400))
     expected = run(batches.find(body, None))
@@ -235,7 +239,7 @@ def test_an_error_of_ours_is_answered_and_the_next_request_goes_on(
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SeriesBatch, "turn", fail)
+        patch.setattr(*place, fail)
 
         async def both() -> list[Any]:
             return await asyncio.gather(
