@@ -7,6 +7,7 @@ import pytest
 from stepstream import __version__
 from stepstream.arguments import EXIT_CODES
 from stepstream.cli import COMMANDS, main
+from stepstream.native import decoder_name
 
 
 def test_the_usage_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +69,8 @@ def test_errors_before_the_settings_are_known_have_the_format_of_the_log(
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"stepstream {__version__}\n"
+    expected = f"stepstream {__version__}, decoder: {decoder_name()}\n"
+    assert capsys.readouterr().out == expected
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

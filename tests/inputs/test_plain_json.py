@@ -13,6 +13,8 @@ from stepstream.inputs import Decoded, ErrorCode
 from tests import builders
 from tests.builders import FIELDS, batch, encode, reading
 
+pytestmark = pytest.mark.usefixtures("each_decoder")
+
 NOW_US = 1_700_000_100_000_000
 RECORD_MS = 1_700_000_099_000
 
