@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice, repeat
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from stepstream.inputs import ErrorCode, InvalidMessage, decode_device_id
 from stepstream.streaming.device_traffic import DeviceTraffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from stepstream.streaming.partitions import Partition
 
 __all__ = ["UNKNOWN", "Device", "Devices", "Identified"]
-
-_V = TypeVar("_V")
 
 UNKNOWN = -1
 """Slot of a device that has none."""
@@ -99,22 +96,17 @@ class Devices:
 
     def identify(self, partition: Partition, keys: Sequence[bytes | None]) -> Identified:
         """Find the slots and device ids of messages by their keys."""
-        try:
-            slots = _values(partition.slots, keys)
-        except KeyError:
-            pass  # one is new
-        else:
-            return Identified(slots, _values(self._ids, slots), {})
         known: Callable[[bytes | None, int], int] = partition.slots.get  # type: ignore[assignment]
         slots = list(map(known, keys, repeat(UNKNOWN)))
         ids = list(map(self._ids.__getitem__, slots))
         invalid: dict[int, InvalidMessage] = {}
-        for row, slot in enumerate(slots):
-            if slot == UNKNOWN:
-                try:
-                    ids[row] = decode_device_id(keys[row])
-                except InvalidMessage as error:
-                    invalid[row] = error
+        if UNKNOWN in slots:
+            for row, slot in enumerate(slots):
+                if slot == UNKNOWN:
+                    try:
+                        ids[row] = decode_device_id(keys[row])
+                    except InvalidMessage as error:
+                        invalid[row] = error
         return Identified(slots, ids, invalid)
 
     def add_missing(
@@ -206,13 +198,6 @@ class Devices:
         self._readings_since[partition] = 0
         needed = self._detector.replay_point(_slots(partition), partition.time.ms)
         partition.replay_from = needed or (partition.next_offset, partition.time.ms)
-
-
-def _values(mapping: Mapping[Any, _V], keys: Sequence[Any]) -> list[_V]:
-    """The values of all keys, by one call of C."""
-    if len(keys) < 2:
-        return [mapping[key] for key in keys]
-    return list(itemgetter(*keys)(mapping))
 
 
 def _slots(partition: Partition) -> NDArray[np.intp]:
