@@ -15,9 +15,9 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 
 # The compiled decoder, for each platform; Debian keeps a newer Rust than its own for web browsers.
 FROM ${PYTHON_IMAGE} AS native
-ARG CARGO=cargo-web
+ARG RUST_PACKAGE=cargo-web
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends ${CARGO} gcc libc6-dev \
+RUN apt-get update && apt-get install -y --no-install-recommends ${RUST_PACKAGE} gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /tools
 WORKDIR /src
 COPY constraints.txt .
