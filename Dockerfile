@@ -13,10 +13,28 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
     /tools/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
+# The compiled decoder, for each platform; Debian keeps a newer Rust than its own for web browsers.
+FROM ${PYTHON_IMAGE} AS native
+ARG RUST_PACKAGE=cargo-web
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends ${RUST_PACKAGE} gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* && python3 -m venv /tools
+WORKDIR /src
+COPY constraints.txt .
+COPY native native
+# Crates from elsewhere: --secret id=cargo.toml,src=...
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=cargo.toml,target=/root/.cargo/config.toml \
+    --mount=type=secret,id=ca.pem,target=/etc/ssl/certs/ca-certificates.crt \
+    PIP_BUILD_CONSTRAINT=constraints.txt PIP_CONSTRAINT=constraints.txt \
+    MATURIN_PEP517_ARGS=--locked \
+    /tools/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /dist ./native
+
 FROM ${PYTHON_IMAGE} AS packages
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/stepstream
 COPY deploy/image/requirements.txt /requirements.txt
 COPY --from=wheel /dist /dist
+COPY --from=native /dist /dist
 # Each file has one of the hashes that are written down, whatever index it comes from.
 # Then 53 MB that a consumer never loads are removed: LiteRT's accelerators for graphics and neural
 # processors with their tools, numpy's own tests, and setuptools, which grpcio-tools needs to build

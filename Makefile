@@ -5,17 +5,19 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 RUNTIME := .venv/installed-runtime
+NATIVE := .venv/installed-native
 ALL := .venv/installed-all
 WHEEL := build/wheel
 WHEEL_BIN := build/wheel-venv/bin
 WHEEL_INSTALLED := build/wheel-venv/installed
+NATIVE_BIN := build/native-venv/bin
 SBOM_BIN := build/sbom-venv/bin
 DOCS_BIN := build/docs-venv/bin
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 RELEASE := build/release
 AUDIT_BIN := build/audit-venv/bin
-FUZZED := decode process json msgpack cbor json-schema senml avro protobuf
+FUZZED := decode native process json msgpack cbor json-schema senml avro protobuf
 REQUIREMENTS := pyproject.toml constraints.txt
 
 # The constraints are for build backends too; which of the two names works depends on pip's version.
@@ -25,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test compose-test docs-site requirements release dashboard dashboard-picture demo-pictures sbom audit train bench bench-peers bench-quick bench-model bench-gaps clean
+.PHONY: help demo test unit docs coverage faults fuzz recovery availability test-autoscaling chart tools lint types layers wheel image-test compose-test docs-site requirements native-wheel release dashboard dashboard-picture demo-pictures sbom audit train bench bench-peers bench-quick bench-model bench-gaps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +81,7 @@ tools: $(ALL) ## build helm, a Kubernetes control plane and KEDA for the tests, 
 lint: $(ALL) ## style: ruff's rules and formatter
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --quiet --check
+	if command -v cargo-fmt >/dev/null; then cargo fmt --manifest-path native/Cargo.toml --check; fi
 
 types: $(ALL) ## types: mypy, strict
 	$(BIN)/mypy
@@ -135,7 +138,21 @@ requirements: .venv/created ## write the packages of the image with the hashes o
 	$(BIN)/python .ci/requirements.py > build/requirements.txt
 	mv build/requirements.txt deploy/image/requirements.txt
 
-release: $(ALL) build/sbom.cdx.json ## make everything that a release publishes, in build/release, and publish nothing
+native-wheel: $(NATIVE_BIN)/maturin ## build the wheel of the compiled decoder for this kind of machine, in build/native
+	@if ! command -v cargo >/dev/null; then \
+	  echo "make: there is no cargo, so the wheel of the compiled decoder is not built" >&2; \
+	else \
+	  PATH="$(CURDIR)/$(NATIVE_BIN):$$PATH" maturin build --quiet --release --locked --zig --compatibility manylinux_2_28 \
+	    --manifest-path native/Cargo.toml --out build/native --sdist; \
+	fi
+
+# Zig links against an older C library than this machine has.
+$(NATIVE_BIN)/maturin: .venv/created constraints.txt
+	$(BIN)/python -m venv --clear build/native-venv
+	$(NATIVE_BIN)/pip install --quiet maturin ziglang
+	@touch $@
+
+release: $(ALL) build/sbom.cdx.json native-wheel ## make everything that a release publishes, in build/release, and publish nothing
 	$(BIN)/python .ci/release.py $(RELEASE)
 
 audit: $(AUDIT_BIN)/pip-audit ## known vulnerabilities of the packages; fails if the database can't be asked
@@ -170,7 +187,7 @@ bench-gaps: $(ALL) ## cut gaps into labelled recordings, and measure the steps a
 	$(BIN)/python -m benchmarks.gaps $(ARGS)
 
 clean: ## remove all that these targets made
-	rm -rf .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf native/target .venv .cache build .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/created:
@@ -183,7 +200,16 @@ $(RUNTIME): .venv/created $(REQUIREMENTS)
 	$(BIN)/pip install --quiet -e .
 	@touch $@
 
-$(ALL): .venv/created $(REQUIREMENTS)
+# Optional: Python decodes the same, and the tests of it say that they are skipped.
+$(NATIVE): .venv/created constraints.txt native/Cargo.lock $(wildcard native/*.toml native/src/*.rs)
+	@if ! command -v cargo >/dev/null; then \
+	  echo "make: there is no cargo, so the compiled decoder is not built: Python decodes" >&2; \
+	elif ! MATURIN_PEP517_ARGS=--locked $(BIN)/pip install --quiet --no-deps --force-reinstall ./native; then \
+	  echo "make: the compiled decoder can't be built: Python decodes" >&2; \
+	fi
+	@touch $@
+
+$(ALL): .venv/created $(REQUIREMENTS) $(NATIVE)
 	$(BIN)/pip install --quiet -e '.[dev,plot,train,cbor]'
 	@touch $(RUNTIME) $@
 

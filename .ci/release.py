@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def check_versions(version: str, tag: str | None) -> str:
         for key in ("version", "appVersion")
         if chart[key] != version
     ]
+    native = tomllib.loads((ROOT / "native" / "Cargo.toml").read_text())["package"]["version"]
+    if native != version:
+        wrong.append(f"version of native/Cargo.toml is {native}")
     text = (ROOT / "CHANGELOG.md").read_text()
     notes = re.search(
         rf"^## \[?{re.escape(version)}\b.*?$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
@@ -70,7 +74,7 @@ def build_packages(folder: Path) -> None:
 
 def check_packages(folder: Path) -> None:
     """What people would miss is in the wheel, and the sdist made the same as the checkout."""
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = folder.glob("stepstream-*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         str(path.relative_to(ROOT))
@@ -81,6 +85,18 @@ def check_packages(folder: Path) -> None:
     missing = sorted(expected - inside)
     if missing:
         sys.exit(f"{wheel.name} from the sdist lacks {', '.join(missing)}")
+
+
+def add_native(folder: Path, version: str, tag: str | None) -> None:
+    """The wheels of the compiled decoder, and its source; a release has them for two machines."""
+    made = sorted((ROOT / "build" / "native").glob(f"stepstream_native-{version}*"))
+    for machine in ("x86_64", "aarch64"):
+        if not any(path.name.endswith(f"_{machine}.whl") for path in made):
+            if tag is not None:
+                sys.exit(f"there is no wheel of the compiled decoder for {machine}")
+            sys.stderr.write(f"without a wheel of the compiled decoder for {machine}\n")
+    for path in made:
+        shutil.copy(path, folder)
 
 
 def package_chart(folder: Path) -> None:
@@ -101,10 +117,12 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    notes = check_versions(version, os.environ.get("RELEASE_TAG") or None)
+    tag = os.environ.get("RELEASE_TAG") or None
+    notes = check_versions(version, tag)
     build_packages(folder)
     check_packages(folder)
     package_chart(folder)
+    add_native(folder, version, tag)
     shutil.copy(ROOT / "build" / "sbom.cdx.json", folder / f"stepstream-{version}.cdx.json")
     shutil.copy(ROOT / "deploy/image/requirements.txt", folder / "requirements.txt")
     (folder / "NOTES.md").write_text(f"{notes}\n")

@@ -17,6 +17,7 @@ from stepstream.arguments import EXIT_CODES, log_format, nearest, read_arguments
 from stepstream.environment import check_environment
 from stepstream.errors import StepstreamError
 from stepstream.logs import configure_logging, log_everything
+from stepstream.native import decoder_name
 from stepstream.settings import ENV_PREFIX, LoggingSettings
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(_usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        sys.stdout.write(f"stepstream {__version__}\n")
+        sys.stdout.write(f"stepstream {__version__}, decoder: {decoder_name()}\n")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -65,6 +66,12 @@ def decode(
     ids = [device_ids] * len(values) if isinstance(device_ids, str) else device_ids
     times = np.broadcast_to(np.asarray(record_ms, np.int64), len(values))
     return decode_with(make_format(InputSettings(**settings)), values, ids, times, latest_us)
+
+
+def python_format(settings: InputSettings) -> InputFormat:
+    """A format that decodes without the compiled decoder."""
+    with patch("stepstream.inputs.native_json.find_native", return_value=None):
+        return make_format(settings)
 
 
 def decode_with(

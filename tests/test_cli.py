@@ -7,6 +7,7 @@ import pytest
 from stepstream import __version__
 from stepstream.arguments import EXIT_CODES
 from stepstream.cli import COMMANDS, main
+from stepstream.native import decoder_name, find_native
 
 
 def test_the_usage_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +69,16 @@ def test_errors_before_the_settings_are_known_have_the_format_of_the_log(
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"stepstream {__version__}\n"
+    expected = f"stepstream {__version__}, decoder: {decoder_name()}\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_a_compiled_decoder_of_another_release_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepstream.native.version", lambda _: "0.0.9")
+    assert decoder_name() == "python, because stepstream-native 0.0.9 is of another release"
+    assert find_native.__wrapped__() is None
+    monkeypatch.setattr("stepstream.native.version", lambda _: __version__)
+    assert decoder_name() == "native"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
+from stepstream import __version__
 from tests.conftest import ROOT
 
 EXTRAS = ("avro", "cbor", "protobuf")
@@ -43,6 +45,13 @@ def test_whatever_the_package_needs_is_there_with_hashes() -> None:
     for name in needed:
         entry = TEXT.partition(f"\n{name}==")[2].partition("==")[0]
         assert "--hash=sha256:" in entry, name
+
+
+def test_the_compiled_decoder_is_of_the_same_release() -> None:
+    project = tomllib.loads((ROOT / "native" / "Cargo.toml").read_text())
+    assert project["package"]["version"] == __version__
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extras["optional-dependencies"]["native"] == [f"stepstream-native=={__version__}"]
 
 
 def test_no_address_is_in_it() -> None:

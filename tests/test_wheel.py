@@ -53,7 +53,8 @@ def run(interpreter: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_prints_the_version(interpreter: Path) -> None:
-    assert run(interpreter, "--version").stdout == f"stepstream {stepstream.__version__}\n"
+    expected = f"stepstream {stepstream.__version__}, decoder: python\n"
+    assert run(interpreter, "--version").stdout == expected
 
 
 def test_wheel_holds_the_package_and_nothing_else(interpreter: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from stepstream.commands.memory import spare_the_garbage_collector
 from stepstream.errors import StreamError
 from stepstream.logs import switch_on_signal
+from stepstream.native import decoder_name
 from stepstream.streaming.consumer import Consumer
 from stepstream.web.app import make_app
 from stepstream.web.server import Server
@@ -84,6 +85,7 @@ def consume(
             "transactional_id": settings.kafka.effective_transactional_id(),
             "guarantee": settings.processing.guarantee,
             "model": consumer.model.metadata.label,
+            "decoder": decoder_name(),
         },
     )
     spare_the_garbage_collector()

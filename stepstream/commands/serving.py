@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepstream.commands.memory import spare_the_garbage_collector
 from stepstream.logs import switch_on_signal
+from stepstream.native import decoder_name
 from stepstream.web.scraping import MetricsApp
 from stepstream.web.server import Server
 from stepstream.web.serving import ServeApp
@@ -80,7 +81,8 @@ def serve(
                 lambda: Report(app.health.is_live, app.health.obstacles),
                 lambda: os.kill(os.getpid(), signal.SIGTERM),
             )
-        logger.info("started", extra={"port": server.port, "model": app.model.metadata.label})
+        started = {"model": app.model.metadata.label, "decoder": decoder_name()}
+        logger.info("started", extra={"port": server.port, **started})
         while signal.sigwait(SIGNALS) == signal.SIGHUP:
             logger.info("SIGHUP changes nothing here; restart for another model")
         app.health.leave()

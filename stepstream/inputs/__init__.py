@@ -25,6 +25,7 @@ from stepstream.inputs.framing import join_headers
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.identities import KEY_ENCODERS
 from stepstream.inputs.layout import Layout
+from stepstream.inputs.native_json import NativeJson
 from stepstream.inputs.parsers import make_parser
 from stepstream.inputs.plain_json import PlainJson
 from stepstream.inputs.schemas import RegistryAwayError, SchemaId, Schemas, fetch_lacking
@@ -88,13 +89,15 @@ def make_format(settings: InputSettings, registry: RegistrySettings | None = Non
     """
     layout = Layout.of(settings)
     if is_plain(settings):
-        return PlainJson(layout.units)
+        return PlainJson(layout.units, NativeJson.plain())
     parser = make_parser(settings, registry or RegistrySettings())
     typed: TypedReader | AlikeReader | None
+    native = None
     if settings.format == "json":
+        native = NativeJson.of(layout)
         typed = TypedReader.of(layout, msgspec.json.Decoder, has_nan=False)
     elif settings.format == "msgpack":
         typed = TypedReader.of(layout, msgspec.msgpack.Decoder, has_nan=True)
     else:
         typed = AlikeReader.of(parser, layout) if has_layouts(parser) else None
-    return GeneralFormat(parser, layout, typed)
+    return GeneralFormat(parser, layout, typed, native)

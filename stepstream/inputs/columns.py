@@ -92,6 +92,14 @@ class Decoded(NamedTuple):
     invalid: dict[int, InvalidMessage]
     sensors: NDArray[np.uint8] | None = None
 
+    def without(self, rows: Collection[int]) -> Decoded:
+        """The readings of all but some messages."""
+        good = ~np.isin(self.message, list(rows))
+        sensors = None if self.sensors is None else self.sensors[good]
+        return Decoded(
+            self.message[good], self.time_us[good], self.axes[good], self.invalid, sensors
+        )
+
 
 class Columns(NamedTuple):
     """Readings of messages, before their units and ranges are looked at.
@@ -174,7 +182,7 @@ class InputFormat(Protocol):
         """
 
     def decode(self, messages: Messages) -> Decoded:
-        """Decode messages that were opened; one that is invalid affects no other.
+        """Decode all messages that were opened together; one that is invalid affects no other.
 
         Whether a message is valid, and what it gives, doesn't depend on the other messages.
         """

@@ -6,11 +6,10 @@ import math
 from itertools import chain, starmap
 from operator import attrgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import simdjson
 from msgspec.structs import astuple
 
 from stepstream.inputs.columns import FIELDS, MAX_MESSAGE_BYTES, MAX_READINGS, Columns, Opened
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stepstream.inputs.columns import Decoded, Messages, ReadHeaders
+    from stepstream.inputs.native_json import NativeJson
     from stepstream.inputs.validation import Units
 
     Readings = tuple[NDArray[np.intp], NDArray[np.float64]]
     """Row of each reading's message, and columns, one for each of `FIELDS`."""
 
 __all__ = ["PlainJson"]
-
-SHORT_BYTES = 800
-"""About ten readings. A few numbers are faster as objects than simdjson is to be asked for them."""
 
 _COLUMNS_OF_BATCH = {4: FIELDS[:4], 7: FIELDS}
 _NAN = math.nan
@@ -77,13 +74,15 @@ class PlainJson:
     ----------
     units
         The units of its numbers.
+    native
+        Decodes the usual messages, which is faster.
     """
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, units: Units, native: NativeJson | None = None) -> None:
         self._units = units
+        self._native = native
         self.schemas = None
         """See `InputFormat.schemas`."""
-        self._parser = simdjson.Parser()
 
     def open(
         self,
@@ -98,121 +97,67 @@ class PlainJson:
         """See `InputFormat.decode`."""
         values, device_ids = messages.values, messages.device_ids
         invalid: dict[int, InvalidMessage] = {}
-        message, columns = (
-            _decode_singles(values, device_ids)
-            or _decode_short_batches(values, device_ids)
-            or self._decode_each(values, device_ids, invalid)
-        )
-        return validate(Columns(message, columns, None), messages, self._units, invalid)
-
-    def _decode_each(
-        self,
-        values: Sequence[bytes | None],
-        device_ids: Sequence[str],
-        invalid: dict[int, InvalidMessage],
-    ) -> Readings:
-        """Decode messages in any of the forms, one by one."""
-        rows: list[int] = []
-        readings: list[_Reading] = []
-        batch_rows: list[int] = []
-        batches: list[list[bytes]] = []
-        for row, (value, device_id) in enumerate(zip(values, device_ids, strict=True)):
-            try:
-                batch = self._decode_plain_batch(value, device_id)
-                if batch is None:
-                    try:
-                        reading = _decode_reading(value)  # type: ignore[arg-type]
-                    except _NOT_AS_EXPECTED:
-                        batch = _decode_batch(value, device_id)
-                    else:
-                        check_device_id(reading.device_id, device_id)
-                        check_size(value)  # type: ignore[arg-type]
-                        rows.append(row)
-                        readings.append(reading)
-                        continue
-                batches.append(batch)
-                batch_rows.append(row)
-            except InvalidMessage as error:
-                invalid[row] = error.without_traceback()
-        message, columns = np.array(rows, np.intp), _single_columns(readings)
-        if batches:
-            return _merge(message, columns, np.array(batch_rows, np.intp), batches)
-        return message, columns
-
-    def _decode_plain_batch(self, value: bytes | None, device_id: str) -> list[bytes] | None:
-        """Columns of a batch that is as expected in all respects, or None: to be looked at closely.
-
-        simdjson copies an array of numbers without a Python object for each, in a third of the
-        time. But it flattens nested arrays, accepts the first of repeated names and a byte order
-        mark; so each array has to be one of ours, and each name to be there once.
-        """
-        if value is None or len(value) > MAX_MESSAGE_BYTES or not value.startswith(b"{"):
-            return None
-        arrays = value.count(b"[")
-        if arrays not in _COLUMNS_OF_BATCH:
-            return None
-        try:
-            document: Any = self._parser.parse(value)
-            columns = [
-                bytes(document[name].as_buffer(of_type="d")) for name in _COLUMNS_OF_BATCH[arrays]
-            ]
-            if len(document) > arrays and not (
-                len(document) == arrays + 1 and document["device_id"] == device_id
-            ):
-                return None
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
-            return None
-        size = len(columns[0])
-        if size > MAX_READINGS * 8 or any(len(column) != size for column in columns):
-            return None
-        return columns + [bytes(size)] * (len(FIELDS) - arrays)
+        found = Columns.none()
+        rows: Sequence[int] = range(len(values))
+        if self._native is not None:
+            read = self._native.decode(values, device_ids)
+            found, rows = read.columns, read.others
+            if rows and len(rows) < len(values):
+                values = [values[row] for row in rows]
+                device_ids = [device_ids[row] for row in rows]
+        if rows:
+            readings = _decode_singles(values, device_ids, rows) or _decode_each(
+                values, device_ids, rows, invalid
+            )
+            found = Columns.merge([found, Columns(*readings, None)])
+        return validate(found, messages, self._units, invalid)
 
 
-def _decode_singles(values: Sequence[bytes | None], device_ids: Sequence[str]) -> Readings | None:
+def _decode_singles(
+    values: Sequence[bytes | None], device_ids: Sequence[str], rows: Sequence[int]
+) -> Readings | None:
     """The readings, if all messages are valid single ones, which is the common case."""
     try:
         readings = list(map(_decode_reading, values))  # type: ignore[arg-type]
     except _NOT_AS_EXPECTED:
         return None
-    if not _device_ids_agree(readings, device_ids):
+    claimed = [reading.device_id for reading in readings]
+    if claimed != list(device_ids) and claimed.count(None) < len(claimed):
         return None
     if max(map(len, values), default=0) > MAX_MESSAGE_BYTES:  # type: ignore[arg-type]
         return None
-    return np.arange(len(readings)), _single_columns(readings)
+    return np.array(rows, np.intp), _single_columns(readings)
 
 
-def _decode_short_batches(
-    values: Sequence[bytes | None], device_ids: Sequence[str]
-) -> Readings | None:
-    """The readings, if all messages are valid batches of a few."""
-    try:
-        if max(map(len, values)) > SHORT_BYTES:  # type: ignore[arg-type]
-            return None
-        batches = list(map(_decode_lists, values))  # type: ignore[arg-type]
-    except _NOT_AS_EXPECTED:
-        return None
-    if not _device_ids_agree(batches, device_ids):
-        return None
-    sizes = [len(batch.timestamp) for batch in batches]
-    columns = np.zeros((len(FIELDS), sum(sizes)))
-    given = FIELDS[:4] if batches[0].gyro_x is msgspec.UNSET else FIELDS
-    for column, name in zip(columns, FIELDS, strict=True):
-        lists = list(map(attrgetter(name), batches))
-        if name in given:
-            if msgspec.UNSET in lists or list(map(len, lists)) != sizes:
-                return None
-            column[:] = np.fromiter(chain.from_iterable(lists), np.float64, len(column))
-        elif lists.count(msgspec.UNSET) < len(lists):
-            return None
-    return np.repeat(np.arange(len(batches)), sizes), columns
-
-
-def _device_ids_agree(
-    decoded: Sequence[_Reading] | Sequence[_Batch], device_ids: Sequence[str]
-) -> bool:
-    """Whether no message names another device than its key does."""
-    claimed = [one.device_id for one in decoded]
-    return claimed == list(device_ids) or claimed.count(None) == len(claimed)
+def _decode_each(
+    values: Sequence[bytes | None],
+    device_ids: Sequence[str],
+    rows: Sequence[int],
+    invalid: dict[int, InvalidMessage],
+) -> Readings:
+    """Decode messages in both forms, one by one."""
+    single_rows: list[int] = []
+    readings: list[_Reading] = []
+    batch_rows: list[int] = []
+    batches: list[list[bytes]] = []
+    for row, value, device_id in zip(rows, values, device_ids, strict=True):
+        try:
+            try:
+                reading = _decode_reading(value)  # type: ignore[arg-type]
+            except _NOT_AS_EXPECTED:
+                batches.append(_decode_batch(value, device_id))
+                batch_rows.append(row)
+            else:
+                check_device_id(reading.device_id, device_id)
+                check_size(value)  # type: ignore[arg-type]
+                single_rows.append(row)
+                readings.append(reading)
+        except InvalidMessage as error:
+            invalid[row] = error.without_traceback()
+    message, columns = np.array(single_rows, np.intp), _single_columns(readings)
+    if batches:
+        return _merge(message, columns, np.array(batch_rows, np.intp), batches)
+    return message, columns
 
 
 def _single_columns(readings: list[_Reading]) -> NDArray[np.float64]:
@@ -259,5 +204,6 @@ def _decode_batch(value: bytes | None, device_id: str) -> list[bytes]:
             ErrorCode.TOO_MANY_READINGS, f"{size} readings, at most {MAX_READINGS}"
         )
     check_device_id(batch.device_id, device_id)
-    columns = [np.array(column, np.float64).tobytes() for column in given]
+    pack = Struct(f"={size}d").pack
+    columns = [pack(*column) for column in given]
     return columns + [bytes(8 * size)] * (len(FIELDS) - len(columns))

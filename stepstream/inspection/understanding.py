@@ -187,27 +187,22 @@ def understand(
         [message.key for message in messages], values, lambda row: messages[row].headers
     )
     invalid = dict(opened.invalid)
-    rows, ids = [], []
+    ids = [""] * len(messages)
     for row, key in enumerate(opened.keys):
-        if row in invalid:
-            continue
-        try:
-            ids.append(decode_device_id(key))
-        except InvalidMessage as error:
-            invalid[row] = error
-        else:
-            rows.append(row)
-    record_ms = np.array([messages[row].record_ms or now_us // 1000 for row in rows], np.int64)
-    decoded = made.decode(
-        Messages([opened.values[row] for row in rows], ids, record_ms, now_us + ahead_us)
-    )
-    invalid |= {rows[place]: error for place, error in decoded.invalid.items()}
+        if row not in invalid:
+            try:
+                ids[row] = decode_device_id(key)
+            except InvalidMessage as error:
+                invalid[row] = error
+    record_ms = np.array([message.record_ms or now_us // 1000 for message in messages], np.int64)
+    decoded = made.decode(Messages(opened.values, ids, record_ms, now_us + ahead_us))
+    decoded, invalid = decoded.without(invalid), decoded.invalid | invalid
     counts: defaultdict[str, int] = defaultdict(int)
     partitions: defaultdict[str, set[int | None]] = defaultdict(set)
-    for place, device_id in enumerate(ids):
-        if place not in decoded.invalid:
+    for row, device_id in enumerate(ids):
+        if row not in invalid:
             counts[device_id] += 1
-            partitions[device_id].add(messages[rows[place]].partition)
+            partitions[device_id].add(messages[row].partition)
     known = any(message.record_ms for message in messages)
     behind_s = (record_ms[decoded.message] * 1000 - decoded.time_us) / 1e6
     sensors = decoded.sensors
@@ -219,7 +214,7 @@ def understand(
         dict(sorted(invalid.items())),
         dict(counts),
         tuple(name for name, places in partitions.items() if len(places) > 1),
-        np.array(rows, np.intp)[decoded.message] if rows else decoded.message,
+        decoded.message,
         decoded.time_us,
         behind_s if known else np.empty(0),
         _timings(device, decoded.time_us, sensors),

@@ -9,6 +9,7 @@ from stepstream import __version__
 from stepstream.memory_limit import memory_limit_bytes
 from stepstream.metrics.metric import Metric
 from stepstream.metrics.readers import by_client, model
+from stepstream.native import decoder_name
 
 if TYPE_CHECKING:
     from stepstream.metrics.readers import Process
@@ -41,8 +42,16 @@ _BUILD: Metric[Process] = Metric(
     "stepstream_build_info",
     "info",
     "This program.",
-    lambda _: {"version": __version__, "python": platform.python_version()},
-    {"version": "of stepstream", "python": "version of Python"},
+    lambda _: {
+        "version": __version__,
+        "python": platform.python_version(),
+        "decoder": decoder_name().partition(",")[0],
+    },
+    {
+        "version": "of stepstream",
+        "python": "version of Python",
+        "decoder": "`native` if the compiled decoder is installed, else `python`",
+    },
 )
 
 OF_SERVER = (_READY, _MEMORY_LIMIT, _MODEL, _BUILD)

@@ -17,7 +17,7 @@ from stepstream.detection import (
     SplitReadings,
     make_step_detector,
 )
-from stepstream.inputs import Decoded, InvalidMessage, Messages, make_format
+from stepstream.inputs import InvalidMessage, Messages, make_format
 from stepstream.outputs import ActivityRules, OutputRecord, make_dead_letter, make_encodings
 from stepstream.streaming.counter import StepCounter
 from stepstream.streaming.devices import Devices
@@ -255,7 +255,7 @@ class Processor:
         self.devices.add_missing(partition, keys, identified)
         self.devices.note_readings(partition, max(count, len(decoded.message)))
         if identified.invalid:
-            decoded = _without(decoded, list(identified.invalid))
+            decoded = decoded.without(identified.invalid)
         message, time_us, axes, _, sensors = decoded
         if replays:
             results.replayed += count
@@ -375,15 +375,3 @@ def _offsets(messages: Sequence[Message]) -> NDArray[np.int64]:
     if last - first == len(messages) - 1:  # they ascend, so none is left out
         return np.arange(first, last + 1)
     return np.fromiter(map(type(messages[0]).offset, messages), np.int64, len(messages))
-
-
-def _without(decoded: Decoded, rows: list[int]) -> Decoded:
-    """The readings of all but some messages."""
-    good = ~np.isin(decoded.message, rows)
-    sensors = decoded.sensors
-    return decoded._replace(
-        message=decoded.message[good],
-        time_us=decoded.time_us[good],
-        axes=decoded.axes[good],
-        sensors=None if sensors is None else sensors[good],
-    )

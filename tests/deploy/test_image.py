@@ -56,7 +56,7 @@ def test_image_says_what_it_is_and_stays_small(image: str) -> None:
     labels = described["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.revision"] == "test"
-    assert containers.run("--version").stdout == f"stepstream {__version__}\n"
+    assert containers.run("--version").stdout == f"stepstream {__version__}, decoder: native\n"
 
 
 def test_nothing_is_in_it_that_only_builds_and_trains_and_nothing_can_be_written() -> None:

@@ -22,6 +22,7 @@ from stepstream.inputs import (
 from stepstream.inputs.columns import FIELDS
 from stepstream.settings import InputSettings, Settings, TopicSettings
 from stepstream.streaming.processor import Processor
+from tests.builders import python_format
 from tests.detection.builders import TransparentModel
 from tests.fuzzing.schema_formats import schema_formats
 from tests.streaming.records import FakeRecord
@@ -190,6 +191,26 @@ def _check_row(together: Decoded, row: int, alone: Decoded) -> None:
     assert alone.axes.tolist() == together.axes[mine].tolist()
 
 
+_PAIRS = [
+    (make_format(settings), python_format(settings))
+    for settings in map(InputSettings.model_validate, [*_SHAPES, {}])
+]
+
+
+def native(data: bytes) -> None:
+    """The compiled decoder and Python's give the same; the first byte chooses the shape."""
+    if not data:
+        return
+    values = data[1:].split(END)[:MOST_MESSAGES]
+    one, other = (open_and_decode(made, values) for made in _PAIRS[data[0] % len(_PAIRS)])
+    assert one.message.tolist() == other.message.tolist()
+    assert one.time_us.tolist() == other.time_us.tolist()
+    assert one.axes.tobytes() == other.axes.tobytes()
+    assert {row: str(error) for row, error in one.invalid.items()} == {
+        row: str(error) for row, error in other.invalid.items()
+    }
+
+
 def _fuzz_schemas(formats: list[SchemaFormat]) -> Check:
     """The target of a format whose messages have a schema."""
 
@@ -219,8 +240,9 @@ def _fuzz_schemas(formats: list[SchemaFormat]) -> Check:
 
 TARGETS: dict[str, Check] = {
     "decode": decode,
+    "native": native,
     "process": process,
     **{name: _fuzz_shapes(formats) for name, formats in SHAPED.items()},
     **{name: _fuzz_schemas(formats) for name, formats in schema_formats().items()},
 }
-"""What is fuzzed; other than the first two, each is the format of its name."""
+"""What is fuzzed; other than the first three, each is the format of its name."""

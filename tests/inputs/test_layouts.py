@@ -24,6 +24,8 @@ from tests.inputs.forms import AXES, NESTED, PLACES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("each_decoder")
+
 NOW_US = 1_800_000_000_000_000
 ENCODERS: dict[str, Callable[[Any], bytes]] = {
     "json": encode,

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepstream.inputs import Decoded, ErrorCode
-from stepstream.inputs.plain_json import PlainJson
 from tests import builders
 from tests.builders import FIELDS, batch, encode, reading
+
+pytestmark = pytest.mark.usefixtures("each_decoder")
 
 NOW_US = 1_700_000_100_000_000
 RECORD_MS = 1_700_000_099_000
@@ -250,28 +251,14 @@ PLAIN = b"{" + b",".join(b'"%s":[1]' % name for name in NAMES) + b"}"
 @example(b"\xef\xbb\xbf" + PLAIN, None)
 @example(PLAIN + PLAIN, None)
 @given(batches(), st.none() | st.tuples(st.integers(0, 200), st.binary(max_size=1)))
-def test_quick_ways_decode_batches_as_a_close_look_would(
-    value: bytes, replaced: tuple[int, bytes] | None
-) -> None:
+def test_batches_are_decoded_as_by_python(value: bytes, replaced: tuple[int, bytes] | None) -> None:
     if replaced:
         value = value[: replaced[0]] + replaced[1] + value[replaced[0] + 1 :]
-    values = [PLAIN, value]
-    decoded = [decode(*values)]
-    with patch("stepstream.inputs.plain_json.SHORT_BYTES", 0):
-        decoded.append(decode(*values))
-        with patch.object(PlainJson, "_decode_plain_batch", lambda *_: None):
-            expected = decode(*values)
-    for one in decoded:
-        for column, wanted in zip(one[:3], expected[:3], strict=True):
-            np.testing.assert_array_equal(column, wanted)
-        assert {row: str(error) for row, error in one.invalid.items()} == {
-            row: str(error) for row, error in expected.invalid.items()
-        }
-
-
-@pytest.mark.parametrize("size", [2, 20])
-def test_the_usual_batch_needs_no_close_look(size: int) -> None:
-    for gyro in ({}, {"gyro_x": None, "gyro_y": None, "gyro_z": None}):
-        value = encode(batch(size, device_id="phone", **gyro))
-        with patch("stepstream.inputs.plain_json._decode_batch", side_effect=AssertionError):
-            assert len(decode(value).message) == size
+    decoded = decode(PLAIN, value)
+    with patch("stepstream.inputs.native_json.find_native", return_value=None):
+        expected = decode(PLAIN, value)
+    for column, wanted in zip(decoded[:3], expected[:3], strict=True):
+        np.testing.assert_array_equal(column, wanted)
+    assert {row: str(error) for row, error in decoded.invalid.items()} == {
+        row: str(error) for row, error in expected.invalid.items()
+    }
