@@ -27,7 +27,6 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=cargo.toml,target=/root/.cargo/config.toml \
     --mount=type=secret,id=ca.pem,target=/etc/ssl/certs/ca-certificates.crt \
     PIP_BUILD_CONSTRAINT=constraints.txt PIP_CONSTRAINT=constraints.txt \
-    MATURIN_PEP517_ARGS=--locked \
     /tools/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /dist ./native
 
 FROM ${PYTHON_IMAGE} AS packages

@@ -142,7 +142,7 @@ native-wheel: $(NATIVE_BIN)/maturin ## build the wheel of the compiled decoder f
 	@if ! command -v cargo >/dev/null; then \
 	  echo "make: there is no cargo, so the wheel of the compiled decoder is not built" >&2; \
 	else \
-	  PATH="$(CURDIR)/$(NATIVE_BIN):$$PATH" maturin build --quiet --release --locked --zig --compatibility manylinux_2_28 \
+	  PATH="$(CURDIR)/$(NATIVE_BIN):$$PATH" maturin build --quiet --release --zig --compatibility manylinux_2_28 \
 	    --manifest-path native/Cargo.toml --out build/native --sdist; \
 	fi
 
@@ -201,10 +201,10 @@ $(RUNTIME): .venv/created $(REQUIREMENTS)
 	@touch $@
 
 # Optional: Python decodes the same, and the tests of it say that they are skipped.
-$(NATIVE): .venv/created constraints.txt native/Cargo.lock $(wildcard native/*.toml native/src/*.rs)
+$(NATIVE): .venv/created constraints.txt $(wildcard native/*.toml native/src/*.rs)
 	@if ! command -v cargo >/dev/null; then \
 	  echo "make: there is no cargo, so the compiled decoder is not built: Python decodes" >&2; \
-	elif ! MATURIN_PEP517_ARGS=--locked $(BIN)/pip install --quiet --no-deps --force-reinstall ./native; then \
+	elif ! $(BIN)/pip install --quiet --no-deps --force-reinstall ./native; then \
 	  echo "make: the compiled decoder can't be built: Python decodes" >&2; \
 	fi
 	@touch $@
