@@ -75,6 +75,21 @@ def test_a_plot_is_drawn_for_each_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_plot_shows_the_moments_that_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        missing("matplotlib (extra plot)")
+    walk = write_walk(tmp_path / "a.csv")
+    for name, moments in (("one", "[4]"), ("same", "[4]"), ("other", "[9]"), ("two", "[4, 9]")):
+        detect(capsys, walk, "--plot", tmp_path / f"{name}.png", "--around-s", moments)
+    one, same, other, two = (
+        (tmp_path / f"{name}.png").read_bytes() for name in ("one", "same", "other", "two")
+    )
+    assert one == same
+    assert len({one, other, two}) == 3
+
+
 def test_what_cannot_be_read_ends_with_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
