@@ -29,10 +29,15 @@ if TYPE_CHECKING:
     from tests.kafka.played import Step
 
 
-def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step]]:
-    """What `detect` finds in the messages of each device, in the form of `by_device`."""
-    path = os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path())
-    model, settings = Model(Path(path)), ProcessingSettings()
+def expected_steps(
+    sent: Mapping[bytes, Sequence[bytes]], path: Path | None = None
+) -> dict[str, list[Step]]:
+    """What `detect` finds in the messages of each device, in the form of `by_device`.
+
+    By the model in the environment, or the one that ships, unless another one is named.
+    """
+    path = path or Path(os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path()))
+    model, settings = Model(path), ProcessingSettings()
     found = []
     for key, values in sent.items():
         columns = [json.loads(value) for value in values]
