@@ -8,6 +8,7 @@ import numpy as np
 
 from stepstream.errors import StepstreamError
 from stepstream.training.data import RATE_HZ, Labels
+from stepstream.training.evaluation import TIMED
 from stepstream.training.figures import measure_reliability
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
     path
         Picture to write; its suffix gives the format.
     results
-        Of any recordings. Only those with whole steps count for the first two.
+        Of any recordings. Only those with whole steps count for the first two, and those whose
+        ends have a time for the last one.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
         _draw_precision(precision, whole)
         _draw_timing(timing, whole)
     _draw_reliability(reliability, results)
-    _draw_counts(counts, results)
+    _draw_counts(counts, [result for result in results if result.recording.labels in TIMED])
     figure.savefig(path, dpi=120)
 
 

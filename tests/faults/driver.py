@@ -579,7 +579,8 @@ class Round:
                 # Its classes have other names; those of the client are the same.
                 more.pop("FAULT_POINT", None)
             self.report.injected["earlier release"] += 1
-        if self._other_model and random.random() < 0.5:
+        # Of the two that begin, one has it.
+        if self._other_model and (number == 1 or (number > 1 and random.random() < 0.5)):
             more["STEPSTREAM_MODEL__PATH"] = str(self._other_model.resolve())
             self.report.injected["other model"] += 1
         consumer = Consumer(self._topics, self._folder, f"{slot}-{number}", **more)
