@@ -1,7 +1,8 @@
 """Cost against accuracy of several models: a table and a picture.
 
-Each folder holds the models that ``stepstream train --folds`` wrote; each person is scored by the
-model that was not trained on them. Costs are measured in turns, model by model, so that other work
+Each is a model, judged by people and sets that it never saw (``--only``), or a folder of the models
+that ``stepstream train --folds`` wrote: each person is scored by the one that was not trained on
+them. Costs are measured in turns, model by model, so that other work
 on the machine affects all of them.
 """
 
@@ -11,14 +12,19 @@ import argparse
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.model import Inputs, litert, make_inputs
+from benchmarks.tradeoff import by_group
 from stepstream.commands.evaluate import detector
 from stepstream.detection.model import Model
 from stepstream.training.evaluation import Score, evaluate_recording, score
 from stepstream.training.sets import load_people
+
+if TYPE_CHECKING:
+    from stepstream.training.data import LabelledRecording
 
 BATCHES = (1, 256)
 ROUNDS = 40
@@ -28,24 +34,27 @@ FIGURES = {
     "f1_end": "end",
     "f1_start_tight": "start 100",
     "f1_end_tight": "end 100",
-    "count_error": "count error",
-    "false_per_standing_minute": "false a minute",
+    "false_per_standing_minute": "false a minute standing",
 }
 
 
 @dataclass
 class Point:
-    """One kind of model: scores of people with a hand sensor and with a phone, and costs."""
+    """One kind of model: scores of people with whole steps, means over all, and costs.
+
+    The means are of sets and placements: the error of counts, and false steps a minute.
+    """
 
     name: str
     path: Path
     hands: list[Score]
-    phones: list[Score]
+    count_error: float
+    false_per_minute: float
     us: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BATCHES})
 
     def mean(self, figure: str) -> float:
-        """Mean over the people with a hand sensor."""
-        return _mean(self.hands, figure)
+        """Mean over the people with whole steps."""
+        return float(np.mean([getattr(one, figure) for one in self.hands]))
 
     def median_us(self, size: int) -> float:
         """Cost of a window in a batch of this size."""
@@ -54,13 +63,16 @@ class Point:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folds", type=Path, nargs="+", help="folders of models")
+    parser.add_argument("models", type=Path, nargs="+", help="models, or folders of folds")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--only", nargs="*", default=[], help="sets, people or placements")
     parser.add_argument("--plot", type=Path, default=Path("build/frontier.png"))
     options = parser.parse_args()
-    points = [_evaluate(folder, options.data) for folder in options.folds]
+    recordings = load_people(options.data)
+    recordings = [r for r in recordings if not options.only or r.is_of(options.only)]
+    points = [_evaluate(path, recordings) for path in options.models]
     _time(points)
-    names = ["model", "KB", "batch of 1", "256", *FIGURES.values(), "phones: count error"]
+    names = ["model", "KB", "batch of 1", "256", *FIGURES.values(), "counts", "false a minute"]
     for row in (names, ["---"] * len(names), *map(_row, points)):
         print(f"| {' | '.join(row)} |")
     _draw(points, options.plot)
@@ -72,24 +84,23 @@ def _row(point: Point) -> list[str]:
         f"{point.path.stat().st_size / 1000:.0f}",
         *(f"{point.median_us(size):.1f}" for size in BATCHES),
         *(f"{point.mean(figure):.3f}" for figure in FIGURES),
-        f"{_mean(point.phones, 'count_error'):.1%}",
+        f"{point.count_error:.1%}",
+        f"{point.false_per_minute:.2f}",
     ]
 
 
-def _mean(scores: list[Score], figure: str) -> float:
-    return float(np.mean([getattr(one, figure) for one in scores]))
-
-
-def _evaluate(folder: Path, data: list[Path]) -> Point:
-    detect = detector(folder)
-    results = [evaluate_recording(recording, detect(recording)) for recording in load_people(data)]
+def _evaluate(path: Path, recordings: list[LabelledRecording]) -> Point:
+    detect = detector(path)
+    results = [evaluate_recording(recording, detect(recording)) for recording in recordings]
     scores = [
         score([r for r in results if r.recording.person == person])
         for person in sorted({result.recording.person for result in results})
     ]
     hands = [one for one in scores if not np.isnan(one.f1_start)]
-    phones = [one for one in scores if np.isnan(one.f1_start)]
-    return Point(folder.name.removesuffix("-folds"), min(folder.glob("*.tflite")), hands, phones)
+    counts, false = by_group(results)
+    name = path.name.removesuffix("-folds").removesuffix(".tflite")
+    model = min(path.glob("*.tflite")) if path.is_dir() else path
+    return Point(name, model, hands, float(np.nanmean(counts)), float(np.nanmean(false)))
 
 
 def _time(points: list[Point]) -> None:

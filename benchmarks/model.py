@@ -161,8 +161,9 @@ def make_inputs(data: list[Path], model: Model, count: int) -> Inputs:
         from stepstream.commands.quantize import draw_windows  # noqa: PLC0415
         from stepstream.training.sets import load_people  # noqa: PLC0415
 
-        windows = draw_windows(load_people(data), metadata, count, random)[:count]
-        samples = windows[:, :, -metadata.hop :]
+        windows = draw_windows(load_people(data), metadata, count, random)
+        # Some placements have few windows, so there may be fewer.
+        samples = windows[np.arange(count) % len(windows), :, -metadata.hop :]
     else:
         _, axes = Walker(1, metadata.rate_hz).read(metadata.hop * count / metadata.rate_hz)
         channels = scale_channels(

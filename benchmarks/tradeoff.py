@@ -28,6 +28,8 @@ from stepstream.training.thresholds import find_steps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from stepstream.detection import ModelMetadata
     from stepstream.training.data import LabelledRecording
 
@@ -56,7 +58,7 @@ def main() -> None:
             thresholds = msgspec.structs.replace(
                 model.metadata, start_threshold=START, end_threshold=end, walking_threshold=walking
             )
-            cells = _figures(whole.find(thresholds), names)
+            cells = _figures(whole.find(thresholds))
             print(f"| {' | '.join([path.stem, f'{end:g}, {walking:g}', *cells])} |", flush=True)
 
 
@@ -92,11 +94,17 @@ def _group(recording: LabelledRecording) -> str:
     return f"{recording.origin}, {recording.placement}"
 
 
-def _figures(results: Sequence[Result], names: Sequence[str]) -> list[str]:
-    """Means of both figures over the groups, and both of each group."""
+def by_group(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count errors and false steps a minute of sets and placements by name; NaN if unknown."""
+    names = sorted({_group(r.recording) for r in results})
     scores = [score([r for r in results if _group(r.recording) == name]) for name in names]
     counts = np.array([one.count_error for one in scores])
-    false = np.array([one.false_per_minute for one in scores])
+    return counts, np.array([one.false_per_minute for one in scores])
+
+
+def _figures(results: Sequence[Result]) -> list[str]:
+    """Means of both figures over the groups, and both of each group."""
+    counts, false = by_group(results)
     both = [
         " / ".join(
             text for text, value in ((f"{c:.1%}", c), (f"{f:.2f}", f)) if not np.isnan(value)

@@ -9,6 +9,7 @@ import numpy as np
 from stepstream.errors import StepstreamError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -25,13 +26,15 @@ INK, FAINT = "#1d2733", "#8a97a6"
 ACCEL, GYRO, START, END = "#2b6cb0", "#b7791f", "#2f855a", "#c53030"
 
 
-def plot_steps(
+def plot_steps(  # noqa: PLR0913 - what a picture shows
     path: Path,
     recording: Recording,
     steps: Steps,
     probability_s: NDArray[np.float64],
     probabilities: NDArray[np.float32],
     metadata: ModelMetadata,
+    *,
+    around_s: Sequence[float] = (),
 ) -> None:
     """Draw a recording's cadence, and up to three enlarged parts of signal and steps.
 
@@ -49,6 +52,8 @@ def plot_steps(
         Start and end probability there.
     metadata
         The model's thresholds.
+    around_s
+        Middles of the parts to enlarge, seconds; if none, they are spread over the recording.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def plot_steps(
         raise StepstreamError(
             "drawing needs matplotlib; install it with: pip install 'stepstream[plot]'"
         ) from None
-    zooms = _choose_zooms(recording, steps)
+    zooms = [(s - ZOOM_S / 2, s + ZOOM_S / 2) for s in around_s] or _choose_zooms(recording, steps)
     figure = Figure(figsize=(13, 2.6 + 3.0 * len(zooms)), layout="constrained")
     heights = [1.6, *([1.7, 0.8] * len(zooms))]
     axes = figure.subplots(len(heights), 1, height_ratios=heights)

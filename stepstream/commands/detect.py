@@ -18,6 +18,7 @@ from stepstream.detection import Model, Rules, Steps, default_model_path, detect
 from stepstream.outputs import encode_value
 from stepstream.recordings import Recording, read_messages, read_recording
 from stepstream.settings import CommandSettings, InputSettings, ModelSettings, ProcessingSettings
+from stepstream.settings.groups import in_unit
 from stepstream.streaming.counting import count_steps
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Detect(CommandSettings):
     """Rows a second of files that have no time column."""
     plot: Path | None = None
     """Picture to draw; with several files, one each, named after it and the file."""
+    around_s: list[float] = Field(
+        default_factory=list, max_length=3, json_schema_extra=in_unit("s")
+    )
+    """Moments of the recording, up to three, around which the picture shows signal and steps; spread over it if not set."""
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()
     processing: ProcessingSettings = ProcessingSettings()
@@ -89,5 +94,11 @@ class Detect(CommandSettings):
             else np.empty((0, 2), np.float32)
         )
         plot_steps(
-            path, recording, steps, index * metadata.period_us / 1e6, probabilities, metadata
+            path,
+            recording,
+            steps,
+            index * metadata.period_us / 1e6,
+            probabilities,
+            metadata,
+            around_s=self.around_s,
         )

@@ -20,7 +20,9 @@ from stepstream.training.evaluation import TIMED, detect_with, evaluate_recordin
 from stepstream.training.figures import (
     group_results,
     measure_recall,
+    measure_reliability,
     recall_table,
+    reliability_table,
     score_table,
     to_json,
 )
@@ -54,7 +56,7 @@ class Evaluate(CommandSettings):
     gap_s: float = Field(0.0, ge=0, le=10, json_schema_extra=in_unit("s"))
     """Leave out so many seconds of readings every 30 s, in recordings whose steps have times, to see what is found after a gap."""
     plot: Path | None = None
-    """Picture to draw: precision and recall, timing, and counts over an hour."""
+    """Picture to draw: precision and recall, timing, how many steps are right by their probability, and counts over an hour."""
     print_json: bool = Field(False, alias="json")
     """Print the figures as JSON."""
 
@@ -82,12 +84,14 @@ class Evaluate(CommandSettings):
 
     def _print(self, title: str, results: Sequence[Result]) -> None:
         rows, recalls = group_results(results), measure_recall(results)
+        classes = measure_reliability(results)
         if self.print_json:
-            sys.stdout.write(json.dumps(to_json(rows, recalls)) + "\n")
+            sys.stdout.write(json.dumps(to_json(rows, recalls, classes)) + "\n")
             return
         console = Console(width=TABLE_WIDTH)
         console.print(score_table(rows, title or self.model_file.name))
         console.print(recall_table(recalls))
+        console.print(reliability_table(classes))
         worst = rows[0].score
         if worst.worst_recording:
             console.print(f"worst: {worst.worst_recording}, {worst.worst_count_error:.1%}")

@@ -66,6 +66,8 @@ class Train(CommandSettings):
     """Sets, people (`set/person`) or placements not to use at all, so that `stepstream evaluate` can score the model on them."""
     balance: float = Field(0.0, ge=0, le=1)
     """How much sets, people in a set, and placements of a person are balanced: 0 reads each recording once a pass, 1 gives them equal time."""
+    whole: float = Field(0.0, ge=0, lt=1)
+    """Least share of the time that recordings with whole steps are read: all other steps are placed by a network that knows only these."""
     align_with: Path | None = None
     """Model that finds the lag of foot contacts, and steps of which only the number is known, instead of first ones trained on the other recordings."""
     epochs: int = Field(40, ge=1)
@@ -76,6 +78,8 @@ class Train(CommandSettings):
     """Largest learning rate."""
     width: int = Field(64, ge=4)
     """Channels of the network: more cost more, and may be more accurate."""
+    thresholds: tuple[float, float, float] = (0.15, 0.6, 0.25)
+    """Least probabilities of a start, of an end, and of an end while walking, if no folds choose them."""
     delay: int = Field(24, ge=8)
     """Look-ahead: samples of 12.5 ms that the model sees after those it predicts; a multiple of 8."""
     seed: int = 1
@@ -155,6 +159,7 @@ class Train(CommandSettings):
         return self.out.with_name(f"{self.out.stem}-folds") / f"{number}.keras"
 
     def _metadata(self) -> ModelMetadata:
+        start, end, walking = self.thresholds
         return ModelMetadata(
             name=self.name,
             version=self.version,
@@ -164,13 +169,13 @@ class Train(CommandSettings):
             delay=self.delay,
             accel_scale=9.81,
             gyro_scale=2.0,
-            start_threshold=0.05,
-            end_threshold=0.2,
+            start_threshold=start,
+            end_threshold=end,
             refractory=20,
             settling=8,
             shortest_step=38,
             longest_step=100,
-            walking_threshold=0.2,
+            walking_threshold=walking,
             start_reach=(12, 12),
             end_reach=(16, 8),
             waiting=80,
@@ -189,6 +194,7 @@ class Train(CommandSettings):
             accumulate=self.accumulate,
             width=self.width,
             balance=self.balance,
+            whole=self.whole,
         )
 
     def _train(
@@ -228,7 +234,7 @@ class Train(CommandSettings):
                 "left out": ", ".join(sorted({*left_out, *self.leave_out})),
                 "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
                 f"{self.learning_rate}, width {self.width}, balance {self.balance:g}, "
-                f"seed {self.seed}",
+                f"whole {self.whole:g}, seed {self.seed}",
                 **self.notes,
             },
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stepstream.training.data import RATE_HZ, resample_series
+from stepstream.training.data import RATE_HZ, Labels, resample_series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Variation:
         jitter, and back through the product's resampler. Half of these sensors clip: the
         acceleration at 2 to 8 times gravity, the angular velocity at 256 to 2000 deg/s. A tenth
         of their samples may be late by one: a value is sent again instead.
+    whole_tempo, whole_rates
+        The same two for recordings with whole steps, from which times are learned.
     amplitude, gyroscope_amplitude
         Largest logarithm of a factor on the motion, and of another one on its rotation.
     noise, bias
@@ -56,6 +58,8 @@ class Variation:
     rotate: bool = False
     tempo: float = 0.0
     rates: float = 0.0
+    whole_tempo: float = 0.0
+    whole_rates: float = 0.0
     amplitude: float = 0.0
     gyroscope_amplitude: float = 0.0
     noise: float = 0.0
@@ -96,8 +100,11 @@ def retime(
     recording: LabelledRecording, variation: Variation, random: np.random.Generator
 ) -> Labelled:
     """A recording at another speed and through another sensor's clock, with its targets."""
-    tempo = float(np.exp(random.uniform(-variation.tempo, variation.tempo)))
-    if random.random() < variation.rates:
+    largest, rates = variation.tempo, variation.rates
+    if recording.labels is Labels.STEPS:
+        largest, rates = variation.whole_tempo, variation.whole_rates
+    tempo = float(np.exp(random.uniform(-largest, largest)))
+    if random.random() < rates:
         rate_hz = float(np.exp(random.uniform(*np.log(RATES_HZ))))
     elif tempo != 1:
         rate_hz = float(RATE_HZ)

@@ -19,7 +19,7 @@ from stepstream.training.contacts import align, smooth
 from stepstream.training.data import RATE_HZ, LabelledRecording, Labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,6 +55,7 @@ USUAL_PHASE = (0.5, 0.15)
 def learn_from(
     recordings: Sequence[LabelledRecording],
     predict: Callable[[LabelledRecording], NDArray[np.float32]],
+    labels: Collection[Labels] = tuple(Labels),
 ) -> list[LabelledRecording]:
     """The recordings with all that can be learned from them, by a teacher.
 
@@ -66,8 +67,10 @@ def learn_from(
         Any; those of a session together.
     predict
         The teacher: probabilities of a start and an end of each sample, (n, 2).
+    labels
+        Only recordings with such labels are changed.
     """
-    asked = [(r, predict(r)) for r in recordings if r.needs_teacher]
+    asked = [(r, predict(r)) for r in recordings if r.needs_teacher and r.labels in labels]
     aligned = [
         (align(r, given[:, 1]) if r.labels is Labels.CONTACTS else r, given) for r, given in asked
     ]

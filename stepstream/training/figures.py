@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Recall",
+    "Reliability",
     "Row",
     "group_results",
     "measure_recall",
+    "measure_reliability",
     "recall_table",
+    "reliability_table",
     "score_table",
     "to_json",
 ]
@@ -32,6 +36,8 @@ __all__ = [
 RATES_HZ = (12.5, 20, 25, 50, 80, 100, 200, 400)
 AFTER_S = (1, 2, 4, 8, math.inf)
 """Ends of the stretches of time after which recall is given, seconds."""
+PROBABILITIES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Edges of the classes of end probabilities for which it is said how many steps are right."""
 BOUT_S = 2.0
 """Time without a step after which the next one starts another bout of walking."""
 
@@ -74,6 +80,28 @@ class Recall(NamedTuple):
     ends: int
     recordings: int
     recall: float
+
+
+class Reliability(NamedTuple):
+    """Of the steps whose end has about the same probability, how many are right.
+
+    Attributes
+    ----------
+    least, below
+        The probability of their ends is at least and below this.
+    probability
+        Its mean; NaN without steps.
+    steps
+        How many were found where ends have a time, or where nobody steps.
+    right
+        The share of them within 187.5 ms of a true end; NaN without steps.
+    """
+
+    least: float
+    below: float
+    probability: float
+    steps: int
+    right: float
 
 
 def group_results(results: Sequence[Result]) -> list[Row]:
@@ -124,6 +152,31 @@ def measure_recall(results: Sequence[Result]) -> list[Recall]:
             share = hits / ends_in if ends_in else math.nan
             recalls.append(Recall(since, after_s, ends_in, len(pairs), share))
     return recalls
+
+
+def measure_reliability(results: Sequence[Result]) -> list[Reliability]:
+    """Share of the found steps that are right, by the probability of their end."""
+    given, right = [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
+    for result in results:
+        recording, found = result.recording, result.found
+        if recording.labels in TIMED:
+            known = at(recording.judged & recording.end_known, found.ends)
+        else:
+            known = at(result.stepless, found.ends)
+        given.append(found.probabilities[known])
+        right.append(np.isin(np.flatnonzero(known), result.end_pairs[:, 1]))
+    probability, hit = np.concatenate(given), np.concatenate(right)
+    place = np.searchsorted(PROBABILITIES[1:-1], probability, "right")
+    return [
+        Reliability(
+            least,
+            below,
+            _mean(probability[place == number].tolist()),
+            int((place == number).sum()),
+            _mean(hit[place == number].tolist()),
+        )
+        for number, (least, below) in enumerate(pairwise(PROBABILITIES))
+    ]
 
 
 COLUMNS: tuple[tuple[str, Callable[[Score], float], str], ...] = (
@@ -192,7 +245,21 @@ def recall_table(recalls: Sequence[Recall]) -> Table:
     return table
 
 
-def to_json(rows: Sequence[Row], recalls: Sequence[Recall]) -> dict[str, Any]:
+def reliability_table(classes: Sequence[Reliability]) -> Table:
+    """How many of the found steps are right, by the probability of their end."""
+    table = Table(title="found steps that are right, by the probability of their end")
+    for name in ("from", "below", "mean", "steps", "right"):
+        table.add_column(name, justify="right")
+    for one in classes:
+        if one.steps:
+            ends = (f"{one.least:g}", f"{one.below:g}", f"{one.probability:.2f}")
+            table.add_row(*ends, str(one.steps), f"{one.right:.3f}")
+    return table
+
+
+def to_json(
+    rows: Sequence[Row], recalls: Sequence[Recall], classes: Sequence[Reliability]
+) -> dict[str, Any]:
     """Everything as JSON values; what isn't known is null."""
     return {
         "scores": [
@@ -200,6 +267,7 @@ def to_json(rows: Sequence[Row], recalls: Sequence[Recall]) -> dict[str, Any]:
             for row in rows
         ],
         "recall": [_without_nan(one._asdict()) for one in recalls],
+        "reliability": [_without_nan(one._asdict()) for one in classes],
     }
 
 

@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "fit", "predict_series", "prepare_devices"]
 
+TEACHERS = (
+    ({Labels.STEPS}, {Labels.CONTACTS}),
+    ({Labels.STEPS, Labels.CONTACTS}, {Labels.ROUGH_CONTACTS, Labels.SWINGS, Labels.COUNTS}),
+)
+"""What each teacher is trained on, and what it places."""
+
 TRAINING_VARIATION = Variation(
     rotate=True,
     tempo=0.3,
     rates=0.4,
+    whole_tempo=0.25,
+    whole_rates=0.2,
     amplitude=0.4,
     gyroscope_amplitude=0.2,
     noise=0.6,
@@ -67,6 +75,8 @@ class Recipe:
         Channels of the network.
     balance
         How much sets, people and placements are balanced, see `read_passes`.
+    whole
+        Least share of what has whole steps, see `read_passes`.
     """
 
     epochs: int = 40
@@ -79,6 +89,7 @@ class Recipe:
     accumulate: int = 1
     width: int = 64
     balance: float = 0.0
+    whole: float = 0.0
 
 
 def prepare_devices(threads: int) -> None:
@@ -135,12 +146,12 @@ def fit(
         raise ValueError("no recordings with whole steps, or all too short to train on")
     first = replace(recipe, epochs=recipe.alignment_epochs)
     training, validation = list(training), list(validation)
-    for labels in ({Labels.STEPS}, {Labels.STEPS, Labels.CONTACTS}):
-        if any(r.needs_teacher and r.labels not in labels for r in training):
-            known = [r for r in training if r.labels in labels]
-            predict = _predictor(_fit(known, [], metadata, first, on_epoch, None), metadata)
-            training = learn_from(training, predict)
-            validation = learn_from(validation, predict)
+    for known, taught in TEACHERS:
+        if any(r.needs_teacher and r.labels in taught for r in training):
+            lesson = [r for r in training if r.labels in known]
+            predict = _predictor(_fit(lesson, [], metadata, first, on_epoch, None), metadata)
+            training = learn_from(training, predict, taught)
+            validation = learn_from(validation, predict, taught)
     return _fit(training, validation, metadata, recipe, on_epoch, logs)
 
 
@@ -222,7 +233,9 @@ def _fit(
         TRAINING_VARIATION,
         recipe.batch_size,
         recipe.seed,
-        read_passes(training, recipe.balance) if recipe.balance else None,
+        read_passes(training, recipe.balance, recipe.whole)
+        if recipe.balance or recipe.whole
+        else None,
     )
     history = network.fit(
         data.repeat(),

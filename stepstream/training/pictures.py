@@ -8,6 +8,8 @@ import numpy as np
 
 from stepstream.errors import StepstreamError
 from stepstream.training.data import RATE_HZ, Labels
+from stepstream.training.evaluation import TIMED
+from stepstream.training.figures import measure_reliability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +26,15 @@ TRUE, START, END = "#8a97a6", "#2f855a", "#c53030"
 
 
 def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
-    """Draw precision against recall, errors of moments, and counts over an hour.
+    """Draw precision against recall, errors of moments, reliability, and counts over an hour.
 
     Parameters
     ----------
     path
         Picture to write; its suffix gives the format.
     results
-        Of any recordings. Only those with whole steps count for the first two.
+        Of any recordings. Only those with whole steps count for the first two, and those whose
+        ends have a time for the last one.
 
     Raises
     ------
@@ -44,13 +47,14 @@ def draw_evaluation(path: Path, results: Sequence[Result]) -> None:
         raise StepstreamError(
             "drawing needs Matplotlib; install it with: pip install 'stepstream[plot]'"
         ) from None
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    precision, timing, counts = figure.subplots(1, 3)
+    figure = Figure(figsize=(16, 4), layout="constrained")
+    precision, timing, reliability, counts = figure.subplots(1, 4)
     whole = [result for result in results if result.recording.labels is Labels.STEPS]
     if whole:
         _draw_precision(precision, whole)
         _draw_timing(timing, whole)
-    _draw_counts(counts, results)
+    _draw_reliability(reliability, results)
+    _draw_counts(counts, [result for result in results if result.recording.labels in TIMED])
     figure.savefig(path, dpi=120)
 
 
@@ -79,6 +83,15 @@ def _draw_timing(axes: Axes, results: Sequence[Result]) -> None:
         axes.hist(off, bins, histtype="step", color=color, label=name)
     axes.set(title="found minus true moments", xlabel="ms", ylabel="steps")
     axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def _draw_reliability(axes: Axes, results: Sequence[Result]) -> None:
+    classes = [one for one in measure_reliability(results) if one.steps]
+    axes.plot([0, 1], [0, 1], color=TRUE, lw=1)
+    axes.plot([c.probability for c in classes], [c.right for c in classes], "o-", color=END)
+    axes.set(title="found steps that are right", xlabel="probability of the end", ylabel="share")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
 
 

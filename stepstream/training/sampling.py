@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stepstream.training.data import Labels
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,9 @@ MOST_PASSES = 8.0
 person, repeated a hundred times, are still a few seconds."""
 
 
-def read_passes(recordings: Sequence[LabelledRecording], balance: float) -> NDArray[np.float64]:
+def read_passes(
+    recordings: Sequence[LabelledRecording], balance: float, whole: float = 0.0
+) -> NDArray[np.float64]:
     """Mean number of times to read each recording in a pass, (n,); their samples add up as before.
 
     Parameters
@@ -39,11 +43,15 @@ def read_passes(recordings: Sequence[LabelledRecording], balance: float) -> NDAr
         0 reads each once. 1 gives each set the same number of samples; in it what has steps and
         what has none, so that no sensor is known by either alone; of these each placement, and
         each person. Between 0 and 1, shares are geometric means of both.
+    whole
+        Least share of the samples that is read from recordings with whole steps: only these say
+        when a step starts and ends without a teacher.
     """
     samples = np.array([len(r.axes) for r in recordings], np.float64)
     equal = _equal_shares(recordings, samples)
     shares = equal**balance * (samples / samples.sum()) ** (1 - balance)
-    passes = shares / shares.sum() * samples.sum() / samples
+    shares = _with_least(shares / shares.sum(), recordings, whole)
+    passes = shares * samples.sum() / samples
     limited = np.minimum(passes, MOST_PASSES)
     missing = samples.sum() - (limited * samples).sum()
     free = limited < MOST_PASSES
@@ -51,6 +59,17 @@ def read_passes(recordings: Sequence[LabelledRecording], balance: float) -> NDAr
         limited[free] *= 1 + missing / (limited[free] * samples[free]).sum()
     most: NDArray[np.float64] = limited.clip(max=MOST_PASSES)
     return most
+
+
+def _with_least(
+    shares: NDArray[np.float64], recordings: Sequence[LabelledRecording], whole: float
+) -> NDArray[np.float64]:
+    """Shares (n,) that add up to 1, at least ``whole`` of it of recordings with whole steps."""
+    known = np.array([r.labels is Labels.STEPS for r in recordings])
+    share = float(shares[known].sum())
+    if known.all() or not 0 < share < whole:
+        return shares
+    return np.where(known, shares * whole / share, shares * (1 - whole) / (1 - share))
 
 
 def choose_passes(passes: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:

@@ -31,12 +31,16 @@ def main() -> int:
     parser.add_argument("--split", action="store_true", help="sensors that send apart, always")
     parser.add_argument("--avro", action="store_true", help="messages in Avro, always")
     parser.add_argument("--older", type=Path, help="checkout of a release that half of them run")
+    parser.add_argument("--other-model", type=Path, help="model file that half of them have")
     options = parser.parse_args()
     fixed = {"FAULT_MUTATION": options.mutation} if options.mutation else {}
     if options.split:
         fixed[SPLIT_BY] = json.dumps(SENSOR)
     if options.avro:
         fixed[FORMAT] = "avro"
+    if options.other_model:
+        # Repeated events of `at_least_once` can't be told from those of the other model.
+        fixed["STEPSTREAM_PROCESSING__GUARANTEE"] = "exactly_once"
     injected: Counter[str] = Counter()
     exits: Counter[str] = Counter()
     failed, events = [], 0
@@ -45,7 +49,15 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     with Site(folder / "broker") as site:
         for seed in range(options.seed, options.seed + options.rounds):
-            report = Round(site, seed, folder, recordings(), fixed, options.older).run()
+            report = Round(
+                site,
+                seed,
+                folder,
+                recordings(),
+                fixed,
+                options.older,
+                other_model=options.other_model,
+            ).run()
             injected += report.injected
             exits += report.exits
             events += report.events

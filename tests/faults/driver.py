@@ -30,6 +30,7 @@ from tests.conftest import ROOT
 from tests.faults.avro import RegistryTroubles, UpdatedDevices
 from tests.faults.consumer import POINTS
 from tests.faults.proxy import Proxy
+from tests.faults.two_models import TwoModels
 from tests.kafka.broker import Access, Broker, free_port
 from tests.kafka.builders import RunProcess, TopicSet, wait_until
 from tests.kafka.expected import difference, expected_steps
@@ -185,6 +186,14 @@ class Feed:
         """What `detect` finds in it."""
         return expected_steps(self.genuine)
 
+    def expected_of_two(self, other: Path) -> TwoModels:
+        """What `detect` finds in it with the usual model and with another one."""
+        both: tuple[Path | None, ...] = (None, other)
+        return TwoModels(
+            [expected_steps(self.genuine, path) for path in both],
+            [expected_steps(self.genuine, path, every=True) for path in both],
+        )
+
 
 class Consumer(RunProcess):
     """A consumer that may be frozen and may have a trap; or the parent of two, without traps."""
@@ -255,9 +264,11 @@ class Round:
         Environment variables of all consumers; over what the seed says.
     older
         Checkout of an earlier release, which half of the consumers run: upgrades and rollbacks.
+    other_model
+        Model file of half of the consumers: a rolling change of the model, there and back.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a round is made of
         self,
         site: Site,
         seed: int,
@@ -265,6 +276,8 @@ class Round:
         recordings: list[Path],
         fixed: dict[str, str] | None = None,
         older: Path | None = None,
+        *,
+        other_model: Path | None = None,
     ) -> None:
         self._site = site
         self.seed = seed
@@ -273,6 +286,7 @@ class Round:
         self._folder.mkdir(parents=True)
         self._recordings = recordings
         self._older = older
+        self._other_model = other_model
         self._setting = self._choose_setting(fixed or {})
         self._is_avro = self._setting.get(FORMAT) == "avro"
         self._troubles: RegistryTroubles | None = None
@@ -290,6 +304,7 @@ class Round:
         self._begin_s = 0.0
         self._until: list[tuple[float, Callable[[], None]]] = []
         self._trapping = True
+        self._models: TwoModels | None = None
 
     @property
     def _is_exactly_once(self) -> bool:
@@ -346,6 +361,8 @@ class Round:
             is_json=not self._is_avro,
         )
         expected = feed.expected()
+        if self._other_model:
+            self._models = feed.expected_of_two(self._other_model)
         self._begin_s = time.monotonic()
         try:
             for _ in range(2):
@@ -474,13 +491,23 @@ class Round:
                 f"{len(dead_letters)} messages"
             )
         found = by_device(events)
-        wrong += [
+        if self._models is not None:
+            for device in sorted(expected.keys() | found.keys()):
+                wrong += self._models.faults(device, found.get(device, []))
+            self.report.injected["changes of a device's model"] = self._models.switches
+            self.report.injected["steps missing near them"] = self._models.missing
+        else:
+            wrong += self._compare_steps(expected, found)
+        if self._topics.outputs:
+            wrong += self._compare_outputs(events)
+
+    @staticmethod
+    def _compare_steps(expected: dict[str, list[Step]], found: dict[str, list[Step]]) -> list[str]:
+        return [
             f"{device}: {difference(expected.get(device, []), found.get(device, []))}"
             for device in sorted(expected.keys() | found.keys())
             if expected.get(device) != found.get(device)
         ]
-        if self._topics.outputs:
-            wrong += self._compare_outputs(events)
 
     def _compare_outputs(self, events: list[dict[str, Any]]) -> list[str]:
         outputs = {
@@ -560,6 +587,10 @@ class Round:
                 # Its classes have other names; those of the client are the same.
                 more.pop("FAULT_POINT", None)
             self.report.injected["earlier release"] += 1
+        # Of the two that begin, one has it.
+        if self._other_model and (number == 1 or (number > 1 and random.random() < 0.5)):
+            more["STEPSTREAM_MODEL__PATH"] = str(self._other_model.resolve())
+            self.report.injected["other model"] += 1
         consumer = Consumer(self._topics, self._folder, f"{slot}-{number}", **more)
         self._consumers.append(consumer)
         self._note(f"{consumer.name} started {point}")

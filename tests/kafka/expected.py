@@ -17,7 +17,7 @@ from stepstream.detection import (
     default_model_path,
     detect_series,
 )
-from stepstream.outputs import encode_value
+from stepstream.outputs import Event, encode_value
 from stepstream.settings import ProcessingSettings
 from stepstream.streaming.counting import count_steps
 from tests.builders import FIELDS
@@ -29,10 +29,17 @@ if TYPE_CHECKING:
     from tests.kafka.played import Step
 
 
-def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step]]:
-    """What `detect` finds in the messages of each device, in the form of `by_device`."""
-    path = os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path())
-    model, settings = Model(Path(path)), ProcessingSettings()
+def expected_steps(
+    sent: Mapping[bytes, Sequence[bytes]], path: Path | None = None, *, every: bool = False
+) -> dict[str, list[Step]]:
+    """What `detect` finds in the messages of each device, in the form of `by_device`.
+
+    By the model in the environment, or the one that ships, unless another one is named. With
+    ``every``, also the steps that don't count because another one ended just before; all have
+    count 0 then.
+    """
+    path = path or Path(os.environ.get("STEPSTREAM_MODEL__PATH", default_model_path()))
+    model, settings = Model(path), ProcessingSettings()
     found = []
     for key, values in sent.items():
         columns = [json.loads(value) for value in values]
@@ -52,7 +59,11 @@ def expected_steps(sent: Mapping[bytes, Sequence[bytes]]) -> dict[str, list[Step
             if "sensor" in columns[0]
             else None,
         )
-        found += count_steps(key.decode(), steps, model, settings)[1]
+        name, label = key.decode(), model.metadata.label
+        if every:
+            found += [Event.of(name, 0, *row, label) for row in steps.rows()]
+        else:
+            found += count_steps(name, steps, model, settings)[1]
     return by_device(json.loads(encode_value(event)) for event in found)
 
 

@@ -45,6 +45,15 @@ def test_as_many_ends_as_counted_are_placed_where_they_are_likeliest() -> None:
     assert not learned.needs_teacher
 
 
+def test_a_teacher_changes_only_what_it_is_asked_for() -> None:
+    walk, made = counted()
+    contacts = replace(made, labels=Labels.CONTACTS, starts=np.empty(0), ends=made.ends + 5)
+    given = teacher(made)
+    first, second = learn_from([walk, contacts], lambda _: given, {Labels.CONTACTS})
+    assert first.needs_teacher
+    assert second.ends == pytest.approx(made.ends, abs=2)
+
+
 def test_steps_that_a_teacher_does_not_see_are_not_learned() -> None:
     walk, made = counted()
     (learned,) = learn_from([walk], lambda _: teacher(made, 0.2))

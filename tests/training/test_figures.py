@@ -19,6 +19,7 @@ from stepstream.training.evaluation import Result, evaluate_recording, score
 from stepstream.training.figures import (
     group_results,
     measure_recall,
+    measure_reliability,
     score_table,
     to_json,
 )
@@ -71,7 +72,9 @@ def test_scores_are_by_person_set_placement_aid_rate_and_activity() -> None:
     printed = io.StringIO()
     Console(width=210, file=printed).print(score_table(group_results(results), "model"))
     assert "clapping" in printed.getvalue()
-    assert json.loads(json.dumps(to_json(group_results(results), [])))["scores"][0]["people"] == 2
+    assert (
+        json.loads(json.dumps(to_json(group_results(results), [], [])))["scores"][0]["people"] == 2
+    )
 
 
 def test_what_is_not_judged_counts_for_nothing() -> None:
@@ -104,6 +107,21 @@ def test_recall_is_by_the_time_since_walking_or_readings_started() -> None:
     assert recalls["start of walking", 2].recall == 1
     assert sum(r.ends for r in recalls.values()) == len(made.ends)
     assert recalls["start of readings", 1].ends == 0
+
+
+def test_reliability_is_the_share_of_right_steps_of_about_the_same_probability() -> None:
+    made = recording()
+    count = len(made.ends)
+    sure = moments(made.starts, made.ends)._replace(probabilities=np.full(count, 0.95, np.float32))
+    doubtful = moments(np.array([100.0]), np.array([170.0]))
+    doubtful = doubtful._replace(probabilities=np.full(1, 0.45, np.float32))
+    clapped = evaluate_recording(without_steps(4800, "clapping"), doubtful)
+    results = [evaluate_recording(made, sure), clapped]
+    classes = {one.least: one for one in measure_reliability(results)}
+    assert (classes[0.9].steps, classes[0.9].right) == (count, 1)
+    assert (classes[0.4].steps, classes[0.4].right) == (1, 0)
+    assert classes[0.4].probability == pytest.approx(0.45)
+    assert sum(one.steps for one in classes.values()) == count + 1
 
 
 def test_a_gap_that_is_cut_takes_its_steps_away_and_starts_the_readings_anew() -> None:
@@ -152,6 +170,17 @@ def test_what_has_steps_and_what_has_none_are_read_for_the_same_time() -> None:
     made += [recording(4000, "a/0")]
     time = read_passes(made, 1) * [len(r.axes) for r in made]
     assert time[:3].sum() == pytest.approx(time[3])
+
+
+def test_whole_steps_are_read_for_their_least_share_of_the_time() -> None:
+    whole, contacts = recording(4000), recording(12000)
+    contacts = replace(contacts, labels=Labels.CONTACTS, origin="other", person="other/p")
+    samples = np.array([4000, 12000])
+    for least, share in ((0.0, 0.25), (0.2, 0.25), (0.6, 0.6)):
+        read = read_passes([whole, contacts], 0, least) * samples
+        assert read.sum() == pytest.approx(16000)
+        assert read[0] / read.sum() == pytest.approx(share)
+    assert read_passes([whole], 0, 0.5).tolist() == [1]
 
 
 def test_a_short_recording_is_not_repeated_without_end() -> None:

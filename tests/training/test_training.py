@@ -119,7 +119,7 @@ def test_the_lag_of_contacts_is_found_and_they_move_to_the_likeliest_places(lag:
 
 def test_a_recording_at_another_tempo_keeps_its_targets_on_its_events() -> None:
     made = recording()
-    varied = retime(made, Variation(tempo=0.2, rates=1.0), np.random.default_rng(3))
+    varied = retime(made, Variation(whole_tempo=0.2, whole_rates=1.0), np.random.default_rng(3))
     tempo = len(made.axes) / len(varied.axes)
     assert 0.8 <= tempo <= 1.2
     assert tempo != pytest.approx(1, abs=0.01)
@@ -284,6 +284,33 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
         assert difference.max() < 10 * tolerance
     prune(network, 0.5)
     assert np.mean(network.layers[-1].kernel.numpy() == 0) == pytest.approx(0.5, abs=0.05)
+
+
+def test_steps_that_are_only_counted_are_placed_by_a_teacher_that_knows_contacts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    try:
+        from stepstream.training import fitting  # noqa: PLC0415 - an extra
+    except ImportError:
+        missing("tensorflow (extra train)")
+    made = recording()
+    ends = replace(made, starts=made.starts[:0], start_known=~made.start_known)
+    contacts = replace(ends, name="c", labels=Labels.CONTACTS, ends=made.ends + 5)
+    counted = replace(
+        ends, name="n", labels=Labels.COUNTS, ends=made.ends[:0], end_known=~made.end_known
+    )
+    right = np.stack([bumps(4000, made.starts), bumps(4000, made.ends)], axis=1)
+    lessons: list[dict[str, LabelledRecording]] = []
+
+    def learn(lesson: list[LabelledRecording], *_: object) -> None:
+        lessons.append({one.name: one for one in lesson})
+
+    monkeypatch.setattr(fitting, "_fit", learn)
+    monkeypatch.setattr(fitting, "_predictor", lambda *_: lambda _: right)
+    fitting.fit([made, contacts, counted], [], METADATA, fitting.Recipe())
+    assert [sorted(lesson) for lesson in lessons] == [["r"], ["c", "r"], ["c", "n", "r"]]
+    assert lessons[1]["c"].ends == pytest.approx(made.ends, abs=2)
+    assert lessons[2]["n"].ends == pytest.approx(made.ends, abs=6)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
