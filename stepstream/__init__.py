@@ -1,3 +1,3 @@
 """Footstep events from the accelerometer and gyroscope readings of many devices, over Kafka."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
