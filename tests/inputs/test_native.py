@@ -111,14 +111,14 @@ def messages(draw: st.DrawFn, layout: Layout) -> bytes:
     if more and b"}" in text:
         place = text.rindex(b"}")
         text = text[:place] + more + text[place:]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+    for _ in range(draw(st.sampled_from([*[0] * 8, 1, 2]))):
         place = draw(st.integers(0, len(text)))
         text = text[:place] + draw(st.binary(max_size=2)) + text[place + draw(st.integers(0, 2)) :]
     begin, end = draw(st.sampled_from(AROUND))
     return bytes(begin + text + end)
 
 
-FLOATS = st.floats(0, 450).map(lambda one: repr(one).encode())
+FLOATS = st.floats(0, 99).map(lambda one: repr(one).encode())
 UNWANTED = b',"x":{"y":[1,null,true,false,"z"],"e":{}}'
 AROUND = [*[(b"", b"")] * 20, (b" ", b"\n"), (b"[", b"]"), (b"", b"{}"), (b"\xef\xbb\xbf", b"\0")]
 DOUBLES = [
