@@ -107,19 +107,20 @@ def messages(draw: st.DrawFn, layout: Layout) -> bytes:
         texts[draw(st.integers(0, 29))] = draw(st.sampled_from(ODD))
     for place, one in enumerate(texts):
         text = text.replace(b'"@%d"' % place, one)
-    more = draw(st.sampled_from([b"", b"", b',"x":{"y":[1,null,true,false,"z"],"e":{}}', *DOUBLES]))
+    more = draw(st.sampled_from([*[b""] * 12, *[UNWANTED] * 12, *DOUBLES]))
     if more and b"}" in text:
         place = text.rindex(b"}")
         text = text[:place] + more + text[place:]
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+    for _ in range(draw(st.sampled_from([*[0] * 8, 1, 2]))):
         place = draw(st.integers(0, len(text)))
         text = text[:place] + draw(st.binary(max_size=2)) + text[place + draw(st.integers(0, 2)) :]
     begin, end = draw(st.sampled_from(AROUND))
     return bytes(begin + text + end)
 
 
-FLOATS = st.floats(0, 450).map(lambda one: repr(one).encode())
-AROUND = [*[(b"", b"")] * 4, (b" ", b"\n"), (b"[", b"]"), (b"", b"{}"), (b"\xef\xbb\xbf", b"\0")]
+FLOATS = st.floats(0, 99).map(lambda one: repr(one).encode())
+UNWANTED = b',"x":{"y":[1,null,true,false,"z"],"e":{}}'
+AROUND = [*[(b"", b"")] * 20, (b" ", b"\n"), (b"[", b"]"), (b"", b"{}"), (b"\xef\xbb\xbf", b"\0")]
 DOUBLES = [
     b',"accel_x":2', b',"acc":{"x":1}', b',"gyro":null', b',"device_id":"other"', b',"device_id":1',
     b',"id":"b"', b',"ts":1', b',"data":[]', b',"timestamp":"1"', b',"s":"\\n"', b',"s":"\xff"',
@@ -131,10 +132,10 @@ def polls(draw: st.DrawFn) -> tuple[int, list[bytes | None]]:
     """The number of a layout, and messages of it."""
     number = draw(st.integers(0, len(LAYOUTS) - 1))
     layout = Layout.of(InputSettings.model_validate(LAYOUTS[number]))
-    return number, draw(st.lists(messages(layout) | st.none(), min_size=1, max_size=5))
+    return number, draw(st.lists(messages(layout), min_size=1, max_size=5))
 
 
-@example((0, [b'{"accel_x":1,"accel_y":2,"accel_z":3,"timestamp":-0}']))
+@example((0, [None, b'{"accel_x":1,"accel_y":2,"accel_z":3,"timestamp":-0}']))
 @given(polls())
 def test_both_give_the_same_bits_and_errors(poll: tuple[int, list[bytes | None]]) -> None:
     number, values = poll
