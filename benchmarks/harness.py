@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from stepstream.native import decoder_name
 from tests.kafka.broker import Broker, die_with_parent
 from tests.kafka.builders import NOT_YET, TopicSet, wait_until
 from tests.kafka.jars import POM
@@ -283,6 +284,7 @@ def machine() -> dict[str, str]:
         "java": java.split('"')[1],
         "kafka": kafka.partition("<version>")[2].partition("</version>")[0],
         **{name: version(name) for name in ("confluent-kafka", "ai-edge-litert", "numpy")},
+        "decoder": decoder_name(),
     }
 
 

@@ -51,11 +51,12 @@ def conditions(results: Results) -> str:
     busy = float(at["load"].split()[0]) > BUSY
     preliminary = "**Preliminary: the machine was busy with other work.** " if busy else ""
     command = f"{preliminary}`{results['command']}`"
+    decoder = f", JSON decoder: {at['decoder']}" if "decoder" in at else ""
     return (
         f"{command} on {at['taken']}; input: {results['input']}; {at['cpu']}, "
         f"{at['memory']}, load average {at['load']}; Python {at['python']}, Java {at['java']}, "
         f"Apache Kafka {at['kafka']}, confluent-kafka {at['confluent-kafka']}, LiteRT "
-        f"{at['ai-edge-litert']}, NumPy {at['numpy']}."
+        f"{at['ai-edge-litert']}, NumPy {at['numpy']}{decoder}."
     )
 
 
