@@ -187,7 +187,8 @@ def test_the_last_hour_of_a_device_is_drawn_and_goes_on(page: Page, hour: Hour) 
     assert "so far" in title_of(opened, 0)
     before = title_of(opened, 0)
     wait_until("it grows", lambda: opened.count() and title_of(opened, 0) != before, 30)
-    assert re.match(r"[\d,]+ steps in 29 minutes", page.locator("#minutes-note").inner_text())
+    # One more if a minute of the clock ended meanwhile.
+    assert re.match(r"[\d,]+ steps in (29|30) minutes", page.locator("#minutes-note").inner_text())
     shoot(page, "hour")
 
 
