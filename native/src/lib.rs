@@ -1,4 +1,4 @@
-//! Decodes JSON messages of stepstream to columns; `stepstream/inputs/native.py` says what for.
+//! Decodes JSON messages of stepstream to columns; `stepstream/inputs/native_json.py` says what for.
 
 mod layout;
 mod scan;
