@@ -104,8 +104,8 @@ def litert(variant: str, path: Path, threads: int) -> Callable[[Inputs], Predict
         layers, seen, width = model.memory
         past = np.arange(count * layers * seen).reshape(count, -1)
         memory = np.resize(inputs.past, (past.size, width))
-        samples, rows = inputs.samples.reshape(count, -1), np.arange(count)
-        hops = Hops(samples, rows, memory, past, past[:, ::seen])
+        samples, rows = inputs.samples.reshape(count, -1), np.arange(count)[:, np.newaxis]
+        hops = Hops(samples, rows, memory, past, past[:, ::seen, np.newaxis])
         return lambda: model.predict(hops)
 
     return predict_with

@@ -11,6 +11,8 @@ from stepstream.detection.model import LARGEST_BATCH, PROBABILITIES, Hops
 from stepstream.detection.slots import grow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from stepstream.detection.model import Model, Predict
@@ -35,16 +37,16 @@ class Memory:
     def __init__(self, model: Model, predict: Predict) -> None:
         self._predict = predict
         self._hop_samples = model.metadata.hop
+        self._most_hops = model.most_hops
         layers, hops, width = model.memory
         self._hops = hops
         self._vectors = np.empty((0, layers * hops, width), np.float32)
-        begin = np.arange(layers) * hops
+        self._layers = np.arange(layers)[:, np.newaxis] * hops
+        # For each place that the next hop can have in a ring: the places of the vectors that it
+        # sees, oldest first.
         age = np.arange(hops)
-        # For each place that the next hop can have in a ring: the places of its own vectors, and
-        # those of the vectors that it sees, oldest first.
-        self._latest = age[:, np.newaxis] + begin
         order = (age[:, np.newaxis] + age) % hops
-        self._past = (order[:, np.newaxis] + begin[:, np.newaxis]).reshape(hops, -1)
+        self._past = (order[:, np.newaxis] + self._layers).reshape(hops, -1)
 
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots."""
@@ -79,28 +81,36 @@ class Memory:
         places, width = self._vectors.shape[1:]
         memory = self._vectors.reshape(-1, width)
         result = np.empty((len(slot), self._hop_samples, PROBABILITIES), np.float32)
-        for now in _turns(slot):
-            devices, phase = slot[now], hop[now] % self._hops
+        for now in self._turns(slot):
+            first, at_once = now[:, 0], now.shape[1]
+            devices, place = slot[first], hop[first] % self._hops
             begin = (devices * places)[:, np.newaxis]
-            self._vectors[devices[opens[now]]] = 0
-            past = self._past.take(phase, axis=0) + begin
-            latest = self._latest.take(phase, axis=0) + begin
+            self._vectors[devices[opens[first]]] = 0
+            past = self._past.take(place, axis=0) + begin
+            # Of more hops than a ring has, the last ones stay.
+            stored = np.arange(max(0, at_once - self._hops), at_once)
+            latest = (place[:, np.newaxis] + stored) % self._hops + begin
+            latest = latest[:, np.newaxis] + self._layers
             result[now] = self._predict(Hops(samples, rows[now], memory, past, latest))
         return result
 
+    def _turns(self, slot: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """Rows (n, k) of the next k hops of n devices each, until all had their turn.
 
-def _turns(slot: NDArray[np.intp]) -> list[slice] | list[NDArray[np.intp]]:
-    """Rows of the first hop of each device, then those of the second, and so on.
-
-    As many devices as the network takes at a time come one after the other with all their hops: so
-    what it remembers of them stays in the processor's second cache.
-    """
-    heads = first_rows(slot)
-    if len(heads) == len(slot):
-        return [slice(None)]
-    counts = np.diff(heads, append=len(slot))
-    turns = []
-    for begin in range(0, len(heads), LARGEST_BATCH):
-        first, count = heads[begin : begin + LARGEST_BATCH], counts[begin : begin + LARGEST_BATCH]
-        turns += [first[count > turn] + turn for turn in range(int(count.max()))]
-    return turns
+        As many devices as the network takes at a time come one after the other with all their
+        hops: so what it remembers of them stays in the processor's second cache.
+        """
+        heads = first_rows(slot)
+        if len(heads) == len(slot):
+            yield heads[:, np.newaxis]
+            return
+        counts = np.diff(heads, append=len(slot))
+        for begin in range(0, len(heads), LARGEST_BATCH):
+            row, left = heads[begin : begin + LARGEST_BATCH], counts[begin : begin + LARGEST_BATCH]
+            at_once = self._most_hops
+            while len(row):
+                while not (has_turn := left >= at_once).any():
+                    at_once //= 2
+                yield row[has_turn, np.newaxis] + np.arange(at_once)
+                row, left = row + at_once * has_turn, left - at_once * has_turn
+                row, left = row[left > 0], left[left > 0]

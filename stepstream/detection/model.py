@@ -59,6 +59,9 @@ DEFAULT_MODEL = "stepstream-walk-5.0.tflite"
 _US = 1_000_000
 LARGEST_BATCH = 128
 """More hops at a time leave the processor's second cache, and cost more each."""
+MOST_HOPS = 8
+"""Hops of one device in a call, if the network takes more than one. Those after the first cost two
+thirds: what is remembered is gathered once, and matrix products find more rows."""
 _SPARE = 16
 """Hops that cost about as much as a call does."""
 
@@ -199,20 +202,20 @@ class MemoryShape(NamedTuple):
 
 
 class Hops(NamedTuple):
-    """The next hop of some devices, at most one of each, and what is remembered of them.
+    """The next k hops of n devices, and what is remembered of them.
 
     Attributes
     ----------
     samples : (m, hop * 8) float32
         Samples of hops, one hop a row.
-    rows : (n,) intp
-        The rows of ``samples`` that are the next hops of n devices.
-    memory : (k, width) float32
+    rows : (n, k) intp
+        The rows of ``samples`` that are the next hops of each device, oldest first.
+    memory : (v, width) float32
         Vectors that are remembered, of any devices.
     past : (n, layers * hops) intp
         The rows of ``memory`` that the network sees, in the order of `MemoryShape`.
-    latest : (n, layers) intp
-        The rows of ``memory`` that its new vectors are written to.
+    latest : (n, layers, min(k, hops)) intp
+        The rows of ``memory`` that its newest vectors are written to, oldest first.
     """
 
     samples: NDArray[np.float32]
@@ -233,8 +236,8 @@ Predict: TypeAlias = "Callable[[Hops], NDArray[np.float32]]"
 class Model:
     """A network and its metadata, ready to run.
 
-    The network takes one hop of samples and what it remembers of the device. It gives
-    probabilities and what to remember of this hop.
+    The network takes samples of one hop or more, and what it remembers of the device. It gives
+    probabilities and what to remember of these hops.
 
     Parameters
     ----------
@@ -242,6 +245,13 @@ class Model:
         A ``.tflite`` file with metadata behind it.
     threads
         Threads of one inference call; the result doesn't depend on it.
+
+    Attributes
+    ----------
+    memory
+        What it remembers of a device.
+    most_hops
+        Most hops of a device in a call; a power of 2.
 
     Raises
     ------
@@ -257,55 +267,59 @@ class Model:
         except OSError as error:
             raise ModelError(f"model {path}: {error.strerror}") from None
         self._threads = threads
-        self._runners: dict[int, _Runner] = {}
+        self._runners: dict[tuple[int, int], _Runner] = {}
         try:
             with first_output_as_warnings():
-                self.memory = self._runner(1).memory
+                runner = self._runner(1, 1)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"model {path}: {error}") from None
+        self.memory = runner.memory
+        self.most_hops = MOST_HOPS if runner.takes_more_hops else 1
 
-    def _runner(self, size: int) -> _Runner:
-        runner = self._runners.get(size)
+    def _runner(self, size: int, hops: int) -> _Runner:
+        runner = self._runners.get((size, hops))
         if runner is None:
-            runner = _Runner(self._content, size, self._threads, self.metadata)
-            self._runners[size] = runner
+            runner = _Runner(self._content, size, hops, self._threads, self.metadata)
+            self._runners[size, hops] = runner
         return runner
 
     def predict(self, hops: Hops) -> NDArray[np.float32]:
-        """Run the network over the next hop of some devices; it updates ``hops.memory``.
+        """Run the network over the next hops of some devices; it updates ``hops.memory``.
 
         Returns
         -------
-        (n, hop, 2) float32
-            Start and end probability of the samples that lie ``delay`` back. A row, and what is
-            remembered with it, doesn't depend on the other rows.
+        (n, k, hop, 2) float32
+            Start and end probability of the samples that lie ``delay`` back. What is given for a
+            hop, and remembered of it, doesn't depend on other devices or on k.
         """
-        count = len(hops.rows)
-        size = _batch_size(count)
+        count, at_once = hops.rows.shape
+        size = _batch_size(count, at_once)
         if size >= count:
-            return self._runner(size).run(hops)
-        out = np.empty((count, self.metadata.hop, PROBABILITIES), np.float32)
+            return self._runner(size, at_once).run(hops)
+        out = np.empty((count, at_once, self.metadata.hop, PROBABILITIES), np.float32)
         begin = 0
         while begin < count:
-            size = _batch_size(count - begin)
+            size = _batch_size(count - begin, at_once)
             chunk = slice(begin, begin + size)
-            out[chunk] = self._runner(size).run(hops.take(chunk))
+            out[chunk] = self._runner(size, at_once).run(hops.take(chunk))
             begin += size
         return out
 
 
-def _batch_size(count: int) -> int:
-    """Hops of the next call: a power of 2, larger than ``count`` if few are missing to it."""
+def _batch_size(count: int, hops: int) -> int:
+    """Devices of the next call: a power of 2, larger than ``count`` if few are missing to it."""
     size = 1 << (count - 1).bit_length()
-    if size > LARGEST_BATCH:
-        return LARGEST_BATCH
-    return size if size - count <= _SPARE else size // 2
+    if size * hops > LARGEST_BATCH:
+        return LARGEST_BATCH // hops
+    return size if (size - count) * hops <= _SPARE else size // 2
 
 
 class _Runner:
-    """One interpreter for one batch size: resizing costs more than several of them."""
+    """One interpreter for so many hops of so many devices: resizing costs more than several."""
 
-    def __init__(self, content: bytes, size: int, threads: int, metadata: ModelMetadata) -> None:
+    def __init__(
+        self, content: bytes, size: int, hops: int, threads: int, metadata: ModelMetadata
+    ) -> None:
         self._interpreter = Interpreter(model_content=content, num_threads=threads)
         inputs = _by_name("inputs", self._interpreter.get_input_details(), INPUTS)
         outputs = _by_name("outputs", self._interpreter.get_output_details(), OUTPUTS)
@@ -314,8 +328,9 @@ class _Runner:
             if one["dtype"] is not np.float32:
                 raise ValueError(f"its {one['name']} is {one['dtype'].__name__}, expected float32")
         self.memory = _memory_shape(inputs[1]["shape"], outputs[1]["shape"])
-        layers, hops, width = self.memory
-        past = layers * hops
+        self.takes_more_hops = inputs[0]["shape_signature"][2] == -1
+        layers, seen, width = self.memory
+        past = layers * seen
         if past + 1 != metadata.window // metadata.hop:
             raise ValueError(
                 f"it sees {past + 1} hops, its metadata says {metadata.window // metadata.hop}"
@@ -324,11 +339,13 @@ class _Runner:
             one["index"] for one in details
         )
         expected = [
-            (size, 1, metadata.hop, CHANNELS),
+            (size, 1, hops * metadata.hop, CHANNELS),
             (size, 1, past, width),
-            (size, metadata.hop, PROBABILITIES),
-            (size, layers, width),
+            (size * hops, metadata.hop, PROBABILITIES),
+            (size * hops, layers, width),
         ]
+        # All layers of a device are one after the other, each with its vectors of all hops.
+        self._given = (size, layers, hops, width)
         for one, shape in zip(inputs, expected, strict=False):
             self._interpreter.resize_tensor_input(one["index"], shape)
         self._interpreter.allocate_tensors()
@@ -338,17 +355,21 @@ class _Runner:
                 raise ValueError(f"its {one['name']} is {found}, expected {shape}")
 
     def run(self, hops: Hops) -> NDArray[np.float32]:
-        """See `Model.predict`; there may be fewer hops than the batch size."""
+        """See `Model.predict`; there may be fewer devices than the batch size."""
         # The interpreter refuses to run while a view of its tensors exists.
-        view, count = self._interpreter.tensor, len(hops.rows)
+        view, (count, at_once) = self._interpreter.tensor, hops.rows.shape
         samples = view(self._samples)()
-        taken = samples.reshape(len(samples), -1)[:count]
+        taken = samples.reshape(len(samples), at_once, -1)[:count]
         hops.samples.take(hops.rows, axis=0, out=taken, mode="clip")
         hops.memory.take(hops.past, axis=0, out=view(self._past)()[:count, 0], mode="clip")
         del samples, taken
         self._interpreter.invoke()
-        hops.memory[hops.latest] = view(self._latest)()[:count]
-        result: NDArray[np.float32] = view(self._probabilities)()[:count].copy()
+        given = view(self._latest)().reshape(self._given)[:count]
+        hops.memory[hops.latest] = given[:, :, -hops.latest.shape[2] :]
+        del given
+        probabilities = view(self._probabilities)()
+        shape = (-1, at_once, *probabilities.shape[1:])
+        result: NDArray[np.float32] = probabilities.reshape(shape)[:count].copy()
         return result
 
 

@@ -359,7 +359,7 @@ def _timed(predict: Predict, totals: Totals) -> Predict:
         took_s = time.perf_counter() - begin_s
         totals.stage_s["model"] += took_s
         totals.inference_s.add(took_s)
-        totals.batch_windows.add(len(hops.rows))
+        totals.batch_windows.add(hops.rows.size)
         return result
 
     return predict_timed

@@ -67,10 +67,11 @@ def prune(network: keras.Model, share: float) -> None:
 
 
 def _cell(network: keras.Model, metadata: ModelMetadata) -> keras.Model:
-    """The form of a trained network that computes one hop after the other."""
+    """The form of a trained network that computes some hops after others."""
     width = network.get_layer("probabilities").kernel.shape[2]
     cell = build_cell(metadata, width)
-    cell.set_weights(network.get_weights())
+    kept = zip(network.get_weights(), cell.get_weights(), strict=True)
+    cell.set_weights([trained.reshape(own.shape) for trained, own in kept])
     return cell
 
 

@@ -8,7 +8,11 @@ import keras
 from keras import layers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepstream.detection.model import ModelMetadata
+
+    Join = Callable[[keras.KerasTensor, int, int], keras.KerasTensor]
 
 __all__ = ["MEMORY", "build_cell", "build_network", "layer_count"]
 
@@ -44,7 +48,7 @@ def build_network(metadata: ModelMetadata, width: int = 64) -> keras.Model:
         and end probability in turn of each hop's samples.
     """
     samples = layers.Input((1, None, 8), name="samples")
-    x = _stem(samples, metadata.hop, width)
+    x = _stem(samples, metadata.hop, width, _join_by_product)
     for _ in range(layer_count(metadata)):
         x = _layer(layers.ZeroPadding2D(((0, 0), (MEMORY, 0)))(x), width)
     x = layers.Cropping2D(((0, 0), (metadata.delay // metadata.hop, 0)))(x)
@@ -52,20 +56,21 @@ def build_network(metadata: ModelMetadata, width: int = 64) -> keras.Model:
 
 
 def build_cell(metadata: ModelMetadata, width: int) -> keras.Model:
-    """The same network, with the same weights, for one hop after the other.
+    """The same network, with the same weights, for some hops after others.
 
     Each layer gets its own inputs of the previous hops, so nothing is computed twice.
 
     Returns
     -------
     keras.Model
-        From samples (n, 1, hop, 8) and, layer by layer, the vectors that went into it for the
-        last hops, oldest first, (n, 1, layers * MEMORY, width); to (n, 1, 1, 2 * hop)
-        probabilities, and the vector that went into each layer now, (n, 1, layers, width).
+        Weights in the order of those of `build_network`, but for the shape of the first kernels.
+        From samples of k hops (n, 1, k * hop, 8) and, layer by layer, the vectors that went into
+        it for the last hops, oldest first, (n, 1, layers * MEMORY, width); to (n, 1, k, 2 * hop)
+        probabilities, and the vectors that went into each layer now, (n, 1, layers * k, width).
     """
-    samples = layers.Input((1, metadata.hop, 8), name="samples")
+    samples = layers.Input((1, None, 8), name="samples")
     past = layers.Input((1, layer_count(metadata) * MEMORY, width), name="past")
-    x = _stem(samples, metadata.hop, width)
+    x = _stem(samples, metadata.hop, width, _join_by_stride)
     latest = []
     for layer in range(layer_count(metadata)):
         latest.append(x)
@@ -75,19 +80,21 @@ def build_cell(metadata: ModelMetadata, width: int) -> keras.Model:
     return keras.Model([samples, past], outputs)
 
 
-def _stem(samples: keras.KerasTensor, hop: int, width: int) -> keras.KerasTensor:
-    """A vector of every hop, by matrix products: LiteRT needs no copy of their factors."""
-    x = _normalised(layers.Conv2D(STEM, (1, 1), use_bias=False)(_join(samples, hop // 2)))
-    return _normalised(layers.Conv2D(width, (1, 1), use_bias=False)(_join(x, 2)))
+def _stem(samples: keras.KerasTensor, hop: int, width: int, join: Join) -> keras.KerasTensor:
+    """A vector of every hop."""
+    x = _normalised(join(samples, hop // 2, STEM))
+    return _normalised(join(x, 2, width))
 
 
-def _join(x: keras.KerasTensor, count: int) -> keras.KerasTensor:
-    """Each ``count`` neighbours (n, 1, length, channels) as one."""
-    length, channels = x.shape[2:]
-    if length is None:
-        return layers.Reshape((1, -1, count * channels))(x)
-    # A fixed shape: with a computed one, LiteRT divides the network into pieces.
-    return keras.ops.reshape(x, (-1, 1, length // count, count * channels))
+def _join_by_product(x: keras.KerasTensor, count: int, width: int) -> keras.KerasTensor:
+    """A vector of each ``count`` neighbours (n, 1, length, channels), put behind one another."""
+    x = layers.Reshape((1, -1, count * x.shape[3]))(x)
+    return layers.Conv2D(width, (1, 1), use_bias=False)(x)
+
+
+def _join_by_stride(x: keras.KerasTensor, count: int, width: int) -> keras.KerasTensor:
+    """The same by a convolution: where a shape is computed, LiteRT divides the network."""
+    return layers.Conv2D(width, (1, count), strides=(1, count), use_bias=False)(x)
 
 
 def _layer(x: keras.KerasTensor, width: int) -> keras.KerasTensor:

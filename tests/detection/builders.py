@@ -59,14 +59,19 @@ class TransparentModel(Model):
     def __init__(self, metadata: ModelMetadata = METADATA) -> None:
         self.metadata = metadata
         self.memory = MemoryShape(1, 15, 64)
+        self.most_hops = 4
 
     def predict(self, hops: Hops) -> NDArray[np.float32]:
-        rows, latest = hops.rows, hops.latest[:, 0]
-        assert len(set(latest.tolist())) == len(rows)
-        samples = hops.samples[rows]
-        windows = np.concatenate([hops.memory[hops.past], samples[:, np.newaxis]], axis=1)
-        hops.memory[latest] = samples
-        return self.predict_windows(windows.reshape(len(rows), 128, 8))
+        latest = hops.latest[:, 0]
+        assert len(np.unique(latest)) == latest.size
+        assert hops.rows.shape == latest.shape
+        seen = np.concatenate([hops.memory[hops.past], hops.samples[hops.rows]], axis=1)
+        hops.memory[latest] = hops.samples[hops.rows]
+        given = [
+            self.predict_windows(seen[:, n : n + 16].reshape(-1, 128, 8))
+            for n in range(latest.shape[1])
+        ]
+        return np.stack(given, axis=1)
 
     def predict_windows(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is given for whole windows (n, 128, 8); samples before the first are 0."""

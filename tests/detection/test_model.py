@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from stepstream.detection import Model, default_model_path
+from stepstream.detection.self_test import self_test
 from stepstream.errors import ModelError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+OLDER = Path(__file__).parents[1] / "faults/stepstream-walk-4.1.tflite"
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_tensors_of_other_names_are_refused(
     path.write_bytes(content.replace(name, instead))
     with pytest.raises(ModelError, match=reason):
         Model(path)
+
+
+def test_a_file_that_takes_one_hop_at_a_time_is_run_hop_by_hop() -> None:
+    model = Model(OLDER)
+    assert model.most_hops == 1
+    self_test(model)

@@ -314,30 +314,42 @@ def test_steps_that_are_only_counted_are_placed_by_a_teacher_that_knows_contacts
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_a_shipped_model_gives_the_same_row_in_any_batch(path: Path) -> None:
+def test_a_shipped_model_gives_the_same_of_a_hop_however_many_are_in_a_call(path: Path) -> None:
     random = np.random.default_rng(1)
-    samples = random.normal(0, 1, (300, 64)).astype(np.float32)
-    rows, order = np.arange(300), random.permutation(300)
-    layers, hops, width = Model(path).memory
-    past = np.arange(300 * layers * hops).reshape(300, -1)
-    before = random.normal(0, 1, (past.size, width)).astype(np.float32)
+    devices, hops = 40, 12
+    samples = random.normal(0, 1, (devices * hops, 64)).astype(np.float32)
+    rows = np.arange(devices * hops).reshape(devices, hops)
+    layers, seen, width = Model(path).memory
+    places = np.arange(devices * layers * seen).reshape(devices, layers, seen)
+    begin = random.normal(0, 1, (places.size, width)).astype(np.float32)
 
-    def advance(threads: int, sizes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """All rows, in another order, so many at a time; and what is remembered then."""
-        model, memory = Model(path, threads), before.copy()
-        given = np.empty((300, 8, 2), np.float32)
-        for begin in range(0, 300, sizes):
-            some = order[begin : begin + sizes]
-            latest = past[some, ::hops]
-            given[some] = model.predict(Hops(samples, rows[some], memory, past[some], latest))
+    def advance(
+        threads: int, size: int, at_once: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """All hops, devices in another order, so many of both in a call; what is remembered."""
+        model, memory, order = Model(path, threads), begin.copy(), random.permutation(devices)
+        given = np.empty((devices, hops, 8, 2), np.float32)
+        for first in range(0, devices, size):
+            some = order[first : first + size]
+            for hop in range(0, hops, at_once):
+                now = slice(hop, hop + at_once)
+                age = (hop + np.arange(seen)) % seen
+                past = places[some][:, :, age].reshape(len(some), -1)
+                stored = np.arange(max(hop, hop + at_once - seen), hop + at_once) % seen
+                latest = places[some][:, :, stored]
+                given[some, now] = model.predict(
+                    Hops(samples, rows[some, now], memory, past, latest)
+                )
         return given, memory
 
-    whole, remembered = advance(1, 300)
+    whole, remembered = advance(1, devices, 1)
     assert np.isfinite(whole).all()
-    assert (remembered != before).any()
+    assert (remembered != begin).all()
+    most_hops = Model(path).most_hops
+    assert most_hops == 8
     for threads in (1, 2):
-        for size in (1, 3, 16, 100, 256):
-            given, memory = advance(threads, size)
+        for size, at_once in ((1, 1), (3, 1), (16, 1), (1, 4), (7, 2), (40, 4), (40, 6)):
+            given, memory = advance(threads, size, at_once)
             assert (given == whole).all()
             assert (memory == remembered).all()
 
