@@ -147,7 +147,7 @@ class Composed:
         """What a command of podman-compose prints."""
         done = subprocess.run(
             [_which("podman-compose") or "", "--project-name", PROJECT, "--file", str(self._file),
-             *arguments],
+             "--profile", "serve", *arguments],
             check=False, capture_output=True, text=True, env=self._environment, timeout=timeout_s,
         )  # fmt: skip
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

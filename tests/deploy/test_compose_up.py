@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from functools import partial
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.builders import encode
 from tests.conftest import missing
 from tests.deploy import composed, containers
 from tests.deploy.composed import Composed
 from tests.kafka.builders import wait_until
+from tests.web.test_server import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +53,24 @@ def test_services_get_healthy_and_steps_come_out(everything: Composed) -> None:
     (prometheus,) = everything.names("prometheus")
     consumers = everything.names("consumer")
     assert len(consumers) == 2
-    for name in (kafka, prometheus, *consumers):
+    (serving,) = everything.names("serve")
+    for name in (kafka, prometheus, serving, *consumers):
         wait_until(f"{name} to be healthy", partial(everything.is_healthy, name), WITHIN_S)
     steps = tail(everything, consumers[0])
     assert len(steps) == 20
     assert all(step["value"]["step_count"] > 0 for step in steps)
     assert everything.names("topics") == []
+
+
+def test_the_profile_serve_answers_at_its_port(everything: Composed) -> None:
+    assert everything.names("serve")
+    _, walked, steps = walk(20)
+    with closing(HTTPConnection("localhost", 8090, timeout=30)) as connection:
+        connection.request(
+            "POST", "/v1/detect", encode(walked), {"Content-Type": "application/json"}
+        )
+        answer = json.loads(connection.getresponse().read())
+    assert len(answer["steps"]) == pytest.approx(steps, abs=2)
 
 
 def test_more_consumers_share_the_partitions(everything: Composed) -> None:
