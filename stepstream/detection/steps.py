@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,19 +25,17 @@ START, END = 0, 1
 
 
 class _Ends(NamedTuple):
-    """Ends and the starts that belong to them.
+    """Ends and the starts that belong to them: (m,) intp each, the most probable places.
 
-    ``row`` (m,) intp is the row of the signal, ``start`` and ``end`` (m,) intp are the most
-    probable places in it.
+    A place counts the samples of all rows before its own as well.
     """
 
-    row: NDArray[np.intp]
     start: NDArray[np.intp]
     end: NDArray[np.intp]
 
-    def take(self, some: NDArray[Any]) -> _Ends:
-        """Some of the ends: a mask, or places."""
-        return _Ends(self.row[some], self.start[some], self.end[some])
+    def take(self, some: NDArray[np.bool_]) -> _Ends:
+        """Some of the ends."""
+        return _Ends(self.start[some], self.end[some])
 
 
 class StepFinder:
@@ -60,6 +58,9 @@ class StepFinder:
     These rules look back over a fixed number of samples and keep no state. Steps therefore don't
     depend on where the signal began.
 
+    Probabilities are kept in half precision: its steps of 0.0005 below 1 are far below the noise.
+    They are compared by their bits, whole numbers that have the same order.
+
     Parameters
     ----------
     metadata
@@ -70,6 +71,9 @@ class StepFinder:
 
     def __init__(self, metadata: ModelMetadata, hops_ahead: int) -> None:
         self._model = metadata
+        self._start, self._end, self._least_end = map(
+            _bits, (metadata.start_threshold, metadata.end_threshold, metadata.least_end)
+        )
         self._hop_samples = metadata.hop
         self.hops_ahead = hops_ahead
         step = metadata.longest_step + metadata.refractory
@@ -79,12 +83,16 @@ class StepFinder:
         """The same for an end and those that wait for it."""
         self._near_hops = -(-metadata.refractory // metadata.hop)
         self._kept = self.lookback_hops + 1 + hops_ahead
-        # Half precision halves the memory; its steps of 0.0005 below 1 are far below the noise.
-        self._ring = np.empty((0, self._kept, metadata.hop, PROBABILITIES), np.float16)
+        self._ring = np.empty((0, self._kept, metadata.hop * PROBABILITIES), np.uint16)
 
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots."""
         self._ring = grow(self._ring, capacity)
+
+    @property
+    def _by_hop(self) -> NDArray[np.uint16]:
+        """All rings, one hop a row."""
+        return self._ring.reshape(-1, self._ring.shape[2])
 
     def none(self) -> Steps:
         """No steps."""
@@ -103,212 +111,230 @@ class StepFinder:
         The hop before each given one is searched for ends: the samples of the given one settle
         them. See `Finder.find` for the parameters.
         """
-        self._ring[slot, hop % self._kept] = probabilities
+        places = self._kept * slot
+        # What is no number, or negative, is no probability.
+        half = np.fmax(probabilities, 0).astype(np.float16).view(np.uint16)
+        self._by_hop[places + hop % self._kept] = half.reshape(-1, self._ring.shape[2])
         searched = hop - 1
-        highest = self._ring[slot, searched % self._kept, :, END].max(axis=1, initial=0)
-        rows = np.flatnonzero(
-            (searched >= first_hop) & (highest.astype(np.float32) >= self._model.least_end)
-        )
+        ends = self._ring[slot, searched % self._kept, END::PROBABILITIES]
+        rows = np.flatnonzero((searched >= first_hop) & (ends.max(axis=1) >= self._least_end))
         if not len(rows):
             return Steps.none()
         # Few of the hops have a peak in them, and only these are looked at as a whole.
-        near = self._gather(slot[rows], hop[rows], first_hop[rows], self._near_hops)
+        near = self._gather(places[rows], hop[rows], first_hop[rows], self._near_hops)
         row, within = np.nonzero(self._peaks_in_searched(near[:, :, END]))
         rows = rows[row]
-        whole = self._gather(slot[rows], hop[rows], first_hop[rows], self._step_hops)
-        place = within + self._step_hops * self._hop_samples
-        ends, waits = self._find_ends(whole, place)
+        whole = self._gather(places[rows], hop[rows], first_hop[rows], self._step_hops)
+        ends, waits = self._find_ends(whole, within + self._step_hops * self._hop_samples)
         found = self._describe(whole, ends, slot[rows], searched[rows], offset[rows])
         if not waits.any():
             return found
-        at, within = rows[ends.row[waits]], within[ends.row[waits]]
-        whole = self._gather(slot[at], hop[at], first_hop[at], self.lookback_hops)
-        place = within + self.lookback_hops * self._hop_samples
-        waited = self._find_waiting(whole, place)
+        # Places of ends are in the order of rows.
+        row = ends.end // whole.shape[1]
+        at, within = rows[row[waits]], within[row[waits]]
+        whole = self._gather(places[at], hop[at], first_hop[at], self.lookback_hops)
+        waited = self._find_waiting(whole, within + self.lookback_hops * self._hop_samples)
         before = self._describe(whole, waited, slot[at], searched[at], offset[at])
-        row = np.concatenate([at[waited.row], rows[ends.row]])
-        return Steps.concatenate([before, found]).take(np.argsort(row, kind="stable"))
+        order = np.concatenate([at[waited.end // whole.shape[1]], rows[row]])
+        return Steps.concatenate([before, found]).take(np.argsort(order, kind="stable"))
 
     def _describe(
         self,
-        probabilities: NDArray[np.float32],
+        probabilities: NDArray[np.uint16],
         ends: _Ends,
         slot: NDArray[np.intp],
         searched: NDArray[np.int64],
         offset: NDArray[np.int64],
     ) -> Steps:
         """Steps of ends in rows that begin some hops before the searched one and end after it."""
-        given, row = probabilities[ends.row], ends.row
-        every = np.arange(len(row))
-        origin = (searched[row] + 2) * self._hop_samples - probabilities.shape[1]
-        start = centre(given[:, :, START], ends.start, *self._model.start_reach)
-        end = centre(given[:, :, END], ends.end, *self._model.end_reach)
+        model, width = self._model, probabilities.shape[1]
+        row = ends.end // width
+        given = probabilities.view(np.float16).reshape(-1, PROBABILITIES)
+        first = (searched[row] + 2) * self._hop_samples - width - row * width
+        start = centre(given[:, START], ends.start, *model.start_reach)
+        end = centre(given[:, END], ends.end, *model.end_reach)
         return Steps(
             slot[row],
-            (origin + start) * self._model.period_us,
-            (origin + end) * self._model.period_us,
-            given[every, ends.start, START],
-            given[every, ends.end, END],
+            (first + start) * model.period_us,
+            (first + end) * model.period_us,
+            given[ends.start, START].astype(np.float32),
+            given[ends.end, END].astype(np.float32),
             offset[row],
         )
 
     def _gather(
         self,
-        slot: NDArray[np.intp],
+        places: NDArray[np.intp],
         hop: NDArray[np.int64],
         first_hop: NDArray[np.int64],
         back: int,
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.uint16]:
         """The hop before each given one, ``back`` hops before it, and the given one.
+
+        ``places`` are those of the devices' rings.
 
         Returns
         -------
-        (n, samples, 2) float32
+        (n, samples, 2) uint16
             Oldest first; samples before the window's first probabilities count as 0.
         """
         hops = hop[:, np.newaxis] - np.arange(back + 1, -1, -1)
-        gathered = self._ring[slot[:, np.newaxis], hops % self._kept].astype(np.float32)
+        gathered = self._by_hop.take(places[:, np.newaxis] + hops % self._kept, axis=0)
         gathered[hops < first_hop[:, np.newaxis]] = 0
-        samples: NDArray[np.float32] = gathered.reshape(
-            len(slot), hops.shape[1] * self._hop_samples, PROBABILITIES
-        )
-        return samples
+        return gathered.reshape(len(hop), hops.shape[1] * self._hop_samples, PROBABILITIES)
 
-    def _peaks_in_searched(self, near: NDArray[np.float32]) -> NDArray[np.bool_]:
-        begin = self._near_hops * self._hop_samples
-        return self._find_peaks(near)[:, begin : begin + self._hop_samples]
+    def _peaks_in_searched(self, near: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        model, begin = self._model, self._near_hops * self._hop_samples
+        end = begin + self._hop_samples + model.settling
+        seen = near[:, begin - model.refractory : end]
+        return find_peaks(seen, self._least_end, model.refractory, model.settling)
 
-    def _find_peaks(self, ends: NDArray[np.float32]) -> NDArray[np.bool_]:
-        model = self._model
-        return find_peaks(ends, model.least_end, model.refractory, model.settling)
+    def _find_all_peaks(self, probabilities: NDArray[np.uint16]) -> NDArray[np.intp]:
+        """Places of the peaks in all rows; samples before and after a row count as 0."""
+        model, (count, width) = self._model, probabilities.shape[:2]
+        padded = np.zeros((count, model.refractory + width + model.settling), np.uint16)
+        padded[:, model.refractory : model.refractory + width] = probabilities[:, :, END]
+        return np.flatnonzero(find_peaks(padded, self._least_end, model.refractory, model.settling))
 
     def _find_ends(
-        self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]
+        self, probabilities: NDArray[np.uint16], peak: NDArray[np.intp]
     ) -> tuple[_Ends, NDArray[np.bool_]]:
         """Which peaks, one in each row, are ends of their own, and whether one may wait for them.
 
         That is not so if the peak before is surely an end of its own, as mostly amid a walk.
         """
-        peaks = self._find_peaks(probabilities[:, :, END])
-        found, is_end, _ = self._judge(probabilities, peaks, np.arange(len(peak)), peak)
+        width = probabilities.shape[1]
+        peaks = self._find_all_peaks(probabilities)
+        found, is_end, _ = self._judge(probabilities, peaks, np.arange(len(peak)) * width + peak)
         found = found.take(is_end)
-        samples, end = np.arange(probabilities.shape[1]), found.end[:, np.newaxis]
-        recent = peaks[found.row] & (samples < end) & (samples >= end - self._model.waiting)
-        waits: NDArray[np.bool_] = np.any(recent, axis=1)
+        last = last_before(peaks, found.end)
+        waits = last >= np.maximum(found.end - self._model.waiting, found.end // width * width)
         if waits.any():
-            last = np.where(recent, samples, -1).max(axis=1)[waits]
-            _, _, is_sure = self._judge(probabilities, peaks, found.row[waits], last)
+            _, _, is_sure = self._judge(probabilities, peaks, last[waits])
             waits[waits] = ~is_sure
         return found, waits
 
-    def _find_waiting(self, probabilities: NDArray[np.float32], peak: NDArray[np.intp]) -> _Ends:
+    def _find_waiting(self, probabilities: NDArray[np.uint16], peak: NDArray[np.intp]) -> _Ends:
         """The ends that waited for the one at the peak of each row."""
-        peaks = self._find_peaks(probabilities[:, :, END])
-        samples, end = np.arange(probabilities.shape[1]), peak[:, np.newaxis]
-        recent = peaks & (samples <= end) & (samples >= end - self._model.waiting)
-        row, place = np.nonzero(recent)
-        found, is_end, _ = self._judge(probabilities, peaks, row, place)
-        earlier = place < peak[row]
+        count, width, _ = probabilities.shape
+        end = np.arange(count) * width + peak
+        peaks = self._find_all_peaks(probabilities)
+        row = peaks // width
+        recent = (peaks <= end[row]) & (peaks >= end[row] - self._model.waiting)
+        row = row[recent]
+        found, is_end, _ = self._judge(probabilities, peaks, peaks[recent])
+        earlier = found.end < end[row]
         # What another end followed has been decided by that.
-        last_end = np.full(len(peak), -1)
-        np.maximum.at(last_end, row[is_end & earlier], place[is_end & earlier])
-        apart = np.diff(place, append=0) >= self._model.refractory
-        starts = probabilities[row, found.start, START]
-        return found.take(earlier & apart & (place > last_end[row]) & (starts > 0))
+        last_end = np.full(count, -1)
+        np.maximum.at(last_end, row[is_end & earlier], found.end[is_end & earlier])
+        apart = np.diff(found.end, append=0) >= self._model.refractory
+        starts = probabilities.reshape(-1, PROBABILITIES)[found.start, START]
+        return found.take(earlier & apart & (found.end > last_end[row]) & (starts > 0))
 
     def _judge(
         self,
-        probabilities: NDArray[np.float32],
-        peaks: NDArray[np.bool_],
-        row: NDArray[np.intp],
-        peak: NDArray[np.intp],
+        probabilities: NDArray[np.uint16],
+        peaks: NDArray[np.intp],
+        at: NDArray[np.intp],
     ) -> tuple[_Ends, NDArray[np.bool_], NDArray[np.bool_]]:
         """Peaks with their starts, which are ends of their own, and which of them by their height.
 
         With fewer samples before, the last may be false, and is never true by mistake.
+
+        Parameters
+        ----------
+        probabilities : (n, samples, 2) uint16
+            Rows of signals.
+        peaks : (p,) intp
+            Places of all peaks, ascending.
+        at : (m,) intp
+            Those that are judged.
         """
-        model = self._model
-        given = probabilities[row]
-        ends = given[:, :, END]
-        samples = np.arange(probabilities.shape[1])
-        before = (
-            peaks[row]
-            & (samples < peak[:, np.newaxis])
-            & (samples >= peak[:, np.newaxis] - model.longest_step)
+        model, width = self._model, probabilities.shape[1]
+        given = probabilities.reshape(-1, PROBABILITIES)
+        begin = at // width * width
+        oldest = np.maximum(at - model.longest_step, begin)
+        before = last_before(peaks, at)
+        walking = last_before(peaks[given[peaks, END] >= self._end], at) >= oldest
+        first = np.where(before >= oldest, before - model.shortest_step + 1, oldest)
+        first = np.maximum(first, oldest)
+        place = (at - model.longest_step)[:, np.newaxis] + np.arange(
+            model.longest_step - model.shortest_step + 1
         )
-        last_before = np.where(before, samples, -1).max(axis=1, initial=-1)
-        after = np.maximum(
-            np.where(last_before < 0, -1, last_before - model.shortest_step),
-            peak - model.longest_step - 1,
-        )
-        allowed = (samples > after[:, np.newaxis]) & (
-            samples <= (peak - model.shortest_step)[:, np.newaxis]
-        )
-        starts = np.where(allowed, given[:, :, START], -1)
+        starts = given[:, START].take(place, mode="clip")
+        starts[place < first[:, np.newaxis]] = 0
         start = starts.argmax(axis=1)
-        every = np.arange(len(peak))
-        sure = ends[every, peak] >= model.end_threshold
-        walking = (before & (ends >= model.end_threshold)).any(axis=1)
-        likely = starts[every, start] >= model.start_threshold
-        return _Ends(row, start, peak), (sure | walking) & likely, sure & likely
+        every = np.arange(len(at))
+        likely = starts[every, start] >= self._start
+        sure = given[at, END] >= self._end
+        return _Ends(place[every, start], at), (sure | walking) & likely, sure & likely
+
+
+def _bits(probability: float) -> np.uint16:
+    """The bits of the smallest half-precision number that is not less."""
+    half = np.float16(probability)
+    return np.uint16((half if half >= probability else np.nextafter(half, 1)).view(np.uint16))
+
+
+def last_before(places: NDArray[np.intp], at: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The last of some ascending places before each of others; -1 if there is none."""
+    return np.append(-1, places)[np.searchsorted(places, at)]
 
 
 def centre(
-    values: NDArray[np.float32], place: NDArray[np.intp], before: int, after: int
+    values: NDArray[np.float16], place: NDArray[np.intp], before: int, after: int
 ) -> NDArray[np.intp]:
-    """The centre of the squares of the values around a place in each row, to the nearest place.
+    """The centre of the squares of the values around some places, to the nearest place.
 
     Parameters
     ----------
-    values : (n, m) float32
-        Independent rows.
-    place : (n,) intp
-        A place in each, its value above 0.
+    values : (n,) float16
+        Values, above 0 at the places.
+    place : (m,) intp
+        Places.
     before, after
-        How many values on each side count; all are within the row.
+        How many values on each side count.
 
     Returns
     -------
-    (n,) intp
+    (m,) intp
     """
     offsets = np.arange(-before, after + 1)
-    near = values[np.arange(len(place))[:, np.newaxis], place[:, np.newaxis] + offsets]
-    weights = np.square(near, dtype=np.float64)
+    weights = np.square(values[place[:, np.newaxis] + offsets], dtype=np.float64)
     shift = (weights * offsets).sum(axis=1) / weights.sum(axis=1)
     moved: NDArray[np.intp] = place + np.rint(shift).astype(np.intp)
     return moved
 
 
 def find_peaks(
-    values: NDArray[np.float32], threshold: float, before: int, after: int
+    values: NDArray[np.uint16], threshold: np.uint16, before: int, after: int
 ) -> NDArray[np.bool_]:
     """Which values reach a threshold, exceed the ones before and aren't exceeded by those after.
 
     Parameters
     ----------
-    values : (n, m) float32
+    values : (n, before + m + after) uint16
         Independent rows.
     threshold
         Least value of a peak.
     before, after
-        How many values on each side count; fewer at the edges.
+        How many values on each side count.
 
     Returns
     -------
     (n, m) bool
+        For those that have so many on each side.
     """
-    count, width = values.shape
-    padded = np.zeros((count, before + width + after), np.float32)
-    padded[:, before : before + width] = values
-    highest_before = _sliding_max(padded[:, : before + width - 1], before)
-    highest_after = _sliding_max(padded[:, before + 1 :], after)
+    judged = values[:, before : values.shape[1] - after]
+    highest_before = _sliding_max(values[:, : values.shape[1] - after - 1], before)
+    highest_after = _sliding_max(values[:, before + 1 :], after)
     peaks: NDArray[np.bool_] = (
-        (values >= threshold) & (values > highest_before) & (values >= highest_after)
+        (judged >= threshold) & (judged > highest_before) & (judged >= highest_after)
     )
     return peaks
 
 
-def _sliding_max(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def _sliding_max(values: NDArray[np.uint16], width: int) -> NDArray[np.uint16]:
     """Maximum of each ``width`` neighbours in a row, by doubling how many are covered."""
     covered = 1
     while covered < width:

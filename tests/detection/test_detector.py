@@ -462,7 +462,7 @@ def test_the_network_is_run_by_the_function_that_is_given() -> None:
     model, sizes = TransparentModel(), []
 
     def predict(hops: Hops) -> NDArray[np.float32]:
-        sizes.append(len(hops.rows))
+        sizes.append(hops.rows.size)
         return model.predict(hops)
 
     readings, _ = walk(4)
