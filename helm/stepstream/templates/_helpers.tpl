@@ -242,6 +242,11 @@ httpGet: {path: {{ index . 1 }}, port: http{{ if eq $scheme "https" }}, scheme: 
 {{- end }}
 {{- end -}}
 
+{{/* Which series in Prometheus are of the release's consumers. */}}
+{{- define "stepstream.series" -}}
+{{- .Values.prometheusRule.selector | default (printf "namespace=%q, job=%q" .Release.Namespace .Release.Name) -}}
+{{- end -}}
+
 {{/* What scrapes the consumers: the end of a monitor's endpoint. */}}
 {{- define "stepstream.endpoint" -}}
 path: /metrics
