@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from deploy.grafana.dashboard import ROWS, SELECTED, dashboard_json
@@ -92,7 +93,7 @@ def test_data_source_release_group_and_consumer_can_be_chosen() -> None:
     variables = dashboard()["templating"]["list"]
     names = ["datasource", "namespace", "job", "group", "instance"]
     assert [variable["name"] for variable in variables] == names
-    for before, variable in zip(variables[1:], variables[2:], strict=False):
+    for before, variable in pairwise(variables[1:]):
         assert f'{before["name"]}=~"${before["name"]}"' in variable["query"]
     # Where nothing gives these labels, nothing is left out.
     assert {variable["allValue"] for variable in variables[1:]} == {".*"}
