@@ -33,3 +33,17 @@ def test_every_field_is_in_the_documentation_and_no_other() -> None:
     found = set(written())
     assert {"partition", "worker", "deaths"} <= found
     assert documented == found - {"worker"}
+
+
+def test_messages_that_are_named_are_written() -> None:
+    tables = (ROOT / "docs" / "logs.md").read_text().partition("## Fields of single messages")[2]
+    rows = re.findall(r"^\| `.*?\| (.*?) \|", tables, re.MULTILINE)
+    named = {one for row in rows for one in re.split(r", (?:of `\w+`)?", row) if one}
+    texts = "\n".join(
+        node.value
+        for path in (ROOT / "stepstream").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    assert len(named) > 20
+    assert [one for one in named if one not in texts] == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import ROOT, missing
-from tests.helm.tools import find_tool
+from tests.helm.tools import KUBERNETES, find_tool
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
@@ -64,3 +64,34 @@ def test_every_supported_python_is_tested() -> None:
     matrix = jobs["test"]["strategy"]["matrix"]
     assert matrix["python"] == supported
     assert any("arm" in entry["runner"] for entry in matrix["include"])
+
+
+def test_the_chart_is_linted_with_values_that_it_has() -> None:
+    helm = find_tool("helm")
+    if helm is None:
+        missing("helm (make tools, or set TEST_TOOLS to its folder)")
+    (command,) = re.findall(r"run: helm (lint .*)", (GITHUB / "workflows" / "ci.yml").read_text())
+    done = subprocess.run(
+        [helm, *command.split(), f"--kube-version={KUBERNETES}"],
+        check=False, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_has_the_tag_that_the_chart_asks_for(tmp_path: Path) -> None:
+    chart = yaml.safe_load((ROOT / "helm" / "stepstream" / "Chart.yaml").read_text())
+    workflow = yaml.safe_load((GITHUB / "workflows" / "release.yml").read_text())
+    steps = {step.get("id"): step for step in workflow["jobs"]["image"]["steps"]}
+    output = tmp_path / "output"
+    given = {
+        "REGISTRY": workflow["env"]["REGISTRY"],
+        "GITHUB_REPOSITORY": "Some-Owner/StepStream",
+        "GITHUB_REF_NAME": f"v{chart['version']}",
+        "GITHUB_OUTPUT": str(output),
+    }
+    subprocess.run(["bash", "-euc", steps["name"]["run"]], check=True, env=given)
+    tags = steps["push"]["with"]["tags"]
+    for line in output.read_text().splitlines():
+        name, _, value = line.partition("=")
+        tags = tags.replace(f"${{{{ steps.name.outputs.{name} }}}}", value)
+    assert tags == f"ghcr.io/some-owner/stepstream:{chart['appVersion']}"

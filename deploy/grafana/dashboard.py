@@ -22,11 +22,19 @@ from grafana_foundation_sdk.models import dashboard as model
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ROWS", "Panel", "Query", "dashboard_json"]
+__all__ = ["ROWS", "SELECTED", "SELECTIONS", "Panel", "Query", "dashboard_json"]
 
 WIDTH = 24
 """Width of Grafana's grid."""
-SELECTED = '{job=~"$job", instance=~"$instance"}'
+SELECTIONS = {
+    "namespace": "Namespace",
+    "job": "Job",
+    "group": "Consumer group",
+    "instance": "Consumer",
+}
+"""Labels that can be chosen, each among the series that are left by those before it."""
+SELECTED = "{" + ", ".join(f'{name}=~"${name}"' for name in SELECTIONS) + "}"
+"""``All`` is also the series that have no such label."""
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
@@ -120,7 +128,7 @@ ROWS: dict[str, list[list[Panel]]] = {
             ),
             Panel(
                 "Held partitions",
-                "Paused until a restart, because too many of their messages are dead letters.",
+                "Paused until a person releases them (`stepstream release-partition`), because too many of their messages are dead letters.",
                 "short",
                 [Query("sum(stepstream_held_partitions@)", "")],
                 "figure",
@@ -580,11 +588,12 @@ def dashboard_json() -> str:
         .time("now-1h", "now")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .with_variable(builder.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_selection("job", "Job", "label_values(stepstream_build_info, job)"))
-        .with_variable(
-            _selection("instance", "Consumer", 'label_values(stepstream_build_info{job=~"$job"}, instance)')
-        )
     )  # fmt: skip
+    chosen: list[str] = []
+    for name, label in SELECTIONS.items():
+        query = f"label_values(stepstream_build_info{{{', '.join(chosen)}}}, {name})"
+        made.with_variable(_selection(name, label, query))
+        chosen.append(f'{name}=~"${name}"')
     number = 0
     for title, lines in ROWS.items():
         number += 1

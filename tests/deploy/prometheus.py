@@ -27,36 +27,52 @@ def missing_tool() -> str | None:
 class Prometheus:
     """Scrapes consumers at their addresses, more often than it would elsewhere."""
 
-    def __init__(self, folder: Path, targets: list[str], interval: str = "500ms") -> None:
+    def __init__(
+        self, folder: Path, targets: list[str], interval: str = "500ms", job: str = "stepstream"
+    ) -> None:
         self._port = free_port()
-        address = f"127.0.0.1:{self._port}"
+        self._folder = folder
+        self._targets = folder / "targets.json"
+        self.address = f"127.0.0.1:{self._port}"
         config = yaml.safe_load(RULES.with_name("prometheus.yml").read_text())
         config["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
         config["rule_files"] = [str(RULES.parent / name) for name in config["rule_files"]]
         jobs = {job["job_name"]: job for job in config["scrape_configs"]}
         del jobs["stepstream"]["dns_sd_configs"]
-        jobs["stepstream"]["static_configs"] = [{"targets": targets}]
-        jobs["prometheus"]["static_configs"] = [{"targets": [address]}]
-        written = folder / "prometheus.yml"
-        written.write_text(yaml.safe_dump(config))
+        jobs["stepstream"]["file_sd_configs"] = [{"files": [str(self._targets)]}]
+        jobs["stepstream"]["job_name"] = job
+        jobs["prometheus"]["static_configs"] = [{"targets": [self.address]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self._log = folder / "prometheus.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["prometheus", f"--config.file={written}", f"--storage.tsdb.path={folder / 'tsdb'}",
-                 f"--web.listen-address={address}"],
-                stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        self.scrape(targets)
+
+    def scrape(self, targets: list[str], **labels: str) -> None:
+        """From now on scrape these consumers, and give their series more labels."""
+        written = self._targets.with_suffix(".new")
+        written.write_text(json.dumps([{"targets": targets, "labels": labels}]))
+        written.replace(self._targets)
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["prometheus", f"--config.file={self._folder / 'prometheus.yml'}",
+                 f"--storage.tsdb.path={self._folder / 'tsdb'}",
+                 f"--web.listen-address={self.address}"],
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         try:
             wait_until("Prometheus to answer", self._is_ready)
         except BaseException:
             self.stop()
             raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         self._process.kill()

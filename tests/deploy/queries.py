@@ -9,7 +9,7 @@ import promql_parser
 import yaml
 from promql_parser import AggregateExpr, BinaryExpr, VectorSelector
 
-from deploy.grafana.dashboard import ROWS
+from deploy.grafana.dashboard import ROWS, SELECTIONS
 from stepstream.metrics import PROCESS_METRICS, Metric
 from stepstream.metrics.consumer import METRICS
 from stepstream.web.traffic import HTTP_METRICS, HttpMetric
@@ -38,7 +38,7 @@ def panel_queries() -> list[str]:
 
 def filled_in(expression: str, rate_interval: str = "1m") -> str:
     """With values in place of Grafana's variables."""
-    values = {"$__rate_interval": rate_interval, "$job": ".*", "$instance": ".*"}
+    values = {"$__rate_interval": rate_interval} | {f"${name}": ".*" for name in SELECTIONS}
     for name, value in values.items():
         expression = expression.replace(name, value)
     return expression

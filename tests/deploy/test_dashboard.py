@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
-from deploy.grafana.dashboard import ROWS, dashboard_json
+from deploy.grafana.dashboard import ROWS, SELECTED, dashboard_json
 from stepstream.metrics.consumer import METRICS
 from stepstream.web.traffic import HTTP_METRICS
 from tests.conftest import ROOT
@@ -20,7 +21,7 @@ from tests.deploy.queries import (
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "stepstream.json"
 BY_PROMETHEUS = {"ALERTS": {"alertname", "alertstate"}}
-TARGET_LABELS = {"job", "instance"}
+TARGET_LABELS = {"namespace", "job", "group", "instance"}
 PANELS = [panel for lines in ROWS.values() for line in lines for panel in line]
 
 
@@ -65,7 +66,7 @@ def test_rates_follow_the_scrape_interval_and_everything_the_selection() -> None
     for panel in PANELS:
         for query in panel.queries:
             if "ALERTS" not in query.text:
-                assert '{job=~"$job", instance=~"$instance"}' in query.text, query
+                assert SELECTED in query.text, query
             for function in ("rate(", "increase("):
                 assert query.text.count(function) == query.text.count("[$__rate_interval]") or (
                     function not in query.text
@@ -88,6 +89,11 @@ def test_each_panel_says_what_it_shows_and_in_which_unit_and_fits_the_grid() -> 
         places |= covered
 
 
-def test_data_source_job_and_instance_can_be_chosen() -> None:
+def test_data_source_release_group_and_consumer_can_be_chosen() -> None:
     variables = dashboard()["templating"]["list"]
-    assert [variable["name"] for variable in variables] == ["datasource", "job", "instance"]
+    names = ["datasource", "namespace", "job", "group", "instance"]
+    assert [variable["name"] for variable in variables] == names
+    for before, variable in pairwise(variables[1:]):
+        assert f'{before["name"]}=~"${before["name"]}"' in variable["query"]
+    # Where nothing gives these labels, nothing is left out.
+    assert {variable["allValue"] for variable in variables[1:]} == {".*"}

@@ -4,6 +4,10 @@ KEDA reads the lag of a real group from a real broker and sets the number of pod
 the chart. For each pod on the control plane's simulated nodes, a real ``stepstream run`` is started
 here with that pod's environment, and it gets SIGTERM when the pod is deleted. The results are
 written to build/autoscaling.json, and a picture of them to build/autoscaling.png.
+
+``--lateness``: the same with a lag that never asks for a pod, and a real Prometheus that scrapes
+the pods. So it is the lateness of events that adds them, and none goes while Prometheus is away.
+The results are in build/autoscaling-lateness.json then, with no picture.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +30,12 @@ from typing import TYPE_CHECKING, Any, Self
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tests.deploy.prometheus import Prometheus
+from tests.deploy.prometheus import missing_tool as missing_prometheus
 from tests.helm.control_plane import ControlPlane
 from tests.helm.keda import start_keda
 from tests.helm.tools import CONTROL_PLANE, KEDA, ROOT, cache_folder, find_crds, find_tool
-from tests.kafka.broker import Broker, missing_tool
+from tests.kafka.broker import Broker, free_port, missing_tool
 from tests.kafka.builders import TopicSet, wait_until
 
 if TYPE_CHECKING:
@@ -50,6 +56,9 @@ POD_RATE = 450
 """Messages a second that such a pod processes, about."""
 TOLERABLE_DELAY_S = 5
 LAG_THRESHOLD = POD_RATE * TOLERABLE_DELAY_S
+NEVER = 10**9
+"""A lag that asks for no pod."""
+RELEASE = "steps"
 
 LOW, HIGH = 3, 20
 """Devices: 240 messages a second, about half of one pod's rate, and 1,600, over three pods'."""
@@ -114,9 +123,11 @@ class Sample:
 class Kubelets:
     """Runs a consumer for each pod of the StatefulSet, for as long as the pod exists."""
 
-    def __init__(self, cluster: ControlPlane, folder: Path) -> None:
+    def __init__(self, cluster: ControlPlane, folder: Path, prometheus: Prometheus | None) -> None:
         self._cluster = cluster
         self._folder = folder
+        self._prometheus = prometheus
+        self._addresses: dict[tuple[str, str], str] = {}
         self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         self._leaving: list[subprocess.Popen[bytes]] = []
         self._stop = Event()
@@ -151,7 +162,12 @@ class Kubelets:
                 self._leaving.append(process)
             for key in wanted:
                 if key not in self._running:
-                    self._running[key] = self._start(wanted[key])
+                    port = free_port()
+                    self._running[key] = self._start(wanted[key], port)
+                    self._addresses[key] = f"127.0.0.1:{port}"
+            if self._prometheus:
+                targets = [self._addresses[key] for key in self._running]
+                self._prometheus.scrape(targets, namespace=NAMESPACE)
             for process in [p for p in self._leaving if p.poll() is not None]:
                 self._leaving.remove(process)
                 self.exit_codes[process.returncode] += 1
@@ -166,7 +182,7 @@ class Kubelets:
             and "deletionTimestamp" not in pod["metadata"]
         }
 
-    def _start(self, pod: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def _start(self, pod: dict[str, Any], port: int) -> subprocess.Popen[bytes]:
         container = pod["spec"]["containers"][0]
         name = pod["metadata"]["name"]
         config = f"api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
@@ -175,7 +191,7 @@ class Kubelets:
             value = variable.get("value", name)
             environment[variable["name"]] = value.replace("$(POD_NAME)", name)
         # All pods are on one machine here.
-        environment["STEPSTREAM_HTTP__PORT"] = "0"
+        environment["STEPSTREAM_HTTP__PORT"] = str(port)
         environment["PYTHONPATH"] = str(ROOT)
         with (self._folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -265,12 +281,12 @@ class Run:
             process.wait()
 
 
-def missing_parts() -> list[str]:
+def missing_parts(*, by_lateness: bool) -> list[str]:
     """What the run needs and is missing."""
     absent = [name for name in (*CONTROL_PLANE, *KEDA, "helm") if find_tool(name) is None]
     absent += [] if find_crds("keda-crd") else ["keda-crd"]
-    tool = missing_tool()
-    return absent + ([tool] if tool else [])
+    tools = [missing_tool(), missing_prometheus() if by_lateness else None]
+    return absent + [tool for tool in tools if tool]
 
 
 def check(run: Run) -> list[str]:
@@ -292,6 +308,8 @@ def check(run: Run) -> list[str]:
         f"lag {lag_before:,} before the load step": lag_before > LAG_THRESHOLD,
         "pods were added before the load": any(at_s < step_s for at_s, _ in changes),
         "pods were removed while the load was high": first_down_s < end_s,
+        "pods were removed while nothing was known": first_down_s
+        < run.marks.get("Prometheus answers again", 0),
         "pods were added again after the first was removed": any(
             change > 0 and at_s > first_down_s for at_s, change in changes
         ),
@@ -368,34 +386,47 @@ def _without_span(axes: Any) -> tuple[list[Any], list[str]]:
     return [h for h, _ in kept], [label for _, label in kept]
 
 
-def run_once(folder: Path, step_s: float) -> list[str]:
+def run_once(folder: Path, step_s: float, *, by_lateness: bool) -> list[str]:
     """The run; returns what is wrong with it."""
     broker = Broker(folder / "broker")
-    with ControlPlane(folder / "control-plane") as cluster:
+    prometheus = Prometheus(folder, [], "2s", job=RELEASE) if by_lateness else None
+    with (
+        ControlPlane(folder / "control-plane") as cluster,
+        prometheus or nullcontext(),
+    ):
         broker.start()
         try:
             start_keda(cluster)
             topics = TopicSet.create(broker.bootstrap, PARTITIONS)
-            _install(cluster, topics, folder / "values.json", NAMESPACE)
-            with Kubelets(cluster, folder) as kubelets:
+            _install(cluster, topics, folder / "values.json", NAMESPACE, prometheus)
+            with Kubelets(cluster, folder, prometheus) as kubelets:
                 run = Run(cluster, topics, kubelets)
                 try:
-                    _follow_load(run, step_s)
+                    _follow_load(run, step_s, prometheus)
                     topics.wait_consumed()
-                    _lose_sight(run, cluster, topics, folder)
+                    if prometheus is None:
+                        _lose_sight(run, cluster, topics, folder)
                 finally:
-                    run.write(BUILD / "autoscaling.json")
-                cluster.helm("uninstall", "steps", f"--namespace={NAMESPACE}", "--wait")
+                    name = "autoscaling-lateness" if by_lateness else "autoscaling"
+                    run.write(BUILD / f"{name}.json")
+                cluster.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait")
                 wait_until("the end of all consumers", lambda: kubelets.is_idle)
             events = topics.read_events()
             run.note(f"{len(events):,} steps published")
         finally:
             broker.kill()
-    draw(run.samples, run.marks, BUILD / "autoscaling.png")
+    if not by_lateness:
+        draw(run.samples, run.marks, BUILD / "autoscaling.png")
     return check(run) + check_results(events, kubelets.exit_codes)
 
 
-def _install(cluster: ControlPlane, topics: TopicSet, values: Path, namespace: str) -> None:
+def _install(
+    cluster: ControlPlane,
+    topics: TopicSet,
+    values: Path,
+    namespace: str,
+    prometheus: Prometheus | None = None,
+) -> None:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": namespace, "labels": label}
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -410,14 +441,22 @@ def _install(cluster: ControlPlane, topics: TopicSet, values: Path, namespace: s
         "topics": {**names, **VALUES["settings"]["topics"]},
         "processing": VALUES["settings"]["processing"],
     }
-    values.write_text(json.dumps({**VALUES, "settings": settings}))
-    cluster.helm("install", "steps", str(CHART), f"--namespace={namespace}", f"--values={values}",
+    autoscaling = VALUES["autoscaling"]
+    if prometheus:
+        lateness = {
+            "serverAddress": f"http://{prometheus.address}",
+            "thresholdSeconds": TOLERABLE_DELAY_S,
+        }
+        keda = {**autoscaling["keda"], "lagThreshold": NEVER, "lateness": lateness}
+        autoscaling = {**autoscaling, "keda": keda}
+    values.write_text(json.dumps({"settings": settings, "autoscaling": autoscaling}))
+    cluster.helm("install", RELEASE, str(CHART), f"--namespace={namespace}", f"--values={values}",
                  "--wait", "--timeout=60s")  # fmt: skip
     scaler = f"apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{NAME}"
     cluster.wait("an autoscaler", lambda: cluster.api.get(scaler), "keda-operator")
 
 
-def _follow_load(run: Run, step_s: float) -> None:
+def _follow_load(run: Run, step_s: float, prometheus: Prometheus | None) -> None:
     with run.load(LOW):
         wait_until("a first commit", run.has_begun)
         run.note("the first pod has begun")
@@ -427,6 +466,11 @@ def _follow_load(run: Run, step_s: float) -> None:
         run.watch(step_s)
     with run.load(LOW):
         run.note("load step ends")
+        if prometheus:
+            prometheus.stop()
+            run.watch(CALM_S + 2 * DOWN_PERIOD_S)
+            prometheus.start()
+            run.note("Prometheus answers again")
         run.watch_until(1)
         run.note("one pod again")
         run.watch(DOWN_PERIOD_S)
@@ -460,16 +504,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Consumers follow a step of the load.")
     parser.add_argument("--keep", type=Path, help="folder for logs, which is kept")
     parser.add_argument("--step-s", type=float, default=STEP_S, help="how long the load is high")
+    parser.add_argument(
+        "--lateness", action="store_true", help="by the lateness that Prometheus knows, not by lag"
+    )
     options = parser.parse_args()
     keep: Path | None = options.keep
-    absent = missing_parts()
+    absent = missing_parts(by_lateness=options.lateness)
     if absent:
         _print_all([f"missing: {', '.join(absent)} (make tools puts them into {cache_folder()})"])
         return 1
     with tempfile.TemporaryDirectory() as made:
         folder = keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        wrong = run_once(folder, options.step_s)
+        wrong = run_once(folder, options.step_s, by_lateness=options.lateness)
     _print_all([f"WRONG: {what}" for what in wrong] or ["pods followed the load"])
     return 1 if wrong else 0
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from tests.helm.tools import KUBERNETES, find_tool
 pytestmark = pytest.mark.slow
 
 RELEASE_TESTS = Path(__file__).with_name("release_rules_test.yml")
+LATENESS_TESTS = Path(__file__).with_name("lateness_test.yml")
 FOR_ALL = ROOT / "tests" / "deploy" / "rules_test.yml"
 OTHER_JOBS = re.compile("no consumer at all|job has another name|two releases|one release is gone")
 """Cases in which the series are of other jobs than the release's."""
@@ -30,17 +32,24 @@ def render(tmp_path: Path) -> Path:
 
 
 def render_to(folder: Path, *values: str) -> Path:
+    return write(folder, spec_of("prometheusrule", "--set=prometheusRule.enabled=true", *values))
+
+
+def spec_of(template: str, *values: str) -> Any:
     helm = find_tool("helm")
     if helm is None:
         missing("helm (make tools, or set TEST_TOOLS to its folder)")
     text = subprocess.run(
         [helm, "template", "steps", CHART, "--namespace=gait", f"--kube-version={KUBERNETES}",
-         LEAST, "--set=prometheusRule.enabled=true", "--show-only=templates/prometheusrule.yaml",
-         *values],
+         LEAST, f"--show-only=templates/{template}.yaml", *values],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
+    return yaml.safe_load(text)["spec"]
+
+
+def write(folder: Path, rules: Any) -> Path:
     path = folder / "rules.yml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(text)["spec"], width=1000))
+    path.write_text(yaml.safe_dump(rules, width=1000))
     return path
 
 
@@ -115,3 +124,17 @@ def test_every_series_in_them_is_of_the_release(render: Path) -> None:
         assert names, rule
         for name in names:
             assert scope in name, rule
+
+
+def test_the_autoscaler_hears_of_lateness_that_more_consumers_lower(tmp_path: Path) -> None:
+    values = ("kind=keda", "keda.lateness.serverAddress=http://prometheus:9090")
+    triggers = spec_of("scaledobject", *(f"--set=autoscaling.{value}" for value in values))[
+        "triggers"
+    ]
+    query = triggers[1]["metadata"]["query"]
+    rule = {"record": "lateness", "expr": query}
+    rules = write(tmp_path, {"groups": [{"name": "autoscaler", "rules": [rule]}]})
+    cases = yaml.safe_load(LATENESS_TESTS.read_text()) | {"rule_files": [str(rules)]}
+    written = tmp_path / "tests.yml"
+    written.write_text(yaml.safe_dump(cases, width=1000))
+    promtool("test", "rules", written)

@@ -90,12 +90,24 @@ the kind. Where helm asks no cluster, it knows no kinds at all, not even those o
 {{- mul (dig "partitions" 4 $topics) (len (dig "readings" (list "sensor-readings") $topics)) -}}
 {{- end -}}
 
+{{/* As many pods as there are partitions for; each worker is a consumer. */}}
+{{- define "stepstream.usefulPods" -}}
+{{- $workers := .Values.settings.workers | default 1 | int -}}
+{{- div (add (include "stepstream.partitions" .) $workers -1) $workers -}}
+{{- end -}}
+
+{{/* Why more would be refused. */}}
+{{- define "stepstream.idle" -}}
+the readings topics have {{ include "stepstream.partitions" . }} partitions (settings.topics.partitions for each)
+{{- with .Values.settings.workers }}{{ if gt (int .) 1 }}, and a pod has {{ . }} consumers (settings.workers){{ end }}{{ end -}}
+: more consumers would be idle
+{{- end -}}
+
 {{/* Values that contradict each other. */}}
 {{- define "stepstream.check" -}}
 {{- $kafka := .Values.settings.kafka -}}
-{{- $partitions := include "stepstream.partitions" . | int -}}
-{{- if and (not .Values.autoscaling.kind) (not (include "stepstream.hasPatterns" .)) (gt (.Values.replicas | int) $partitions) -}}
-{{- fail (printf "replicas is %d, but the readings topics have %d partitions (settings.topics.partitions for each): more consumers would be idle" (.Values.replicas | int) $partitions) -}}
+{{- if and (not .Values.autoscaling.kind) (not (include "stepstream.hasPatterns" .)) (gt (.Values.replicas | int) (include "stepstream.usefulPods" . | int)) -}}
+{{- fail (printf "replicas is %d, but %s" (.Values.replicas | int) (include "stepstream.idle" .)) -}}
 {{- end -}}
 {{- $names := list -}}
 {{- range .Values.extraEnv }}{{ $names = append $names .name }}{{ end -}}
@@ -242,6 +254,11 @@ httpGet: {path: {{ index . 1 }}, port: http{{ if eq $scheme "https" }}, scheme: 
 {{- end }}
 {{- end -}}
 
+{{/* Which series in Prometheus are of the release's consumers. */}}
+{{- define "stepstream.series" -}}
+{{- .Values.prometheusRule.selector | default (printf "namespace=%q, job=%q" .Release.Namespace .Release.Name) -}}
+{{- end -}}
+
 {{/* What scrapes the consumers: the end of a monitor's endpoint. */}}
 {{- define "stepstream.endpoint" -}}
 path: /metrics
@@ -274,17 +291,17 @@ metricRelabelings: {{- toYaml . | nindent 2 }}
 
 {{/* More consumers than partitions would be idle. */}}
 {{- define "stepstream.maxReplicas" -}}
-{{- $partitions := include "stepstream.partitions" . | int -}}
+{{- $useful := include "stepstream.usefulPods" . | int -}}
 {{- $hasPatterns := include "stepstream.hasPatterns" . -}}
 {{- if and $hasPatterns (not (.Values.autoscaling.maxReplicas | int)) -}}
 {{- fail "autoscaling.maxReplicas must be set: how many partitions the topics have that match a pattern in settings.topics.readings isn't known in advance" -}}
 {{- end -}}
-{{- $most := .Values.autoscaling.maxReplicas | int | default ($partitions | int) -}}
-{{- if and (not $hasPatterns) (gt $most ($partitions | int)) -}}
-{{- fail (printf "autoscaling.maxReplicas is %d, but the readings topics have %d partitions (settings.topics.partitions for each): more consumers would be idle" $most $partitions) -}}
+{{- $most := .Values.autoscaling.maxReplicas | int | default $useful -}}
+{{- if and (not $hasPatterns) (gt $most $useful) -}}
+{{- fail (printf "autoscaling.maxReplicas is %d, but %s" $most (include "stepstream.idle" .)) -}}
 {{- end -}}
 {{- if lt $most (.Values.autoscaling.minReplicas | int) -}}
-{{- fail (printf "autoscaling.minReplicas is %d, above the %d consumers that may run at most (autoscaling.maxReplicas, settings.topics.partitions)" (.Values.autoscaling.minReplicas | int) $most) -}}
+{{- fail (printf "autoscaling.minReplicas is %d, above the %d pods that may run at most (autoscaling.maxReplicas, settings.topics.partitions)" (.Values.autoscaling.minReplicas | int) $most) -}}
 {{- end -}}
 {{- $most -}}
 {{- end -}}
