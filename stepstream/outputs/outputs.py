@@ -89,11 +89,11 @@ class Outputs:
             device_id=step.device_id,
         )
 
-    def forgotten_count(self, device_id: str) -> OutputRecord | None:
-        """The tombstone of a device's count; None if nobody asks for counts."""
+    def forgotten_count(self, topic: str, device_id: str) -> OutputRecord | None:
+        """The tombstone of the count of a topic's device; None if nobody asks for counts."""
         if "count" not in self._kinds:
             return None
-        return OutputRecord(self._kinds["count"].topic, device_id.encode(), None)
+        return self._kinds["count"].tombstone(device_id.encode(), topic)
 
     def final(
         self, topic: str, partition: int, groups: Iterable[Minute | Walk]
