@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from stepstream.outputs.envelope import Envelope
 from stepstream.outputs.groups import MINUTE_US, Minute
-from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from stepstream.outputs.encoding import Encoding
     from stepstream.outputs.groups import Walk
+    from stepstream.outputs.records import OutputRecord
     from stepstream.outputs.steps import CountedStep
     from stepstream.settings import OutputKind, OutputSettings, TopicSettings
 
