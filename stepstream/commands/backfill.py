@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from stepstream.commands import supervising
 from stepstream.detection import default_model_path, read_metadata
 from stepstream.errors import SettingsError, TopicError
 from stepstream.logs import configure_logging
-from stepstream.settings import HttpSettings, ProcessingSettings, Settings
+from stepstream.settings import HttpSettings, ProcessingSettings, Settings, read_time
 from stepstream.streaming.backfill import Backfill as Plan
 from stepstream.streaming.backfill import Bounds, Done
 from stepstream.streaming.backfill_progress import BackfillProgress
@@ -46,16 +47,21 @@ class Backfill(Settings):
     model_config = SettingsConfigDict(env_prefix_target="all")
     reads_ranges: ClassVar[bool] = True
 
-    begin: Annotated[int, Field(ge=0)] | AwareDatetime | None = Field(
-        None, alias="from", union_mode="left_to_right"
-    )
+    begin: int | datetime | None = Field(None, alias="from")
     """Where to begin: a record time like 2030-01-31T12:00:00Z, or an offset for each partition; the oldest readings if not given."""
-    end: Annotated[int, Field(ge=0)] | AwareDatetime | None = Field(
-        None, alias="to", union_mode="left_to_right"
-    )
+    end: int | datetime | None = Field(None, alias="to")
     """Where to end, before that time or offset; with the readings that are there now if not given."""
     compare: bool = False
     """Compare the steps of each device with those that were published live for the same readings."""
+
+    @field_validator("begin", "end", mode="before")
+    @classmethod
+    def _read_bound(cls, value: object) -> object:
+        if value is None or isinstance(value, int):
+            return value
+        text = str(value)
+        is_offset = text.isascii() and text.isdigit()
+        return int(text) if is_offset else read_time(value, "an offset")
 
     def execute(self) -> int:
         """Run workers until the whole range is done, and print what came of it."""
@@ -120,6 +126,8 @@ class Backfill(Settings):
                 "topics": renamed.topics.model_copy(update=created),
                 "processing": self._processing,
                 "http": self._http,
+                # One model judges all of the range.
+                "model": self.model.model_copy(update={"watch": False}),
             }
         )
 

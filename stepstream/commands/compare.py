@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -125,16 +126,22 @@ class Gauges:
 
     @contextmanager
     def served(self, settings: Settings) -> Iterator[None]:
-        """Serve `/metrics`, unless the port is 0."""
-        if not settings.http.port:
+        """Serve `/metrics`, unless the port is 0; at any free port if the default one is in use."""
+        http = settings.http
+        if not http.port:
             yield
             return
         try:
-            server, thread = start_http_server(
-                settings.http.port, settings.http.address, self._registry
-            )
+            server, thread = start_http_server(http.port, http.address, self._registry)
         except OSError as error:
-            raise SettingsError(f"http.port {settings.http.port}: {error.strerror}") from None
+            if error.errno != errno.EADDRINUSE or "port" in http.model_fields_set:
+                raise SettingsError(f"http.port {http.port}: {error.strerror}") from None
+            server, thread = start_http_server(0, http.address, self._registry)
+            logger.info(
+                "port %d is taken, another one is used",
+                http.port,
+                extra={"address": f"http://{http.address}:{server.server_port}"},
+            )
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from stepstream.inputs import InvalidMessage, decode_device_id
 from stepstream.logs import configure_logging
 from stepstream.settings import (
     CommandSettings,
+    Into,
     KafkaSettings,
     LoggingSettings,
     Settings,
@@ -40,6 +41,8 @@ class Forget(CommandSettings):
     """File with more of them, one in each line."""
     timeout_s: float = Field(60.0, ge=0, json_schema_extra=in_unit("s"))
     """Longest time to wait until the consumers have done it."""
+    into: Into = None
+    """Wait for the second group of this name."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -48,7 +51,7 @@ class Forget(CommandSettings):
         """Tell the consumers, and wait until they have forgotten; an error if not in time."""
         configure_logging(self.logging, self.hide_secrets)
         device_ids = self._device_ids()
-        settings = Settings(kafka=self.kafka, topics=self.topics)
+        settings = Settings(kafka=self.kafka, topics=self.topics, into=self.into).renamed()
         cluster = Cluster(settings)
         offsets = send_commands(settings, cluster, device_ids)
         console = Console(stderr=True)
@@ -66,7 +69,7 @@ class Forget(CommandSettings):
         names = [f"{topic}-{number}" for topic, number in sorted(left)]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise StreamError(
-            f"{shown}: group {self.kafka.group_id} has not come to the command "
+            f"{shown}: group {settings.kafka.group_id} has not come to the command "
             f"within {self.timeout_s:g} s. It is carried out when a consumer of the group reads "
             "it; is one running, with this group id?"
         )

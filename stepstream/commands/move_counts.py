@@ -24,12 +24,13 @@ class MoveCounts(Settings):
     def execute(self) -> int:
         """Move, and print for each topic how many counts were moved."""
         configure_logging(self.logging, self.hide_secrets)
+        settings = self.renamed()
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("")
             done = CountsMove(
-                self,
-                Connections(self),
+                settings,
+                Connections(settings),
                 lambda doing, so_far, of: progress.update(
                     task, description=doing, completed=so_far, total=of
                 ),

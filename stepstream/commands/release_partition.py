@@ -11,6 +11,7 @@ from stepstream.errors import StreamError
 from stepstream.logs import configure_logging
 from stepstream.settings import (
     CommandSettings,
+    Into,
     KafkaSettings,
     LoggingSettings,
     Settings,
@@ -32,6 +33,8 @@ class ReleasePartition(CommandSettings):
     """Its number."""
     timeout_s: float = Field(60.0, ge=0, json_schema_extra=in_unit("s"))
     """Longest time to wait until its consumer goes on with it."""
+    into: Into = None
+    """Let the second group of this name go on."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -39,12 +42,13 @@ class ReleasePartition(CommandSettings):
     def execute(self) -> int:
         """Mark it, and wait until it goes on; an error if it doesn't in time."""
         configure_logging(self.logging, self.hide_secrets)
-        cluster = Cluster(Settings(kafka=self.kafka, topics=self.topics))
+        settings = Settings(kafka=self.kafka, topics=self.topics, into=self.into).renamed()
+        kafka, cluster = settings.kafka, Cluster(settings)
         name = f"{self.topic}-{self.partition}"
-        if release_partition(self.kafka, cluster, self.topic, self.partition, self.timeout_s):
+        if release_partition(kafka, cluster, self.topic, self.partition, self.timeout_s):
             sys.stdout.write(f"released: {name}\n")
             return 0
         raise StreamError(
-            f"{name}: no consumer of group {self.kafka.group_id} has gone on with it within "
+            f"{name}: no consumer of group {kafka.group_id} has gone on with it within "
             f"{self.timeout_s:g} s. It is released when a consumer owns it; is one running?"
         )

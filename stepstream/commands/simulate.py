@@ -47,6 +47,8 @@ class Simulate(CommandSettings):
     """Simulated people."""
     copies: int = Field(1, ge=1, le=100_000)
     """Devices for each recording; each begins some whole seconds after the previous one."""
+    own_times: bool = False
+    """Keep the times of recordings, seconds since the epoch; otherwise they are moved to now."""
     rate: float = Field(80.0, gt=0, le=10_000)
     """Readings a second, of each person and of recordings without a time column."""
     speed: float = Field(1.0, ge=0)
@@ -86,7 +88,7 @@ class Simulate(CommandSettings):
             raise SettingsError("at another speed than 1 the end must be known: give --seconds")
         epoch_s = begin_epoch(0 if seconds == float("inf") else seconds, self.speed, time.time())
         if self.recordings:
-            epoch_s = math.floor(epoch_s)
+            epoch_s = 0.0 if self.own_times else math.floor(epoch_s)
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -131,6 +133,8 @@ class Simulate(CommandSettings):
     def _fleet(self) -> tuple[list[Device], float]:
         """The devices, and how long they send."""
         if not self.recordings:
+            if self.own_times:
+                raise SettingsError("--own-times needs recordings: simulated people have no times")
             places = ["hand", "hand", "armband", "pocket"]
             fleet = [
                 Device(
@@ -150,8 +154,9 @@ class Simulate(CommandSettings):
             recording = read_recording(path, self.rate)
             for copy in range(self.copies):
                 player = Player(recording, delay_s=copy % 60)
+                ahead_s = player.first_s - copy % 60 if self.own_times else 0
                 name = f"{recording.device_id}-{copy}" if self.copies > 1 else recording.device_id
-                fleet.append(Device(name, player))
+                fleet.append(Device(name, player, ahead_s))
                 end_s = max(end_s, player.end_s)
         if len({device.device_id for device in fleet}) < len(fleet):
             raise SettingsError("two recordings have the same name, which is their device id")
@@ -170,5 +175,6 @@ class Simulate(CommandSettings):
                     }
             elif isinstance(device.sensor, Player):
                 path = self.recordings[number // self.copies]
-                shift_s = int(epoch_s) + number % self.copies % 60 - device.sensor.first_s
+                begin_s = int(epoch_s + device.ahead_s)
+                shift_s = begin_s + number % self.copies % 60 - device.sensor.first_s
                 yield {"device_id": device.device_id, "file": path.name, "shift_s": shift_s}

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field, field_validator
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from rich.console import Console
 
@@ -16,7 +17,14 @@ from stepstream.errors import SettingsError
 from stepstream.logs import configure_logging
 from stepstream.outputs import DEAD_LETTER
 from stepstream.rendering import RecordTable, to_json
-from stepstream.settings import CommandSettings, KafkaSettings, LoggingSettings, TopicSettings
+from stepstream.settings import (
+    CommandSettings,
+    Into,
+    KafkaSettings,
+    LoggingSettings,
+    TopicSettings,
+    read_time,
+)
 from stepstream.streaming.tail import FROM_BEGINNING, FROM_NOW, TopicTail
 
 if TYPE_CHECKING:
@@ -47,15 +55,22 @@ class Tail(CommandSettings):
     """What to show, one or several; events if nothing is named."""
     device: list[str] = Field(default_factory=list)
     """Only records of these devices: several with commas, or given several times."""
-    begin: Literal["beginning"] | AwareDatetime | None = Field(None, alias="from")
+    begin: Literal["beginning"] | datetime | None = Field(None, alias="from")
     """Begin with the oldest records (`beginning`), or at a record time like 2030-01-31T12:00:00Z; if not given, only new ones are shown."""
     most: int | None = Field(None, alias="max", ge=1)
     """End after so many records."""
     json_lines: bool = Field(False, alias="json")
     """Print a JSON object for each record, with all that there is of it."""
+    into: Into = None
+    """Show the topics of the second group of this name."""
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     logging: LoggingSettings = LoggingSettings(level="warning")
+
+    @field_validator("begin", mode="before")
+    @classmethod
+    def _read_begin(cls, value: object) -> object:
+        return value if value in {None, "beginning"} else read_time(value, "beginning")
 
     def execute(self) -> int:
         """Show records until Ctrl-C or SIGTERM, or until there were enough."""
@@ -90,10 +105,11 @@ class Tail(CommandSettings):
         SettingsError
             A topic has no name.
         """
+        topics = self.topics if self.into is None else self.topics.into(self.into)
         kinds = {}
         for what in self.what or ["events"]:
             setting = what.replace("-", "_")
-            topic: str = getattr(self.topics, setting)
+            topic: str = getattr(topics, setting)
             if not topic:
                 raise SettingsError(
                     f"topics.{setting} is not set, so no {what} are published; "

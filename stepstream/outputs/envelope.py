@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Envelope"]
 
+_TOPIC = "stepstream-topic"
+
 
 class Envelope:
     """Makes the records of one kind of output.
@@ -84,10 +86,14 @@ class Envelope:
         time_ms = time_us // 1000 if self._has_event_time else None
         return OutputRecord(self.topic, key, self._encode(value), headers, None, time_ms)
 
+    def tombstone(self, key: bytes, source: str) -> OutputRecord:
+        """The record that deletes a key; it has no content, and says whose it was."""
+        return OutputRecord(self.topic, key, None, ((_TOPIC, source.encode()),))
+
     def _make_headers(self, source: str) -> Headers:
         headers: Headers = (
             ("content-type", self._content_type),
-            ("stepstream-topic", source.encode()),
+            (_TOPIC, source.encode()),
         )
         if self._is_cloudevent:
             headers += (

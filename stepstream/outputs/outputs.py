@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from stepstream.outputs.envelope import Envelope
 from stepstream.outputs.groups import MINUTE_US, Minute
-from stepstream.outputs.records import OutputRecord
 from stepstream.outputs.values import CountValue, Event, MinuteValue, WalkValue, event_id
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from stepstream.outputs.encoding import Encoding
     from stepstream.outputs.groups import Walk
+    from stepstream.outputs.records import OutputRecord
     from stepstream.outputs.steps import CountedStep
     from stepstream.settings import OutputKind, OutputSettings, TopicSettings
 
@@ -89,11 +89,11 @@ class Outputs:
             device_id=step.device_id,
         )
 
-    def forgotten_count(self, device_id: str) -> OutputRecord | None:
-        """The tombstone of a device's count; None if nobody asks for counts."""
+    def forgotten_count(self, topic: str, device_id: str) -> OutputRecord | None:
+        """The tombstone of the count of a topic's device; None if nobody asks for counts."""
         if "count" not in self._kinds:
             return None
-        return OutputRecord(self._kinds["count"].topic, device_id.encode(), None)
+        return self._kinds["count"].tombstone(device_id.encode(), topic)
 
     def final(
         self, topic: str, partition: int, groups: Iterable[Minute | Walk]

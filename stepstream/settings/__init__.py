@@ -4,10 +4,11 @@ from stepstream.settings.commands import (
     ENV_FILE,
     ENV_PREFIX,
     CommandSettings,
+    Into,
     Settings,
     choose_input,
 )
-from stepstream.settings.groups import in_unit, read_secret_file, split_commas
+from stepstream.settings.groups import in_unit, read_secret_file, read_time, split_commas
 from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSettings
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
 from stepstream.settings.logs import LoggingSettings
@@ -28,6 +29,7 @@ __all__ = [
     "DetectionSettings",
     "HttpSettings",
     "InputSettings",
+    "Into",
     "KafkaSettings",
     "LoggingSettings",
     "ModelSettings",
@@ -42,5 +44,6 @@ __all__ = [
     "choose_input",
     "in_unit",
     "read_secret_file",
+    "read_time",
     "split_commas",
 ]

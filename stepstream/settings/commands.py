@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +28,7 @@ __all__ = [
     "ENV_FILE",
     "ENV_PREFIX",
     "CommandSettings",
+    "Into",
     "Settings",
     "check_schema",
     "choose_input",
@@ -36,6 +37,7 @@ __all__ = [
 
 ENV_PREFIX = "STEPSTREAM_"
 ENV_FILE = ".env"
+Into: TypeAlias = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -104,7 +106,7 @@ class Settings(CommandSettings):
     workers: int = Field(1, ge=1, le=256, json_schema_extra=in_unit("processes"))
     """Consumers to run as processes of their own, up to one for each free core, under one parent that restarts them and serves HTTP for all."""
 
-    into: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    into: Into = None
     """Name of a second group on the same readings: a backfill, or another model to compare. A dot and this name are added to the group, to the transactional id and to all topics that are written."""
 
     def renamed(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SettingsGroup", "in_unit", "read_secret_file", "split_commas"]
+__all__ = ["SettingsGroup", "in_unit", "read_secret_file", "read_time", "split_commas"]
 
 
 class SettingsGroup(BaseModel):
@@ -23,6 +24,34 @@ def split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
+
+
+def read_time(value: object, *words: str) -> datetime:
+    """A time with its zone, ISO 8601.
+
+    Parameters
+    ----------
+    value
+        The time, or its text.
+    words
+        What else a user may write; the error names it.
+
+    Raises
+    ------
+    ValueError
+        It is something else, or lacks the zone.
+    """
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        others = "".join(f"{word}, " for word in words)
+        raise ValueError(
+            f"expected {others}{'or ' if others else ''}a time with its zone, "
+            "like 2030-01-31T12:00:00Z"
+        )
+    return at
 
 
 def in_unit(unit: str) -> dict[str, Any]:

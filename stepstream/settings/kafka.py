@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from stepstream.settings.groups import SettingsGroup, in_unit, read_secret_file
+from stepstream.settings.groups import SettingsGroup, in_unit, read_secret_file, read_time
 
 __all__ = ["RESERVED_PROPERTIES", "SECRET_PROPERTY", "KafkaSettings"]
 
@@ -96,15 +96,7 @@ class KafkaSettings(SettingsGroup):
     def _read_time(cls, value: object) -> object:
         if value in ("earliest", "latest"):
             return value
-        try:
-            at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
-            raise ValueError(
-                "expected earliest, latest, or a time with its zone, like 2030-01-31T12:00:00Z"
-            )
-        return at
+        return read_time(value, "earliest", "latest")
 
     @field_validator("properties")
     @classmethod

@@ -58,10 +58,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Device:
-    """A sensor with a name."""
+    """A sensor with a name, whose clock may be ahead of the simulation's."""
 
     device_id: str
     sensor: Sensor
+    ahead_s: float = 0.0
 
 
 class Message(NamedTuple):
@@ -129,10 +130,11 @@ def messages(
                 whole = len(time_s) if number == slices else len(time_s) // batch * batch
                 waiting[device.device_id] = time_s[whole:], axes[whole:]
                 time_s, axes = time_s[:whole], axes[:whole]
+            clock_s = epoch_s + device.ahead_s
             if writer is None:
-                due += _encode(device.device_id, time_s, axes, epoch_s, batch, encode)
+                due += _encode(device.device_id, time_s, axes, clock_s, batch, encode)
             else:
-                due += _write(device.device_id, time_s, axes, epoch_s, batch, writer)
+                due += _write(device.device_id, time_s, axes, clock_s, batch, writer)
         due.sort(key=lambda message: message.due_s)
         yield from due
 

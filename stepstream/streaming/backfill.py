@@ -219,7 +219,7 @@ class Backfill:
         StreamError
             It was begun with other bounds, another model or other topics; or Kafka refuses.
         SettingsError
-            The bounds contradict each other.
+            Nothing can be within the bounds.
         """
         with explain_kafka_errors(f"the backfill {self._group} can't begin"):
             known = patiently(lambda: self.look() or self._plan(bounds, model))
@@ -284,6 +284,11 @@ class Backfill:
         names = self._names
         first = self._cluster.offsets(names, at_end=False)
         last = self._cluster.offsets(names, at_end=True)
+        if isinstance(bounds.begin, int) and bounds.begin > max(last.values()):
+            raise SettingsError(
+                f"--from {bounds.begin} is an offset beyond the end of every partition; a time is "
+                "written like 2030-01-31T12:00:00Z"
+            )
         begins = self._place(bounds.begin, first, first, last)
         ends = self._place(bounds.end, last, first, last)
         begin_ms = self._times(bounds.begin, {n: (begins[n], ends[n]) for n in names})

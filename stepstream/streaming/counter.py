@@ -133,7 +133,7 @@ class StepCounter:
 
     def _add_tombstones(self, results: Results, device_id: str) -> None:
         self._add_state(results, results.partition.ledger.key(device_id), None)
-        forgotten = self._outputs.forgotten_count(device_id)
+        forgotten = self._outputs.forgotten_count(results.partition.topic, device_id)
         if forgotten is not None:
             results.add_latest(forgotten)
 

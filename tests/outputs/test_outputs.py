@@ -84,13 +84,18 @@ def test_the_latest_count_of_each_device_is_published() -> None:
         "last_step_at": 1_700_000_001.15,
         "model": "hand-1.0",
     }
-    assert outputs().forgotten_count("phone") == ("counts", b"phone", None, (), None, None)
+
+
+def test_the_tombstone_of_a_count_says_of_which_topic_the_device_was() -> None:
+    headers = (("stepstream-topic", b"watches"),)
+    found = outputs().forgotten_count("watches", "phone")
+    assert found == ("counts", b"phone", None, headers, None, None)
 
 
 def test_counts_without_a_topic_are_not_published() -> None:
     made = Outputs(TopicSettings(), OutputSettings(), {"step": JSON}, "hand-1.0")
     assert made.counts([STEP]) == []
-    assert made.forgotten_count("phone") is None
+    assert made.forgotten_count("readings", "phone") is None
 
 
 def test_minutes_and_walks_have_the_fields_of_the_contract() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stepstream.errors import SettingsError
-from stepstream.settings import Settings, TopicSettings
-from stepstream.streaming.backfill import Bounds
+from stepstream.settings import KafkaSettings, Settings, TopicSettings
+from stepstream.streaming.backfill import Backfill, Bounds
 from stepstream.streaming.checkpoints import Checkpoint
 from stepstream.streaming.cluster import TopicIdentity
 from stepstream.streaming.comparison import Difference, compare
@@ -125,6 +125,26 @@ def test_bounds_that_cannot_be_meant_are_refused() -> None:
     for bounds in (Bounds(None, now + timedelta(hours=1)), Bounds(now, now), Bounds(9, 9)):
         with pytest.raises(SettingsError):
             bounds.check()
+
+
+class Offsets:
+    """Partitions with offsets from 10 to 100."""
+
+    def offsets(self, names: list[tuple[str, int]], *, at_end: bool) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(names, 100 if at_end else 10)
+
+    def messages_since(self, _: object) -> dict[object, object]:
+        return {}
+
+
+def test_an_offset_behind_every_end_is_refused_since_a_time_was_meant() -> None:
+    topics = {"readings": TopicIdentity("topic-id", 4)}
+    settings = Settings(kafka=KafkaSettings(group_id="new"))
+    plan = Backfill(settings, Offsets(), topics)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="beyond the end of every partition; a time is written"):
+        plan._first_checkpoints(Bounds(1_700_000_000, None), "model")
+    ranges = [one.range for one in plan._first_checkpoints(Bounds(None, 50), "model").values()]
+    assert [(range_.begin, range_.end) for range_ in ranges] == [(10, 50)] * 4
 
 
 def test_a_comparison_names_who_differs_and_by_how_much() -> None:
