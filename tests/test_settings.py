@@ -249,6 +249,7 @@ def test_units_are_taken_from_their_former_names(monkeypatch: pytest.MonkeyPatch
         ({"fields": {"start": "t", "period": "a", "rate": "b"}}, "period or rate, not both"),
         ({"fields": {"start": "t", "timestamp": "a", "rate": "b"}}, "timestamp or start, not both"),
         ({"fields": {"timestamp": "t"}, "time_unit": "record"}, "there is no timestamp"),
+        ({"format": "senml", "time_unit": "ms"}, "times of SenML are in s, not ms"),
         ({"accel_unit": "furlong"}, "accel_unit\n.*'furlong' is no unit; expected one of m/s2, g"),
         ({"accel_unit": "g/0"}, "is no unit"),
         ({"gyro_unit": "g"}, "gyro_unit\n.*is no unit"),

@@ -168,7 +168,7 @@ class AxesReader:
             One of the messages is invalid; which, is not known if there are several.
         """
         place_of = dict(zip(self._names, places, strict=True))
-        axes = self._given_axes(place_of)
+        axes = self._given_axes(place_of, messages)
         if messages.items is not None and place_of[axes[0]] == _IN_MESSAGE:
             messages = messages._replace(items=None)
             place_of = {name: place and _IN_ITEM for name, place in place_of.items()}
@@ -191,10 +191,12 @@ class AxesReader:
         columns[0] = self._times(leaves, place_of, spread, record_ms[rows])
         return Part(rows[spread.message], columns)
 
-    def _given_axes(self, place_of: Mapping[str, int]) -> tuple[str, ...]:
+    def _given_axes(self, place_of: Mapping[str, int], messages: Messages) -> tuple[str, ...]:
         for name in self._required:
             if not place_of[name]:
-                raise InvalidMessage(ErrorCode.MISSING_FIELD, f"{self._paths[name]} is missing")
+                first = messages.items[0][0] if messages.items else messages.documents[0]
+                detail = self._paths[name].explain_missing(first)
+                raise InvalidMessage(ErrorCode.MISSING_FIELD, detail)
         missing = [name for name in self._optional if not place_of[name]]
         if missing and len(missing) < len(self._optional):
             raise InvalidMessage(

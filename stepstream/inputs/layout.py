@@ -142,7 +142,7 @@ class Layout:
             return document if _is_list_of_readings(document) else None
         found = self.readings.find(document)
         if found is MISSING:
-            raise InvalidMessage(ErrorCode.MISSING_FIELD, f"{self.readings} is missing")
+            raise InvalidMessage(ErrorCode.MISSING_FIELD, self.readings.explain_missing(document))
         if isinstance(found, dict):
             return [found]
         if isinstance(found, list) or (isinstance(found, np.ndarray) and found.ndim):

@@ -55,6 +55,14 @@ class Path:
         """Whether the value is that of the other path or a part of it."""
         return self.parts[: len(other.parts)] == other.parts
 
+    def explain_missing(self, document: Any) -> str:
+        """Why there is nothing: text, perhaps with JSON or base64 in it, has no fields."""
+        for end in range(1, len(self.parts)):
+            begin = Path(self.parts[:end])
+            if isinstance(begin.find(document), str | bytes):
+                return f"{self} is missing: {begin} is text"
+        return f"{self} is missing"
+
     def find(self, document: Any) -> Any:
         """The value in a document, or `MISSING`; a null is missing too."""
         for part in self.parts:

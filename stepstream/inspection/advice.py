@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from stepstream.detection.sanity import FAST_SHARE, TOO_FAST
+from stepstream.inputs import is_plain
 from stepstream.inputs.columns import FIELDS
 from stepstream.inspection.documents import read_documents
 from stepstream.inspection.encodings import Encoding, encoding_of, schema_id
@@ -262,6 +263,9 @@ class Inspector:
             made = InputSettings.model_validate(settings)
         except ValidationError:
             return
+        if is_plain(made) and any(isinstance(one, list) for one in documents):
+            # The plain form has no lists of readings; a form whose paths are named has.
+            made = made.with_changes({"fields": {"timestamp": "timestamp"}})
         yield from self._refined(made, in_value)
 
     def _neutral(self, settings: InputSettings, *, any_time: bool = True) -> Understanding:
@@ -272,7 +276,7 @@ class Inspector:
             "accel_unit": f"{TINY} m/s2",
             "gyro_unit": f"{TINY} rad/s",
         }
-        if any_time and settings.time_unit not in {"iso8601", "record"}:
+        if any_time and _has_unit(settings):
             # With the smallest unit, no time is out of range.
             changes["time_unit"] = "ns"
         changed = settings.with_changes(changes)
@@ -293,11 +297,14 @@ class Inspector:
             yield changed.with_changes(self._units(changed))
 
     def _time(self, settings: InputSettings) -> dict[str, Any]:
-        if settings.time_unit in {"iso8601", "record"}:
+        if not _has_unit(settings):
             return {}
         found = self._neutral(settings)
         if not found.readings:
             return {}
+        other = self._neutral(settings.with_changes({"time_unit": "us"}), any_time=False)
+        if np.array_equal(other.time_us, found.time_us):
+            return {}  # without times of their own, they have those of their records
         unit = epoch_unit(typical(found.time_us.astype(np.float64)) * 1000)
         if unit is not None:
             return {"time_unit": unit}
@@ -352,6 +359,11 @@ class Inspector:
         elif turning > TOO_FAST:
             found["gyro_unit"] = "deg/s"
         return found
+
+
+def _has_unit(settings: InputSettings) -> bool:
+    """Whether its times are numbers in a unit that a setting names."""
+    return settings.format != "senml" and settings.time_unit not in {"iso8601", "record"}
 
 
 def _accel_unit(length: float) -> str | None:

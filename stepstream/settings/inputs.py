@@ -168,6 +168,12 @@ class InputSettings(SettingsGroup):
         return self
 
     @model_validator(mode="after")
+    def _check_senml(self) -> Self:
+        if self.format == "senml" and self.time_unit not in {"s", "record"}:
+            raise ValueError(f"time_unit: times of SenML are in s, not {self.time_unit}")
+        return self
+
+    @model_validator(mode="after")
     def _check_schema(self) -> Self:
         if self.schema_ is not None and self.format not in SCHEMA_FORMATS:
             raise ValueError(f"a schema is of no use with the format {self.format}")

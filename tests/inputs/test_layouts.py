@@ -68,6 +68,13 @@ def invalid(document: Any, **settings: Any) -> tuple[ErrorCode, str]:
         (changed(acc={"x": 1, "y": 2}), {"fields": NESTED}, "missing-field", "acc.z is missing"),
         (changed(acc=None), {"fields": NESTED}, "missing-field", "acc.x is missing"),
         (changed(acc=[1, 2, 3]), {"fields": NESTED}, "missing-field", "acc.x is missing"),
+        (
+            {"ts": TIME, "acc": '{"x": 1, "y": 2, "z": 3}'},
+            {"fields": NESTED},
+            "missing-field",
+            "acc.x is missing: acc is text",
+        ),
+        ({"data": "W10="}, {**LIST, "readings": "data.rows"}, "missing-field", "data is text"),
         (changed(gyro={"x": 1}), {"fields": NESTED}, "missing-field", "gyro.y is missing"),
         (changed(ts=None), {"fields": NESTED}, "missing-timestamp", "ts is missing"),
         (changed(ts="1"), {"fields": NESTED}, "wrong-type", "ts: expected a number, got text '1'"),

@@ -253,3 +253,39 @@ def test_a_schema_needs_its_registry() -> None:
         "STEPSTREAM_INPUT__FORMAT=avro",
         "STEPSTREAM_REGISTRY__URL=<address of the schema registry>",
     ]
+
+
+def test_messages_without_times_get_no_unit_for_them(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    form = FORMS["the record's time"]
+    excerpt = changed(excerpt_of(form, form.rows(*walk)), b'"phone"')
+    settings = InputSettings(**{**form.settings, "time_unit": "s"})
+    assert advise(inspector(excerpt, settings), settings).lines(settings) == [
+        "STEPSTREAM_INPUT__KEY=json"
+    ]
+
+
+def test_a_list_of_plain_readings_is_read_as_soon_as_a_path_is_named(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["objects in a field of a field"]
+    excerpt = excerpt_of(form, form.rows(*walk))
+    messages = [
+        FoundMessage(json.dumps(json.loads(one.value or b"")["payload"]["samples"]).encode(), b"17")
+        for one in excerpt.messages
+    ]
+    advice = advise(inspector(Excerpt("sent", messages)))
+    assert advice.lines(InputSettings()) == [
+        """STEPSTREAM_INPUT__FIELDS='{"timestamp": "timestamp"}'"""
+    ]
+    assert advice.understood is not None
+    assert advice.understood.readings == len(messages) * BATCH
+
+
+def test_the_rate_is_known_although_times_are_rounded(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    time_us, axes = walk
+    form = FORMS["nested objects"]
+    rows = form.rows(time_us // 1000 * 1000, axes)
+    settings = InputSettings(**form.settings)
+    timings = inspector(excerpt_of(form, rows), settings).understand(settings).timings
+    ((rate_hz,),) = (timing.rates_hz for timing in timings.values())
+    assert rate_hz == pytest.approx(80, rel=1e-3)
