@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-
 from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
