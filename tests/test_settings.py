@@ -238,6 +238,11 @@ def test_units_are_taken_from_their_former_names(monkeypatch: pytest.MonkeyPatch
     [
         ({"fields": {"accel": "x"}}, r"fields\.accel"),
         ({"fields": {"accel_x": "a..x"}}, r"fields\.accel_x\n.*'a..x' is no path"),
+        ({"fields": {"accel_x": "a.*.b.*"}}, "one . at most, behind the name of a list"),
+        ({"fields": {"accel_x": "*.x"}}, "one . at most, behind the name of a list"),
+        ({"fields": {"start": "a.*", "rate": "r"}}, "start is one number"),
+        ({"readings": "a.*"}, "only paths of axes and of timestamp may have a"),
+        ({"device_id": "a.*"}, "only paths of axes and of timestamp may have a"),
         ({"readings": ""}, "readings\n.*'' is no path"),
         ({"readings": ".".join("a" * 20)}, "over 16 parts"),
         ({"device_id": "header:"}, "the header has no name"),

@@ -127,7 +127,7 @@ class TypedReader:
         cls, layout: Layout, make_decoder: Callable[[Any], Any], *, has_nan: bool
     ) -> TypedReader | None:
         """The reader of a layout, or None if the layout has no form that can be decoded so."""
-        by_name = all(isinstance(part, str) for path in layout.wanted for part in path.parts)
+        by_name = all(path.is_of_names for path in layout.wanted)
         timed = layout.fields.keys() <= {"timestamp", *ACCELEROMETER, *GYROSCOPE}
         if not by_name or not timed or layout.time_is_text or layout.numeric_strings:
             return None

@@ -17,12 +17,12 @@ from stepstream.inputs.columns import FIELDS
 from stepstream.inspection.documents import read_documents
 from stepstream.inspection.encodings import Encoding, encoding_of, schema_id
 from stepstream.inspection.names import is_id
-from stepstream.inspection.shapes import epoch_unit, find_shape
+from stepstream.inspection.shapes import epoch_unit, find_packed_text, find_shape
 from stepstream.inspection.understanding import Understanding, typical, understand
 from stepstream.settings import ENV_PREFIX, InputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import RegistrySettings
@@ -174,11 +174,18 @@ class Inspector:
             self._ask_for_schema(encoding, advice)
             return advice
         best = understood.faults
+        failed = None
         for candidate in self._candidates(encoding, values, advice):
             found = self.understand(candidate)
+            failed = failed or next(iter(found.invalid.values()), None)
             if found.faults < best:
                 best, advice.settings, advice.understood = found.faults, candidate, found
         advice.remarks += dict.fromkeys(self._remarks)
+        if not (advice.settings or advice.remarks or understood.readings) and failed is not None:
+            advice.remarks.append(
+                f"with the likeliest paths, messages are invalid, too: {failed.code}: "
+                f"{failed.detail}"
+            )
         if advice.settings is not None and advice.settings.accel_unit.startswith(COUNT):
             advice.remarks.append(
                 "the numbers look like counts of the sensor: its data sheet says what a 1 is, for "
@@ -240,10 +247,18 @@ class Inspector:
         present = self._present
         fits = encoding.format == present.format or present.schema_ is not None
         if fits and self._reads(present):
-            yield from self._refined(present, self._id_in_values())
+            _, documents = read_documents(encoding, values, present, self._registry)
+            yield from self._refined(_for_lists(present, documents), self._id_in_values())
             return
         kind, documents = read_documents(encoding, values, present, self._registry)
         shape = find_shape(documents) if documents else None
+        packed = find_packed_text(documents[0]) if shape is None and documents else None
+        if packed is not None:
+            advice.remarks.append(
+                f"{packed} is text with JSON in it, which can't be read: the sender, or the bridge "
+                "that writes the topic, has to write the JSON itself"
+            )
+            return
         if shape is None:
             advice.remarks.append(
                 f"the messages are {encoding.value}, but nothing in them has the name of an "
@@ -263,10 +278,7 @@ class Inspector:
             made = InputSettings.model_validate(settings)
         except ValidationError:
             return
-        if is_plain(made) and any(isinstance(one, list) for one in documents):
-            # The plain form has no lists of readings; a form whose paths are named has.
-            made = made.with_changes({"fields": {"timestamp": "timestamp"}})
-        yield from self._refined(made, in_value)
+        yield from self._refined(_for_lists(made, documents), in_value)
 
     def _neutral(self, settings: InputSettings, *, any_time: bool = True) -> Understanding:
         """What messages are if identity and units, also that of times, don't matter."""
@@ -359,6 +371,13 @@ class Inspector:
         elif turning > TOO_FAST:
             found["gyro_unit"] = "deg/s"
         return found
+
+
+def _for_lists(settings: InputSettings, documents: Sequence[Any]) -> InputSettings:
+    """Settings that read lists of readings, too: the plain form, without any path, has none."""
+    if is_plain(settings) and any(isinstance(one, list) for one in documents):
+        return settings.with_changes({"fields": {"timestamp": "timestamp"}})
+    return settings
 
 
 def _has_unit(settings: InputSettings) -> bool:

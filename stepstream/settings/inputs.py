@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stepstream.settings.groups import SettingsGroup, read_secret_file
-from stepstream.settings.paths import split_path
+from stepstream.settings.paths import EACH, split_path
 
 __all__ = [
     "ACCELERATIONS",
@@ -72,13 +72,20 @@ def _check_path(text: str) -> str:
     return text
 
 
+def _check_single_path(text: str) -> str:
+    if EACH in split_path(text):
+        raise ValueError(f"{text!r}: only paths of axes and of timestamp may have a *")
+    return text
+
+
 PathText = Annotated[str, AfterValidator(_check_path)]
+SinglePathText = Annotated[str, AfterValidator(_check_single_path)]
 
 
 class SensorSettings(SettingsGroup):
     """How a message or an item says which sensor it is of."""
 
-    path: PathText
+    path: SinglePathText
     """Path of the sensor's name."""
     accelerometer: str | int
     """Its value with readings of the accelerometer."""
@@ -100,7 +107,7 @@ class InputSettings(SettingsGroup):
 
     format: Literal["json", "avro", "protobuf", "json-schema", "msgpack", "cbor", "senml"] = "json"
     """Encoding of the messages. `avro`, `protobuf` and `json-schema` need a schema registry or a schema file."""
-    readings: PathText | None = None
+    readings: SinglePathText | None = None
     """Path of the list of readings in a message; if not set, a message is one reading, a list of readings, or has an array for each field."""
     fields: dict[FieldName, PathText] = Field(default_factory=dict)
     """Where the fields are, as a JSON object from `timestamp`, `accel_x` to `gyro_z`, `start`, `period` and `rate` to paths; a field that isn't in it has its own name as path."""
@@ -129,7 +136,7 @@ class InputSettings(SettingsGroup):
         if text == HEADER:
             raise ValueError("the header has no name")
         if text != "key" and not text.startswith(HEADER):
-            split_path(text)
+            _check_single_path(text)
         return text
 
     @field_validator("accel_unit")
@@ -157,6 +164,9 @@ class InputSettings(SettingsGroup):
         if self.time_unit != "record" and by_distance != ("start" in given):
             raise ValueError("fields: start needs period or rate, and they need start")
         places = [(name, path, split_path(path)) for name, path in given.items()]
+        for name, path, parts in places:
+            if EACH in parts and name in {"start", "period", "rate"}:
+                raise ValueError(f"fields: {name} is one number, so {path} can't have a *")
         for i, (name, path, parts) in enumerate(places):
             for other, other_path, other_parts in places[:i]:
                 # The axes of two sensors may be in one place if a message has one of them.

@@ -74,6 +74,28 @@ def invalid(document: Any, **settings: Any) -> tuple[ErrorCode, str]:
             "missing-field",
             "acc.x is missing: acc is text",
         ),
+        (
+            {"ts": [TIME] * 2, "acc": [{"x": 1, "y": 2, "z": 3}, {"x": 1, "y": 2}]},
+            {
+                "fields": {
+                    "timestamp": "ts",
+                    **{f"accel_{axis}": f"acc.*.{axis}" for axis in "xyz"},
+                }
+            },
+            "missing-field",
+            "acc.*.z is missing",
+        ),
+        (
+            {"ts": TIME, "acc": {"x": 1, "y": 2, "z": 3}},
+            {
+                "fields": {
+                    "timestamp": "ts",
+                    **{f"accel_{axis}": f"acc.*.{axis}" for axis in "xyz"},
+                }
+            },
+            "missing-field",
+            "acc.*.x is missing",
+        ),
         ({"data": "W10="}, {**LIST, "readings": "data.rows"}, "missing-field", "data is text"),
         (changed(gyro={"x": 1}), {"fields": NESTED}, "missing-field", "gyro.y is missing"),
         (changed(ts=None), {"fields": NESTED}, "missing-timestamp", "ts is missing"),

@@ -232,6 +232,19 @@ def test_counts_of_a_sensor_are_said_to_be_a_guess(walk: tuple[np.ndarray, np.nd
         (None, "without a value"),
         (b"\xff\xfe\x00\x01", "unknown encoding"),
         (b'{"temperature": 17}', "nothing in them has the name of an acceleration"),
+        (
+            b"""{"body": "{\\"ts\\": 1700000000, \\"acc\\": [0, 9.8, 0]}"}""",
+            "body is text with JSON in it",
+        ),
+        (b'{"a": {"body": "eyJhY2MiOiBbMCwgOS44LCAwXX0="}}', "a.body is text with JSON in it"),
+        (
+            b'{"ts": 1700000000, "acc": {"x": [1, 2], "y": [1, 2], "z": [1]}}',
+            "nothing says how far",
+        ),
+        (
+            b'{"ts": [1700000000], "acc": {"x": [1, 2], "y": [1, 2], "z": [1]}}',
+            "too: unequal-columns: lists of 2 and 1 numbers",
+        ),
         (b"\x0a\x03abc\x15\0\0\x80\x3f", "only a compiled schema"),
         (b'{"t": 1700000000, "x": [1, 2], "y": [1, 2], "z": [1, 2]}', "acceleration"),
         (
