@@ -270,6 +270,8 @@ class Inspector:
         given = {name: str(path) for name, path in fields if str(path) != name}
         settings = {**shape.settings, "format": kind, "fields": given}
         in_value = settings.pop("device_id", None)
+        if not shape.fields.keys() & {"timestamp", "period", "rate"}:
+            settings["rate"] = present.rate
         for name in ("schema", "message_type"):
             kept = present.model_dump(by_alias=True)[name]
             if kept is not None and kind == present.format:

@@ -344,7 +344,7 @@ def _add_times(shape: Shape, own: list[Leaf], beside: list[Leaf], *, is_batch: b
             if not _add_distance(shape, [*own, *beside]):
                 shape.lacks.append(
                     f"{Path(parts)} is one time for several readings, and nothing says how far "
-                    "they are apart: a period or a rate is needed"
+                    "they are apart: if you know their rate, set STEPSTREAM_INPUT__RATE"
                 )
             return
     if is_batch:

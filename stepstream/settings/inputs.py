@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from stepstream.settings.groups import SettingsGroup, read_secret_file
+from stepstream.settings.groups import SettingsGroup, in_unit, read_secret_file
 from stepstream.settings.paths import EACH, split_path
 
 __all__ = [
@@ -121,6 +121,10 @@ class InputSettings(SettingsGroup):
     """Unit of the accelerometer's readings: `m/s2`, `g`, `mg`, or what a 1 is, such as `g/16384` or `0.061 mg`."""
     gyro_unit: str = "rad/s"
     """Unit of the gyroscope's readings: `rad/s`, `deg/s`, `mdps`, or what a 1 is, such as `deg/s/131` or `8.75 mdps`."""
+    rate: float | None = Field(
+        None, gt=1e-3, lt=1e6, json_schema_extra=in_unit("readings a second")
+    )
+    """Rate of messages with several readings and one time, `start` or that of the record, that don't say it themselves."""
     numeric_strings: bool = False
     """Whether numbers may be written as strings."""
     sensor: SensorSettings | None = None
@@ -152,17 +156,29 @@ class InputSettings(SettingsGroup):
         return text
 
     @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        given = self.fields.keys()
+        if {"period", "rate"} <= given:
+            raise ValueError("fields: give period or rate, not both")
+        if {"timestamp", "start"} <= given:
+            raise ValueError("fields: give timestamp or start, not both")
+        has_distance = bool(given & {"period", "rate"}) or self.rate is not None
+        if self.time_unit == "record":
+            if given & {"timestamp", "start"}:
+                raise ValueError(
+                    "fields: with the time of the record there is no timestamp or start"
+                )
+        elif has_distance != ("start" in given):
+            raise ValueError(
+                "fields: start needs period or rate in fields, or input.rate, and they need start"
+            )
+        if self.rate is not None and given & {"period", "rate"}:
+            raise ValueError("rate: fields says that the messages have it: give one of both")
+        return self
+
+    @model_validator(mode="after")
     def _check_fields(self) -> Self:
         given = self.fields
-        if "period" in given and "rate" in given:
-            raise ValueError("fields: give period or rate, not both")
-        if "timestamp" in given and "start" in given:
-            raise ValueError("fields: give timestamp or start, not both")
-        by_distance = "period" in given or "rate" in given
-        if self.time_unit == "record" and given.keys() & {"timestamp", "start"}:
-            raise ValueError("fields: with the time of the record there is no timestamp or start")
-        if self.time_unit != "record" and by_distance != ("start" in given):
-            raise ValueError("fields: start needs period or rate, and they need start")
         places = [(name, path, split_path(path)) for name, path in given.items()]
         for name, path, parts in places:
             if EACH in parts and name in {"start", "period", "rate"}:

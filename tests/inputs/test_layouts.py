@@ -270,6 +270,19 @@ def test_a_list_without_readings_gives_none_and_is_valid() -> None:
         assert not decoded.invalid
 
 
+@pytest.mark.parametrize("kind", ["json", "msgpack"])
+def test_the_rate_may_be_a_setting(kind: str) -> None:
+    axes = {name: [1.0, 2.0, 3.0] for name in AXES}
+    given: dict[str, Any] = {"format": kind, "rate": 50}
+    message = ENCODERS[kind]({"t0": TIME, **axes})
+    found = decode([message], record_ms=1, fields={"start": "t0"}, **given)
+    expected = [TIME * 1e6 + 20_000 * number for number in range(3)]
+    assert found.time_us.tolist() == expected
+    message = ENCODERS[kind](axes)
+    found = decode([message], record_ms=round(TIME * 1000) + 40, time_unit="record", **given)
+    assert found.time_us.tolist() == expected
+
+
 def test_what_is_not_wanted_may_be_anything() -> None:
     value = b'{"ts": 1700000000, "acc": {"x": 1, "y": 2, "z": 3}, "more": [NaN, {"ts": "x"}]}'
     assert decode([value], fields=NESTED).axes.tolist() == [[1, 2, 3, 0, 0, 0]]
