@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stepstream.inputs.alike import Alike
     from stepstream.inputs.parsers import Parser
+    from stepstream.inputs.paths import Path
     from stepstream.inputs.registry import Registered
     from stepstream.settings import InputSettings, RegistrySettings
 
@@ -189,10 +190,10 @@ def _check_paths(settings: InputSettings, known: set[str]) -> None:
     layout = Layout.of(settings)
     names = sorted({*layout.required, *settings.fields})
     paths = {f"input.fields: {name}": layout.fields[name] for name in names}
-    others = {
+    others: dict[str, Path | None] = {
         "input.readings": layout.readings,
         "input.device_id": layout.device_id,
-        "input.sensor.path": layout.sensor and layout.sensor.path,
+        "input.sensor.path": layout.sensor.path if layout.sensor else None,
     }
     paths |= {setting: path for setting, path in others.items() if path is not None}
     for setting, path in paths.items():

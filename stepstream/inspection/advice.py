@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from stepstream.detection.sanity import FAST_SHARE, TOO_FAST
+from stepstream.detection.sanity import FAST_SHARE, G_SHARE, NEAR_G, TOO_FAST
 from stepstream.inputs import is_plain
 from stepstream.inputs.columns import FIELDS
 from stepstream.inspection.documents import read_documents
@@ -23,6 +23,8 @@ from stepstream.settings import ENV_PREFIX, InputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import RegistrySettings
@@ -362,10 +364,9 @@ class Inspector:
         pieces = self._neutral(settings, any_time=False).pieces / TINY
         if not len(pieces):
             return {}
-        accel = typical(pieces[:, 0])
         turning = float(np.quantile(pieces[:, 2], FAST_SHARE))
         found = {}
-        unit = _accel_unit(accel)
+        unit = _accel_unit(pieces[:, 0])
         if unit is not None:
             found["accel_unit"] = unit
         if turning > MAX_DEGREES:
@@ -387,9 +388,14 @@ def _has_unit(settings: InputSettings) -> bool:
     return settings.format != "senml" and settings.time_unit not in {"iso8601", "record"}
 
 
-def _accel_unit(length: float) -> str | None:
+def _accel_unit(lengths: NDArray[np.float64]) -> str | None:
+    length = typical(lengths)
     for unit, factor in ACCELERATIONS.items():
-        if SMALLEST * GRAVITY <= length * factor <= LARGEST * GRAVITY:
+        if not SMALLEST * GRAVITY <= length * factor <= LARGEST * GRAVITY:
+            continue
+        in_g = lengths * factor / GRAVITY
+        # Without gravity, people's accelerations in m/s^2 are about as large as others in g.
+        if unit == "m/s2" or ((in_g >= NEAR_G[0]) & (in_g < NEAR_G[1])).mean() >= G_SHARE:
             return unit
     if length > LARGEST * GRAVITY:
         # Raw counts: sensors have a power of two for 1 g.

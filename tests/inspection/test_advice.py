@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stepstream.detection.sanity import Doubt
 from stepstream.inspection import Excerpt, FoundMessage, Inspector
 from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import load_walk
@@ -302,3 +303,16 @@ def test_the_rate_is_known_although_times_are_rounded(walk: tuple[np.ndarray, np
     timings = inspector(excerpt_of(form, rows), settings).understand(settings).timings
     ((rate_hz,),) = (timing.rates_hz for timing in timings.values())
     assert rate_hz == pytest.approx(80, rel=1e-3)
+
+
+def test_readings_without_gravity_are_not_taken_for_g(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    time_us, axes = walk
+    rest = axes.copy()
+    for place in range(3):
+        rest[:, place] -= np.convolve(axes[:, place], np.ones(80) / 80, "same")
+    form = FORMS["nested objects"]
+    settings = InputSettings(**form.settings)
+    made = inspector(excerpt_of(form, form.rows(time_us, rest)), settings)
+    understood = made.understand(settings)
+    assert understood.verdict.doubts == (Doubt.NO_GRAVITY,)
+    assert made.advise(understood).lines(settings) == []
