@@ -14,7 +14,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from stepstream import __version__
 from stepstream.arguments import EXIT_CODES, log_format, nearest, read_arguments
-from stepstream.environment import check_environment
+from stepstream.environment import check_environment, explain_source
 from stepstream.errors import StepstreamError
 from stepstream.logs import configure_logging, log_everything
 from stepstream.native import decoder_name
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _report(problem, name, rest)
         return 2
     except SourceError as error:
-        _report(str(error), name, rest)
+        _report(explain_source(error), name, rest)
         return 2
     except StepstreamError as error:
         _report(hide_secrets(str(error)), name, rest)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 from pydantic import BaseModel
@@ -11,7 +13,10 @@ from pydantic import BaseModel
 from stepstream.errors import SettingsError
 from stepstream.settings import ENV_FILE, ENV_PREFIX, Settings
 
-__all__ = ["check_environment", "environment_names"]
+if TYPE_CHECKING:
+    from pydantic_settings import SettingsError as SourceError
+
+__all__ = ["check_environment", "environment_names", "explain_source"]
 
 
 def environment_names() -> list[str]:
@@ -46,3 +51,14 @@ def check_environment() -> None:
         nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
         where = f" in {source}" if source else ""
         raise SettingsError(f"{name}{where} is not a setting; did you mean {nearest[0]}?")
+
+
+def explain_source(error: SourceError) -> str:
+    """What is wrong with the value of a variable, without the value, which may be a secret."""
+    cause = error.__cause__
+    if isinstance(cause, json.JSONDecodeError):
+        known = environment_names()
+        for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items():
+            if value == cause.doc and name.upper() in known:
+                return f"{name} is not JSON: {cause.msg} (character {cause.pos + 1})"
+    return str(error)

@@ -1,4 +1,4 @@
-"""CSV recordings: one row a reading."""
+"""Recordings in files: CSV with one row a reading, or messages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from stepstream.inputs import (
     GYROSCOPE_BIT,
     MAX_ACCELERATION,
     MAX_ANGULAR_VELOCITY,
-    Messages,
-    decode_device_id,
-    make_format,
 )
+from stepstream.inspection import decode_excerpt, read_file, read_whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from stepstream.settings import InputSettings
+    from stepstream.settings import InputSettings, RegistrySettings
 
 __all__ = ["Recording", "read_messages", "read_recording"]
 
+JSON_FORMATS = {"json", "json-schema", "senml"}
+"""Formats of which a file may have a message in each line."""
 NO_TIME_MS = -1
 """Time of the record of a message that is in a file: readings without a time are refused by it."""
 TIME_COLUMNS = ("timestamp", "time")
@@ -123,15 +123,18 @@ def read_recording(path: Path, rate_hz: float | None = None) -> Recording:
     return Recording(device_id, time_s, axes)
 
 
-def read_messages(path: Path, settings: InputSettings, latest_us: int) -> list[Recording]:
-    """Read a file of messages: a line each if they are JSON, else the file is one message.
+def read_messages(
+    path: Path, settings: InputSettings, registry: RegistrySettings, latest_us: int
+) -> list[Recording]:
+    """Read a file of messages: of JSON as `read_file` does, else the file is one message.
 
     Parameters
     ----------
     path
         The file, may be compressed with gzip.
-    settings
-        How the messages are written. If the id isn't in the value, the file's name is the id.
+    settings, registry
+        How the messages are written. If the file has neither keys nor headers, and the id is there,
+        what a message has as ``device_id`` is the id, or else the file's name.
     latest_us
         Readings later than this are refused, microseconds since the epoch.
 
@@ -144,22 +147,18 @@ def read_messages(path: Path, settings: InputSettings, latest_us: int) -> list[R
     ------
     RecordingError
         The file can't be read, or a message is invalid; the error names it.
+    RegistryAwayError
+        The schema registry can't be asked.
     """
-    content = _read_bytes(path)
-    values = content.splitlines() if settings.format == "json" else [content]
-    values = [value for value in values if value.strip()]
-    if settings.time_unit == "record":
-        raise RecordingError(f"{path}: messages in a file have no record, so no time")
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    if settings.device_id == "key" or settings.device_id.startswith("header:"):
-        settings = settings.with_changes({"device_id": "key", "key": "text"})
-    made = make_format(settings)
-    opened = made.open([name.encode()] * len(values), values, lambda _: ())
-    ids = [decode_device_id(key) if key else "" for key in opened.keys]
-    times = np.full(len(values), NO_TIME_MS)
-    decoded = made.decode(Messages(opened.values, ids, times, latest_us))
-    for row, error in sorted({**opened.invalid, **decoded.invalid}.items()):
-        raise RecordingError(f"{path}, message {row + 1}: {error.code}: {error.detail}")
+    excerpt = read_file(path) if settings.format in JSON_FORMATS else read_whole_file(path)
+    messages = excerpt.messages
+    if settings.time_unit == "record" and any(one.record_ms is None for one in messages):
+        raise RecordingError(f"{path}: not all messages in it have a record, whose time is needed")
+    if settings.device_id.startswith("header:") and not any(one.headers for one in messages):
+        settings = settings.with_changes({"device_id": "key"})
+    ids, _, decoded, invalid = decode_excerpt(settings, registry, excerpt, latest_us, NO_TIME_MS)
+    for row, error in invalid.items():
+        raise RecordingError(f"{path}, {messages[row].place}: {error.code}: {error.detail}")
     by_device: dict[str, list[int]] = {}
     for row, device_id in enumerate(ids):
         by_device.setdefault(device_id, []).append(row)

@@ -107,3 +107,14 @@ def test_a_misspelt_variable_stops_every_command(
     monkeypatch.setenv("STEPSTREAM_KAFKA__BOOTSTRAP", "x")
     assert main(["topics"]) == 2
     assert "STEPSTREAM_KAFKA__BOOTSTRAP_SERVERS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["INPUT__FIELDS", "KAFKA__PROPERTIES", "INPUTS"])
+def test_a_variable_that_is_not_json_is_named_and_not_shown(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"STEPSTREAM_{name}", "password=hunter2")
+    assert main(["topics"]) == 2
+    error = capsys.readouterr().err
+    assert f"STEPSTREAM_{name} is not JSON: Expecting value (character 1)" in error
+    assert "hunter2" not in error

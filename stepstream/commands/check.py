@@ -12,7 +12,14 @@ from pydantic_settings import CliPositionalArg
 
 from stepstream.errors import StreamError
 from stepstream.inputs import RegistryAwayError
-from stepstream.inspection import Advice, Excerpt, Inspector, describe, read_file
+from stepstream.inspection import (
+    MAX_FILE_BYTES,
+    Advice,
+    Excerpt,
+    Inspector,
+    describe,
+    read_file,
+)
 from stepstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ class Check(Settings):
     def execute(self) -> int:
         """Look at each topic or file; 1 if something is wrong."""
         if self.files:
-            excerpts = [read_file(path, self.messages) for path in self.files]
+            excerpts = [read_file(path, self.messages, MAX_FILE_BYTES) for path in self.files]
         else:
             from stepstream.streaming.latest import read_latest  # noqa: PLC0415 - a Kafka client
 

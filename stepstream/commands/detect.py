@@ -15,9 +15,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stepstream.detection import Model, Rules, Steps, default_model_path, detect_series
+from stepstream.errors import StreamError
+from stepstream.inputs import RegistryAwayError
 from stepstream.outputs import encode_value
 from stepstream.recordings import Recording, read_messages, read_recording
-from stepstream.settings import CommandSettings, InputSettings, ModelSettings, ProcessingSettings
+from stepstream.settings import (
+    CommandSettings,
+    InputSettings,
+    ModelSettings,
+    ProcessingSettings,
+    RegistrySettings,
+)
 from stepstream.settings.groups import in_unit
 from stepstream.streaming.counting import count_steps
 
@@ -31,7 +39,7 @@ class Detect(CommandSettings):
     """Find the steps in recordings; prints a JSON object for each step, like the events."""
 
     files: CliPositionalArg[list[Path]] = Field(min_length=1)
-    """CSV recordings: `timestamp` or `time` in s, `accel_*`, optionally `gyro_*`. Other files hold messages, as `input` says: JSON with one in each line, or one message in another format. `.gz` too."""
+    """CSV recordings: `timestamp` or `time` in s, `accel_*` in m/s², optionally `gyro_*` in rad/s. Other files hold messages, as `input` says: of JSON one in each line, alone or behind its key and a tab, or as `kcat -J` prints it; any other file is one message. `.gz` too."""
     rate: float | None = Field(None, gt=0)
     """Rows a second of files that have no time column."""
     plot: Path | None = None
@@ -42,6 +50,7 @@ class Detect(CommandSettings):
     """Moments of the recording, up to three, around which the picture shows signal and steps; spread over it if not set."""
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()
+    registry: RegistrySettings = RegistrySettings()
     processing: ProcessingSettings = ProcessingSettings()
 
     def execute(self) -> int:
@@ -71,7 +80,12 @@ class Detect(CommandSettings):
     def _read(self, path: Path) -> list[Recording]:
         if ".csv" in path.suffixes:
             return [read_recording(path, self.rate)]
-        return read_messages(path, self.input, time.time_ns() // 1000)
+        try:
+            return read_messages(path, self.input, self.registry, time.time_ns() // 1000)
+        except RegistryAwayError as error:
+            raise StreamError(
+                f"the schema registry can't be asked: {error}; is registry.url right?"
+            ) from None
 
     def _draw(
         self,

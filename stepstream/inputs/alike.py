@@ -84,7 +84,7 @@ class AlikeReader:
     @classmethod
     def of(cls, parser: Alike, layout: Layout) -> AlikeReader | None:
         """The reader of a layout, or None if its messages have to be looked at one by one."""
-        by_name = all(isinstance(part, str) for path in layout.wanted for part in path.parts)
+        by_name = all(path.is_of_names for path in layout.wanted)
         is_plain = layout.fields.keys() <= set(FIELDS) and layout.sensor is None
         is_timed = not (layout.time_is_text or layout.time_is_of_record)
         if by_name and is_plain and is_timed and layout.device_id is None:

@@ -168,7 +168,7 @@ class AxesReader:
             One of the messages is invalid; which, is not known if there are several.
         """
         place_of = dict(zip(self._names, places, strict=True))
-        axes = self._given_axes(place_of)
+        axes = self._given_axes(place_of, messages)
         if messages.items is not None and place_of[axes[0]] == _IN_MESSAGE:
             messages = messages._replace(items=None)
             place_of = {name: place and _IN_ITEM for name, place in place_of.items()}
@@ -191,10 +191,12 @@ class AxesReader:
         columns[0] = self._times(leaves, place_of, spread, record_ms[rows])
         return Part(rows[spread.message], columns)
 
-    def _given_axes(self, place_of: Mapping[str, int]) -> tuple[str, ...]:
+    def _given_axes(self, place_of: Mapping[str, int], messages: Messages) -> tuple[str, ...]:
         for name in self._required:
             if not place_of[name]:
-                raise InvalidMessage(ErrorCode.MISSING_FIELD, f"{self._paths[name]} is missing")
+                first = messages.items[0][0] if messages.items else messages.documents[0]
+                detail = self._paths[name].explain_missing(first)
+                raise InvalidMessage(ErrorCode.MISSING_FIELD, detail)
         missing = [name for name in self._optional if not place_of[name]]
         if missing and len(missing) < len(self._optional):
             raise InvalidMessage(
@@ -228,23 +230,13 @@ class AxesReader:
             if name in self._layout.required and name not in leaves:
                 code = ErrorCode.MISSING_TIMESTAMP if name in _TIMES else ErrorCode.MISSING_FIELD
                 raise InvalidMessage(code, f"{self._paths[name]} is missing")
-        distance = next((name for name in ("period", "rate") if name in leaves), None)
-        if distance is None:
+        period_us = self._periods_us(leaves, place_of, spread)
+        if period_us is None:
             if spread.counts.max(initial=1) > 1:
                 raise InvalidMessage(
                     ErrorCode.MISSING_TIMESTAMP, "a message with several readings needs timestamps"
                 )
             return np.full(len(spread.message), np.nan)
-        numbers = spread.scalar(
-            leaves[distance], self._paths[distance], place_of[distance] == _IN_ITEM
-        )
-        with np.errstate(over="ignore", divide="ignore"):
-            unit_us = self._layout.units.time_us
-            period_us = numbers * unit_us if distance == "period" else 1e6 / numbers
-        if not ((period_us > 0) & (period_us < _LONGEST_PERIOD_US)).all():
-            raise InvalidMessage(
-                ErrorCode.OUT_OF_RANGE, f"{self._paths[distance]} is {numbers[0]:.6g}"
-            )
         if self._layout.time_is_of_record:
             # The record was made when its last reading was there.
             begins = record_ms[spread.message] * 1e3
@@ -252,6 +244,21 @@ class AxesReader:
         in_item = place_of["start"] == _IN_ITEM
         begins = spread.scalar(leaves["start"], self._paths["start"], in_item)
         return begins + (spread.index_in_item if in_item else spread.index) * period_us
+
+    def _periods_us(
+        self, leaves: Mapping[str, Leaf], place_of: Mapping[str, int], spread: _Spread
+    ) -> NDArray[np.float64] | float | None:
+        """Time between the readings of a message, for each reading or all; None if not known."""
+        layout = self._layout
+        name = next((name for name in ("period", "rate") if name in leaves), None)
+        if name is None:
+            return None if layout.rate_hz is None else 1e6 / layout.rate_hz
+        numbers = spread.scalar(leaves[name], self._paths[name], place_of[name] == _IN_ITEM)
+        with np.errstate(over="ignore", divide="ignore"):
+            period_us = numbers * layout.units.time_us if name == "period" else 1e6 / numbers
+        if not ((period_us > 0) & (period_us < _LONGEST_PERIOD_US)).all():
+            raise InvalidMessage(ErrorCode.OUT_OF_RANGE, f"{self._paths[name]} is {numbers[0]:.6g}")
+        return period_us
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ class Layout:
         Whether times are in ISO 8601; whether the time is that of the record.
     numeric_strings
         Whether numbers may be text.
+    rate_hz
+        Rate of the readings of a message that has one time; None if messages say it.
     """
 
     readings: Path | None
@@ -80,6 +82,7 @@ class Layout:
     time_is_text: bool
     time_is_of_record: bool
     numeric_strings: bool
+    rate_hz: float | None
 
     @classmethod
     def of(cls, settings: InputSettings) -> Layout:
@@ -100,6 +103,7 @@ class Layout:
             time_is_text=settings.time_unit == "iso8601",
             time_is_of_record=of_record,
             numeric_strings=settings.numeric_strings,
+            rate_hz=settings.rate,
         )
 
     @property
@@ -142,7 +146,7 @@ class Layout:
             return document if _is_list_of_readings(document) else None
         found = self.readings.find(document)
         if found is MISSING:
-            raise InvalidMessage(ErrorCode.MISSING_FIELD, f"{self.readings} is missing")
+            raise InvalidMessage(ErrorCode.MISSING_FIELD, self.readings.explain_missing(document))
         if isinstance(found, dict):
             return [found]
         if isinstance(found, list) or (isinstance(found, np.ndarray) and found.ndim):

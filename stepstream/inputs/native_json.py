@@ -90,6 +90,8 @@ class NativeJson:
             or layout.sensor is not None
             or layout.time_is_text
             or layout.numeric_strings
+            or layout.rate_hz is not None
+            or any(path.is_of_items for path in layout.fields.values())
         ):
             return None
         source = layout.device_id

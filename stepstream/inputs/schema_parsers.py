@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from stepstream.errors import SettingsError
 from stepstream.inputs.framing import HEADER_BYTES, FramedParser
 from stepstream.inputs.layout import Layout
-from stepstream.inputs.paths import Path
 from stepstream.inputs.registry import Registry
 from stepstream.inputs.schemas import SchemaError
+from stepstream.settings.paths import EACH
 
 if TYPE_CHECKING:
     import pathlib
 
     from stepstream.inputs.alike import Alike
     from stepstream.inputs.parsers import Parser
+    from stepstream.inputs.paths import Path
     from stepstream.inputs.registry import Registered
     from stepstream.settings import InputSettings, RegistrySettings
 
@@ -186,11 +187,16 @@ def _check_kind(registered: Registered, expected: str) -> None:
 
 def _check_paths(settings: InputSettings, known: set[str]) -> None:
     """Refuse a path with a name that the schema has nowhere."""
-    paths = {f"input.fields: {name}": path for name, path in settings.fields.items()}
-    paths["input.readings"] = settings.readings or ""
-    if settings.device_id != "key" and not settings.device_id.startswith("header:"):
-        paths["input.device_id"] = settings.device_id
+    layout = Layout.of(settings)
+    names = sorted({*layout.required, *settings.fields})
+    paths = {f"input.fields: {name}": layout.fields[name] for name in names}
+    others: dict[str, Path | None] = {
+        "input.readings": layout.readings,
+        "input.device_id": layout.device_id,
+        "input.sensor.path": layout.sensor.path if layout.sensor else None,
+    }
+    paths |= {setting: path for setting, path in others.items() if path is not None}
     for setting, path in paths.items():
-        for part in Path.parse(path).parts if path else ():
-            if isinstance(part, str) and part not in known:
+        for part in path.parts:
+            if isinstance(part, str) and part not in {EACH, *known}:
                 raise SettingsError(f"{setting}: no field {part!r} in {settings.schema_}")

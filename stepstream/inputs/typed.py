@@ -127,9 +127,10 @@ class TypedReader:
         cls, layout: Layout, make_decoder: Callable[[Any], Any], *, has_nan: bool
     ) -> TypedReader | None:
         """The reader of a layout, or None if the layout has no form that can be decoded so."""
-        by_name = all(isinstance(part, str) for path in layout.wanted for part in path.parts)
+        by_name = all(path.is_of_names for path in layout.wanted)
         timed = layout.fields.keys() <= {"timestamp", *ACCELEROMETER, *GYROSCOPE}
-        if not by_name or not timed or layout.time_is_text or layout.numeric_strings:
+        has_numbers = not (layout.time_is_text or layout.numeric_strings)
+        if not (by_name and timed and has_numbers) or layout.rate_hz is not None:
             return None
         if layout.sensor is not None and (has_nan or layout.time_is_of_record):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from itertools import chain, starmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -13,14 +14,15 @@ from stepstream.errors import SettingsError
 from stepstream.inputs.columns import ACCELEROMETER, GYROSCOPE
 from stepstream.inputs.encoders import make_encoder
 from stepstream.inputs.layout import Layout
+from stepstream.inputs.paths import Path
 from stepstream.settings import RegistrySettings
+from stepstream.settings.paths import EACH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from stepstream.inputs.paths import Path
     from stepstream.settings import InputSettings
 
 __all__ = ["MessageWriter", "Written", "device_name"]
@@ -215,12 +217,22 @@ class MessageWriter:
 def _document(content: Mapping[Path, Any]) -> Any:
     """A document that has some values at their paths."""
     tree: dict[str | int, Any] = {}
-    for path, value in content.items():
+    for path, value in chain.from_iterable(starmap(_places, content.items())):
         inner = tree
         for part in path.parts[:-1]:
             inner = inner.setdefault(part, {})
         inner[path.parts[-1]] = _Value(value)
     return _plain(tree)
+
+
+def _places(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    """The path of each value, if the path leads to each item of a list."""
+    if not path.is_of_items:
+        yield path, value
+        return
+    place = path.parts.index(EACH)
+    for number, one in enumerate(value if isinstance(value, list) else [value]):
+        yield Path((*path.parts[:place], number, *path.parts[place + 1 :])), one
 
 
 class _Value(NamedTuple):

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from stepstream.detection.sanity import FAST_SHARE, TOO_FAST
+from stepstream.detection.sanity import FAST_SHARE, G_SHARE, NEAR_G, TOO_FAST
+from stepstream.inputs import is_plain
 from stepstream.inputs.columns import FIELDS
 from stepstream.inspection.documents import read_documents
 from stepstream.inspection.encodings import Encoding, encoding_of, schema_id
 from stepstream.inspection.names import is_id
-from stepstream.inspection.shapes import epoch_unit, find_shape
+from stepstream.inspection.shapes import epoch_unit, find_packed_text, find_shape
 from stepstream.inspection.understanding import Understanding, typical, understand
 from stepstream.settings import ENV_PREFIX, InputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from stepstream.inspection.excerpts import Excerpt
     from stepstream.settings import RegistrySettings
@@ -173,11 +176,18 @@ class Inspector:
             self._ask_for_schema(encoding, advice)
             return advice
         best = understood.faults
+        failed = None
         for candidate in self._candidates(encoding, values, advice):
             found = self.understand(candidate)
+            failed = failed or next(iter(found.invalid.values()), None)
             if found.faults < best:
                 best, advice.settings, advice.understood = found.faults, candidate, found
         advice.remarks += dict.fromkeys(self._remarks)
+        if not (advice.settings or advice.remarks or understood.readings) and failed is not None:
+            advice.remarks.append(
+                f"with the likeliest paths, messages are invalid, too: {failed.code}: "
+                f"{failed.detail}"
+            )
         if advice.settings is not None and advice.settings.accel_unit.startswith(COUNT):
             advice.remarks.append(
                 "the numbers look like counts of the sensor: its data sheet says what a 1 is, for "
@@ -239,10 +249,18 @@ class Inspector:
         present = self._present
         fits = encoding.format == present.format or present.schema_ is not None
         if fits and self._reads(present):
-            yield from self._refined(present, self._id_in_values())
+            _, documents = read_documents(encoding, values, present, self._registry)
+            yield from self._refined(_for_lists(present, documents), self._id_in_values())
             return
         kind, documents = read_documents(encoding, values, present, self._registry)
         shape = find_shape(documents) if documents else None
+        packed = find_packed_text(documents[0]) if shape is None and documents else None
+        if packed is not None:
+            advice.remarks.append(
+                f"{packed} is text with JSON in it, which can't be read: the sender, or the bridge "
+                "that writes the topic, has to write the JSON itself"
+            )
+            return
         if shape is None:
             advice.remarks.append(
                 f"the messages are {encoding.value}, but nothing in them has the name of an "
@@ -254,6 +272,8 @@ class Inspector:
         given = {name: str(path) for name, path in fields if str(path) != name}
         settings = {**shape.settings, "format": kind, "fields": given}
         in_value = settings.pop("device_id", None)
+        if not shape.fields.keys() & {"timestamp", "period", "rate"}:
+            settings["rate"] = present.rate
         for name in ("schema", "message_type"):
             kept = present.model_dump(by_alias=True)[name]
             if kept is not None and kind == present.format:
@@ -262,7 +282,7 @@ class Inspector:
             made = InputSettings.model_validate(settings)
         except ValidationError:
             return
-        yield from self._refined(made, in_value)
+        yield from self._refined(_for_lists(made, documents), in_value)
 
     def _neutral(self, settings: InputSettings, *, any_time: bool = True) -> Understanding:
         """What messages are if identity and units, also that of times, don't matter."""
@@ -272,7 +292,7 @@ class Inspector:
             "accel_unit": f"{TINY} m/s2",
             "gyro_unit": f"{TINY} rad/s",
         }
-        if any_time and settings.time_unit not in {"iso8601", "record"}:
+        if any_time and _has_unit(settings):
             # With the smallest unit, no time is out of range.
             changes["time_unit"] = "ns"
         changed = settings.with_changes(changes)
@@ -293,11 +313,14 @@ class Inspector:
             yield changed.with_changes(self._units(changed))
 
     def _time(self, settings: InputSettings) -> dict[str, Any]:
-        if settings.time_unit in {"iso8601", "record"}:
+        if not _has_unit(settings):
             return {}
         found = self._neutral(settings)
         if not found.readings:
             return {}
+        other = self._neutral(settings.with_changes({"time_unit": "us"}), any_time=False)
+        if np.array_equal(other.time_us, found.time_us):
+            return {}  # without times of their own, they have those of their records
         unit = epoch_unit(typical(found.time_us.astype(np.float64)) * 1000)
         if unit is not None:
             return {"time_unit": unit}
@@ -341,10 +364,9 @@ class Inspector:
         pieces = self._neutral(settings, any_time=False).pieces / TINY
         if not len(pieces):
             return {}
-        accel = typical(pieces[:, 0])
         turning = float(np.quantile(pieces[:, 2], FAST_SHARE))
         found = {}
-        unit = _accel_unit(accel)
+        unit = _accel_unit(pieces[:, 0])
         if unit is not None:
             found["accel_unit"] = unit
         if turning > MAX_DEGREES:
@@ -354,9 +376,26 @@ class Inspector:
         return found
 
 
-def _accel_unit(length: float) -> str | None:
+def _for_lists(settings: InputSettings, documents: Sequence[Any]) -> InputSettings:
+    """Settings that read lists of readings, too: the plain form, without any path, has none."""
+    if is_plain(settings) and any(isinstance(one, list) for one in documents):
+        return settings.with_changes({"fields": {"timestamp": "timestamp"}})
+    return settings
+
+
+def _has_unit(settings: InputSettings) -> bool:
+    """Whether its times are numbers in a unit that a setting names."""
+    return settings.format != "senml" and settings.time_unit not in {"iso8601", "record"}
+
+
+def _accel_unit(lengths: NDArray[np.float64]) -> str | None:
+    length = typical(lengths)
     for unit, factor in ACCELERATIONS.items():
-        if SMALLEST * GRAVITY <= length * factor <= LARGEST * GRAVITY:
+        if not SMALLEST * GRAVITY <= length * factor <= LARGEST * GRAVITY:
+            continue
+        in_g = lengths * factor / GRAVITY
+        # Without gravity, people's accelerations in m/s^2 are about as large as others in g.
+        if unit == "m/s2" or ((in_g >= NEAR_G[0]) & (in_g < NEAR_G[1])).mean() >= G_SHARE:
             return unit
     if length > LARGEST * GRAVITY:
         # Raw counts: sensors have a power of two for 1 g.

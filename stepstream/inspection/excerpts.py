@@ -14,7 +14,7 @@ from stepstream.errors import RecordingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MAX_FILE_BYTES", "Excerpt", "FoundMessage", "read_file"]
+__all__ = ["MAX_FILE_BYTES", "Excerpt", "FoundMessage", "read_file", "read_whole_file"]
 
 MAX_FILE_BYTES = 64 << 20
 ENVELOPE = {"topic", "partition", "offset", "payload"}
@@ -72,7 +72,7 @@ class Excerpt:
         return replace(self, messages=changed)
 
 
-def read_file(path: Path, most: int) -> Excerpt:
+def read_file(path: Path, most: int | None = None, max_bytes: int | None = None) -> Excerpt:
     """Read a file of messages.
 
     It has a message in each line: JSON, alone or behind its key and a tab as Kafka's console
@@ -83,22 +83,25 @@ def read_file(path: Path, most: int) -> Excerpt:
     path
         The file, may be compressed with gzip.
     most
-        The last messages are taken, at most this many.
+        The last messages are taken, at most this many; all without it.
+    max_bytes
+        Larger files are refused, also those that are larger when unpacked.
 
     Raises
     ------
     RecordingError
         The file can't be read, is empty or too large.
     """
-    content = _read(path)
+    content = _read(path, max_bytes)
     if not content.strip():
         raise RecordingError(f"{path}: the file is empty")
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = _name(path)
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
     messages = None
-    # A line of a document over several lines may be JSON, but not all lines are.
-    if len(lines) > 1 or b"\t" in content or _is_json(lines[0][1]):
-        messages = _read_lines(lines[-most:])
+    # A line of a document over several lines may be JSON, too.
+    is_whole = len(lines) > 1 and _is_json(content)
+    if not is_whole and (len(lines) > 1 or b"\t" in content or _is_json(lines[0][1])):
+        messages = _read_lines(lines if most is None else lines[-most:])
     if messages is None:
         messages = [FoundMessage(content, place="the file")]
     # A message that is a whole line, or the file, came without a key.
@@ -112,21 +115,38 @@ def read_file(path: Path, most: int) -> Excerpt:
     return Excerpt(str(path), messages)
 
 
-def _read(path: Path) -> bytes:
+def read_whole_file(path: Path, max_bytes: int | None = None) -> Excerpt:
+    """Read a file that is one message, whatever it looks like; see `read_file`."""
+    content = _read(path, max_bytes)
+    if not content.strip():
+        raise RecordingError(f"{path}: the file is empty")
+    key = _name(path).encode()
+    return Excerpt(str(path), [FoundMessage(content, key, place="the file")], has_keys=False)
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _read(path: Path, max_bytes: int | None) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise RecordingError(f"{path}: over {MAX_FILE_BYTES >> 20} MiB; give a part of it")
+        if max_bytes is not None and path.stat().st_size > max_bytes:
+            raise _too_large(path, max_bytes, "")
         content = path.read_bytes()
         if content[:2] != b"\x1f\x8b":
             return content
         with gzip.open(path) as unpacked:
-            content = unpacked.read(MAX_FILE_BYTES + 1)
+            content = unpacked.read() if max_bytes is None else unpacked.read(max_bytes + 1)
     except (OSError, EOFError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RecordingError(f"{path}: {text}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise RecordingError(f"{path}: over {MAX_FILE_BYTES >> 20} MiB unpacked; give a part of it")
+    if max_bytes is not None and len(content) > max_bytes:
+        raise _too_large(path, max_bytes, " unpacked")
     return content
+
+
+def _too_large(path: Path, max_bytes: int, how: str) -> RecordingError:
+    return RecordingError(f"{path}: over {max_bytes >> 20} MiB{how}; give a part of it")
 
 
 def _read_lines(lines: list[tuple[int, bytes]]) -> list[FoundMessage] | None:
@@ -147,6 +167,8 @@ def _read_lines(lines: list[tuple[int, bytes]]) -> list[FoundMessage] | None:
 
 def _from_envelope(line: bytes) -> FoundMessage | None:
     """The message in a line of ``kcat -J``, or None if it isn't one."""
+    if b'"payload"' not in line:
+        return None
     try:
         envelope = json.loads(line)
     except (ValueError, RecursionError):

@@ -15,6 +15,10 @@ TIMES = (
     "datetime", "epoch", "at", "date", "t0", "start", "begin",
 )  # fmt: skip
 """In the order in which they are tried; then any other name with "time" in it."""
+FILLING = re.compile(r"^(array|imu|raw|sensor)|(array|data|samples|values)$")
+"""What names of sensors may begin or end with."""
+ROTATION = {"beta": "x", "gamma": "y", "alpha": "z"}
+"""Axes of a browser's `rotationRate`."""
 RATES = {"rate", "hz", "fs", "freq", "frequency", "samplerate", "samplingrate", "odr"}
 PERIODS = {"period", "dt", "interval", "sampleperiod", "samplinginterval", "delta"}
 IDS = {
@@ -37,9 +41,10 @@ def sensor_of(name: str | int) -> tuple[str, int] | None:
     word = plain(name)
     if any(part in word for part in WITHOUT_GRAVITY):
         return None
-    if word in ACCELEROMETER or "accel" in word:
+    bare = FILLING.sub("", word)
+    if bare in ACCELEROMETER or "accel" in word:
         return "accel", int(any(part in word for part in WITH_GRAVITY))
-    if word in GYROSCOPE or "gyro" in word:
+    if bare in GYROSCOPE or "gyro" in word:
         return "gyro", 0
     return None
 
@@ -50,6 +55,8 @@ def axis_of(parts: tuple[str | int, ...]) -> tuple[str, str | None] | None:
     The name of the sensor is None if there is none, as in ``x``. None if it is no axis.
     """
     last = plain(parts[-1])
+    if last in ROTATION and len(parts) > 1:
+        return ROTATION[last], str(parts[-2])
     if not last or last[-1] not in "xyz" or isinstance(parts[-1], int):
         return None
     stem = last[:-1]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import binascii
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from stepstream.inputs.paths import MISSING, Path
 from stepstream.inspection import names
+from stepstream.settings.paths import EACH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Shape", "epoch_unit", "find_shape"]
+__all__ = ["Shape", "epoch_unit", "find_packed_text", "find_shape"]
 
 Parts = tuple[str | int, ...]
 
@@ -58,12 +61,37 @@ class Shape:
 
 def find_shape(documents: Sequence[Any]) -> Shape | None:
     """Find the readings in documents of one topic; None if nothing looks like readings."""
+    shape = _of_lists(documents)
+    if shape is not None:
+        return shape
     # A message that is a reading comes before a list somewhere in it.
     for where, lists in _places(documents):
         shape = _of_names(where, lists, documents) or _of_places(where, lists, documents)
         if shape is not None:
             return shape
     return None
+
+
+def find_packed_text(document: Any) -> Path | None:
+    """Where a document has text with another document in it, as JSON, perhaps in base64."""
+    for parts, value in _leaves(document):
+        if isinstance(value, str) and (_is_json(value.encode()) or _is_json(_from_base64(value))):
+            return Path(parts)
+    return None
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text.encode(), strict_mode=True)
+    except ValueError:
+        return b""
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict | list)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def epoch_unit(number: float) -> str | None:
@@ -166,6 +194,42 @@ def _of_names(
     _add_times(shape, first, beside, is_batch=is_column or where is not None)
     _add_id(shape, documents, lists)
     return shape
+
+
+def _of_lists(documents: Sequence[Any]) -> Shape | None:
+    """A list of each sensor's readings, beside each other in a message."""
+    fields: dict[str, Path] = {}
+    lists: dict[str, Parts] = {}
+    document = next((one for one in documents if isinstance(one, dict)), None)
+    for where, items in _lists(document, ()):
+        sensor = names.sensor_of(where[-1]) if where else None
+        if sensor is None or sensor[0] in lists:
+            continue
+        if isinstance(items[0], dict):
+            axes = dict(_single_axes(items[0]))
+        else:
+            axes = dict(zip("xyz", [(0,), (1,), (2,)], strict=True))
+            axes = axes if len(_numbers(items[0]) or []) == len(axes) else {}
+        if len(axes) == len("xyz"):
+            lists[sensor[0]] = where
+            for axis, parts in axes.items():
+                fields[f"{sensor[0]}_{axis}"] = Path((*where, EACH, *parts))
+    if len(lists) < 2:
+        return None
+    shape = Shape({name: fields[name] for name in AXES})
+    first = Path(lists["accel"]).find(document)[0]
+    own = [Leaf((*lists["accel"], EACH, *parts), value) for parts, value in _leaves(first)]
+    _add_times(shape, own, _leaves(document), is_batch=True)
+    _add_id(shape, documents, [])
+    return shape
+
+
+def _single_axes(item: Any) -> Iterator[tuple[str, Parts]]:
+    """Axes without the name of a sensor in an object."""
+    for parts, value in _leaves(item):
+        axis = names.axis_of(parts)
+        if axis is not None and _number(value) is not None:
+            yield axis[0], parts
 
 
 def _with_outer_names(
@@ -280,7 +344,7 @@ def _add_times(shape: Shape, own: list[Leaf], beside: list[Leaf], *, is_batch: b
             if not _add_distance(shape, [*own, *beside]):
                 shape.lacks.append(
                     f"{Path(parts)} is one time for several readings, and nothing says how far "
-                    "they are apart: a period or a rate is needed"
+                    "they are apart: if you know their rate, set STEPSTREAM_INPUT__RATE"
                 )
             return
     if is_batch:

@@ -14,6 +14,7 @@ from stepstream.inputs import (
 )
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.paths import Path
+from stepstream.settings.paths import EACH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,7 +138,8 @@ class _Readings:
         for name in self._names(axes, inside=inside):
             value = self._value(name)
             is_column = name == "timestamp" or _is_axis(name)
-            places[paths[name]] = _list(value) if is_column else value
+            is_list = is_column and not paths[name].is_of_items
+            places[paths[name]] = _list(value) if is_list else value
         required = self._required(axes, set() if inside else set(paths))
         return {
             "title": "Batch of readings: arrays of one length",
@@ -246,6 +248,8 @@ def _object(
         else _child(below, needed.get(part, set()), optional.get(part, set()))
         for part, below in inner.items()
     }
+    if children.keys() == {EACH}:
+        return _list(children[EACH])
     if all(isinstance(part, int) for part in children):
         return _array(children, needed)
     names = [part for part in children if part in optional and len(optional) > 1]

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from stepstream.settings.groups import SettingsGroup, read_secret_file
-from stepstream.settings.paths import split_path
+from stepstream.settings.groups import SettingsGroup, in_unit, read_secret_file
+from stepstream.settings.paths import EACH, split_path
 
 __all__ = [
     "ACCELERATIONS",
@@ -72,13 +72,20 @@ def _check_path(text: str) -> str:
     return text
 
 
+def _check_single_path(text: str) -> str:
+    if EACH in split_path(text):
+        raise ValueError(f"{text!r}: only paths of axes and of timestamp may have a *")
+    return text
+
+
 PathText = Annotated[str, AfterValidator(_check_path)]
+SinglePathText = Annotated[str, AfterValidator(_check_single_path)]
 
 
 class SensorSettings(SettingsGroup):
     """How a message or an item says which sensor it is of."""
 
-    path: PathText
+    path: SinglePathText
     """Path of the sensor's name."""
     accelerometer: str | int
     """Its value with readings of the accelerometer."""
@@ -100,7 +107,7 @@ class InputSettings(SettingsGroup):
 
     format: Literal["json", "avro", "protobuf", "json-schema", "msgpack", "cbor", "senml"] = "json"
     """Encoding of the messages. `avro`, `protobuf` and `json-schema` need a schema registry or a schema file."""
-    readings: PathText | None = None
+    readings: SinglePathText | None = None
     """Path of the list of readings in a message; if not set, a message is one reading, a list of readings, or has an array for each field."""
     fields: dict[FieldName, PathText] = Field(default_factory=dict)
     """Where the fields are, as a JSON object from `timestamp`, `accel_x` to `gyro_z`, `start`, `period` and `rate` to paths; a field that isn't in it has its own name as path."""
@@ -114,6 +121,10 @@ class InputSettings(SettingsGroup):
     """Unit of the accelerometer's readings: `m/s2`, `g`, `mg`, or what a 1 is, such as `g/16384` or `0.061 mg`."""
     gyro_unit: str = "rad/s"
     """Unit of the gyroscope's readings: `rad/s`, `deg/s`, `mdps`, or what a 1 is, such as `deg/s/131` or `8.75 mdps`."""
+    rate: float | None = Field(
+        None, gt=1e-3, lt=1e6, json_schema_extra=in_unit("readings a second")
+    )
+    """Rate of messages with several readings and one time, `start` or that of the record, that don't say it themselves."""
     numeric_strings: bool = False
     """Whether numbers may be written as strings."""
     sensor: SensorSettings | None = None
@@ -129,7 +140,7 @@ class InputSettings(SettingsGroup):
         if text == HEADER:
             raise ValueError("the header has no name")
         if text != "key" and not text.startswith(HEADER):
-            split_path(text)
+            _check_single_path(text)
         return text
 
     @field_validator("accel_unit")
@@ -145,18 +156,33 @@ class InputSettings(SettingsGroup):
         return text
 
     @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        given = self.fields.keys()
+        if {"period", "rate"} <= given:
+            raise ValueError("fields: give period or rate, not both")
+        if {"timestamp", "start"} <= given:
+            raise ValueError("fields: give timestamp or start, not both")
+        has_distance = bool(given & {"period", "rate"}) or self.rate is not None
+        if self.time_unit == "record":
+            if given & {"timestamp", "start"}:
+                raise ValueError(
+                    "fields: with the time of the record there is no timestamp or start"
+                )
+        elif has_distance != ("start" in given):
+            raise ValueError(
+                "fields: start needs period or rate in fields, or input.rate, and they need start"
+            )
+        if self.rate is not None and given & {"period", "rate"}:
+            raise ValueError("rate: fields says that the messages have it: give one of both")
+        return self
+
+    @model_validator(mode="after")
     def _check_fields(self) -> Self:
         given = self.fields
-        if "period" in given and "rate" in given:
-            raise ValueError("fields: give period or rate, not both")
-        if "timestamp" in given and "start" in given:
-            raise ValueError("fields: give timestamp or start, not both")
-        by_distance = "period" in given or "rate" in given
-        if self.time_unit == "record" and given.keys() & {"timestamp", "start"}:
-            raise ValueError("fields: with the time of the record there is no timestamp or start")
-        if self.time_unit != "record" and by_distance != ("start" in given):
-            raise ValueError("fields: start needs period or rate, and they need start")
         places = [(name, path, split_path(path)) for name, path in given.items()]
+        for name, path, parts in places:
+            if EACH in parts and name in {"start", "period", "rate"}:
+                raise ValueError(f"fields: {name} is one number, so {path} can't have a *")
         for i, (name, path, parts) in enumerate(places):
             for other, other_path, other_parts in places[:i]:
                 # The axes of two sensors may be in one place if a message has one of them.
@@ -165,6 +191,12 @@ class InputSettings(SettingsGroup):
                     raise ValueError(
                         f"fields: {other} can't be at {other_path} and {name} at {path}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_senml(self) -> Self:
+        if self.format == "senml" and self.time_unit not in {"s", "record"}:
+            raise ValueError(f"time_unit: times of SenML are in s, not {self.time_unit}")
         return self
 
     @model_validator(mode="after")

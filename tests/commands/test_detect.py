@@ -2,19 +2,25 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import io
 import json
-from typing import TYPE_CHECKING, Any
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import fastavro
 import msgspec
 import numpy as np
 import pytest
 
 from stepstream.cli import main
 from stepstream.detection import series
+from stepstream.inputs import ACCELEROMETER
 from stepstream.simulation.walkers import Walker
 from tests.conftest import missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -123,7 +129,139 @@ def test_files_of_messages_are_read_as_the_settings_say(
     assert detect(capsys, packed) == expected
     packed.write_bytes(msgspec.msgpack.encode([*messages[:3], {"id": "phone", "t": 1}]))
     assert main(["detect", str(packed)]) == 1
-    assert "message 1: missing-field: acc.x is missing" in capsys.readouterr().err
+    assert "the file: missing-field: acc.x is missing" in capsys.readouterr().err
+
+
+def walk_messages(tmp_path: Path) -> list[dict[str, float]]:
+    """The readings of a walk, which is also in ``phone.csv``."""
+    rows = np.loadtxt(write_walk(tmp_path / "phone.csv"), delimiter=",", skiprows=1)
+    rows[:, 0] += 1_700_000_000
+    header = ",".join(("time", *ACCELEROMETER))
+    np.savetxt(tmp_path / "phone.csv", rows, "%.6f", delimiter=",", header=header, comments="")
+    names = ("timestamp", *ACCELEROMETER)
+    return [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+
+
+def packs(messages: list[dict[str, float]]) -> str:
+    """A SenML pack in each line."""
+    return "\n".join(
+        json.dumps(
+            [
+                {"bn": "phone", "bt": one["timestamp"], "n": name, "v": one[f"accel_{name}"]}
+                for name in "xyz"
+            ]
+        )
+        for one in messages
+    )
+
+
+def kcat(messages: list[dict[str, float]]) -> str:
+    """As ``kcat -J`` prints them; the time is that of the record only."""
+    envelope = {"topic": "readings", "partition": 0, "key": "phone"}
+    return "\n".join(
+        json.dumps(
+            {
+                **envelope,
+                "offset": offset,
+                "ts": round(one["timestamp"] * 1000),
+                "payload": json.dumps({name: one[name] for name in ACCELEROMETER}),
+            }
+        )
+        for offset, one in enumerate(messages)
+    )
+
+
+FILES: dict[str, tuple[Callable[[list[dict[str, float]]], str], dict[str, str]]] = {
+    "the id in the message": (
+        lambda messages: "\n".join(json.dumps({"device_id": "phone", **one}) for one in messages),
+        {},
+    ),
+    "behind their keys": (
+        lambda messages: "\n".join(f'"phone"\t{json.dumps(one)}' for one in messages),
+        {"KEY": "json"},
+    ),
+    "columns over several lines": (
+        lambda messages: json.dumps(
+            {name: [one[name] for one in messages] for name in messages[0]}, indent=1
+        ),
+        {},
+    ),
+    "a list with an object in each line": (
+        lambda messages: "[\n" + ",\n".join(map(json.dumps, messages)) + "\n]\n",
+        {"FIELDS": '{"timestamp": "timestamp"}'},
+    ),
+    "SenML": (
+        packs,
+        {
+            "FORMAT": "senml",
+            "DEVICE_ID": "bn",
+            "FIELDS": '{"timestamp": "t", "accel_x": "x", "accel_y": "y", "accel_z": "z"}',
+        },
+    ),
+    "kcat": (kcat, {"TIME_UNIT": "record"}),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_read_as_check_reads_them(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = walk_messages(tmp_path)
+    expected = detect(capsys, tmp_path / "phone.csv")
+    write, settings = FILES[name]
+    (tmp_path / "phone.json").write_text(write(messages))
+    for setting, value in settings.items():
+        monkeypatch.setenv(f"STEPSTREAM_INPUT__{setting}", value)
+    found = detect(capsys, tmp_path / "phone.json")
+    assert [step["device_id"] for step in found] == ["phone"] * len(expected)
+    ends = [np.array([step["ended_at"] for step in steps]) for steps in (found, expected)]
+    assert np.abs(ends[0] - ends[1]).max() < 0.02
+    assert main(["check", str(tmp_path / "phone.json")]) == 0
+    capsys.readouterr()
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A schema registry with one schema."""
+
+    schema: ClassVar[str] = ""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"schema": self.schema}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Requests are no log of the tests."""
+
+
+def test_a_message_is_read_with_the_schema_of_the_registry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = walk_messages(tmp_path)
+    expected = detect(capsys, tmp_path / "phone.csv")
+    fields = [{"name": name, "type": "double"} for name in messages[0]]
+    schema = {
+        "type": "array",
+        "items": {"type": "record", "name": "Reading", "fields": fields},
+    }
+    Registry.schema = json.dumps(schema)
+    file = io.BytesIO(b"\0" + (7).to_bytes(4))
+    file.seek(0, io.SEEK_END)
+    fastavro.schemaless_writer(file, fastavro.parse_schema(schema), messages)
+    (tmp_path / "phone.avro").write_bytes(file.getvalue())
+    monkeypatch.setenv("STEPSTREAM_INPUT__FORMAT", "avro")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("STEPSTREAM_REGISTRY__URL", url)
+        assert detect(capsys, tmp_path / "phone.avro") == expected
+        server.shutdown()
+        thread.join()
+    assert main(["detect", str(tmp_path / "phone.avro")]) == 1
+    assert "the schema registry can't be asked" in capsys.readouterr().err
 
 
 def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(

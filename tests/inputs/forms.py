@@ -212,6 +212,38 @@ FORMS = {
         {"readings": "samples", "fields": fields("0", "1", "2", "3", "4", "5", timestamp="t")},
         BATCH,
     ),
+    "a list of objects for each sensor": Form(
+        lambda rows: {
+            "t": [row.time_us / 1e6 for row in rows],
+            "data": {
+                "arrayAcc": [vector(row.accel) for row in rows],
+                "arrayGyro": [vector(row.gyro) for row in rows],
+            },
+        },
+        {
+            "fields": fields(
+                *(f"data.array{name}.*.{axis}" for name in ("Acc", "Gyro") for axis in "xyz"),
+                timestamp="t",
+            )
+        },
+        BATCH,
+    ),
+    "a list of triples for each sensor": Form(
+        lambda rows: {
+            "ts": [row.time_us // 1000 for row in rows],
+            "acc": [list(row.accel) for row in rows],
+            "gyr": [list(row.gyro) for row in rows],
+        },
+        {
+            "fields": fields(
+                *(f"{name}.*.{place}" for name in ("acc", "gyr") for place in range(3)),
+                timestamp="ts",
+            ),
+            "time_unit": "ms",
+        },
+        BATCH,
+        time_step_us=1000,
+    ),
     "columns, a first time and a period": Form(
         lambda rows: {**without_times(rows), "t0": rows[0].time_us / 1e6, "dt": 0.0125},
         {"fields": {"start": "t0", "period": "dt"}},

@@ -34,7 +34,7 @@ def examples() -> list[tuple[dict[str, Any], bytes]]:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert len(examples()) == 5
+    assert len(examples()) == 6
 
 
 @pytest.mark.parametrize(("settings", "message"), examples())

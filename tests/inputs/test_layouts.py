@@ -68,6 +68,35 @@ def invalid(document: Any, **settings: Any) -> tuple[ErrorCode, str]:
         (changed(acc={"x": 1, "y": 2}), {"fields": NESTED}, "missing-field", "acc.z is missing"),
         (changed(acc=None), {"fields": NESTED}, "missing-field", "acc.x is missing"),
         (changed(acc=[1, 2, 3]), {"fields": NESTED}, "missing-field", "acc.x is missing"),
+        (
+            {"ts": TIME, "acc": '{"x": 1, "y": 2, "z": 3}'},
+            {"fields": NESTED},
+            "missing-field",
+            "acc.x is missing: acc is text",
+        ),
+        (
+            {"ts": [TIME] * 2, "acc": [{"x": 1, "y": 2, "z": 3}, {"x": 1, "y": 2}]},
+            {
+                "fields": {
+                    "timestamp": "ts",
+                    **{f"accel_{axis}": f"acc.*.{axis}" for axis in "xyz"},
+                }
+            },
+            "missing-field",
+            "acc.*.z is missing",
+        ),
+        (
+            {"ts": TIME, "acc": {"x": 1, "y": 2, "z": 3}},
+            {
+                "fields": {
+                    "timestamp": "ts",
+                    **{f"accel_{axis}": f"acc.*.{axis}" for axis in "xyz"},
+                }
+            },
+            "missing-field",
+            "acc.*.x is missing",
+        ),
+        ({"data": "W10="}, {**LIST, "readings": "data.rows"}, "missing-field", "data is text"),
         (changed(gyro={"x": 1}), {"fields": NESTED}, "missing-field", "gyro.y is missing"),
         (changed(ts=None), {"fields": NESTED}, "missing-timestamp", "ts is missing"),
         (changed(ts="1"), {"fields": NESTED}, "wrong-type", "ts: expected a number, got text '1'"),
@@ -239,6 +268,19 @@ def test_a_list_without_readings_gives_none_and_is_valid() -> None:
         decoded = decode([encode(document)], **settings)
         assert not len(decoded.message)
         assert not decoded.invalid
+
+
+@pytest.mark.parametrize("kind", ["json", "msgpack"])
+def test_the_rate_may_be_a_setting(kind: str) -> None:
+    axes = {name: [1.0, 2.0, 3.0] for name in AXES}
+    given: dict[str, Any] = {"format": kind, "rate": 50}
+    message = ENCODERS[kind]({"t0": TIME, **axes})
+    found = decode([message], record_ms=1, fields={"start": "t0"}, **given)
+    expected = [TIME * 1e6 + 20_000 * number for number in range(3)]
+    assert found.time_us.tolist() == expected
+    message = ENCODERS[kind](axes)
+    found = decode([message], record_ms=round(TIME * 1000) + 40, time_unit="record", **given)
+    assert found.time_us.tolist() == expected
 
 
 def test_what_is_not_wanted_may_be_anything() -> None:

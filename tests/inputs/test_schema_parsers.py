@@ -112,6 +112,19 @@ def test_a_path_that_the_schema_does_not_have_ends_the_start(
     }
     assert refused(**given, readings="samples").startswith("input.readings: no field 'samples'")
     assert refused(**given, device_id="id").startswith("input.device_id: no field 'id'")
+    sensor = {"path": "kind", "accelerometer": "a", "gyroscope": "g"}
+    assert refused(**given, sensor=sensor).startswith("input.sensor.path: no field 'kind'")
+
+
+def test_a_name_without_a_setting_that_the_schema_does_not_have_ends_the_start(
+    tmp_path: Path,
+) -> None:
+    fields = [{"name": name, "type": "double"} for name in ("ts", "accelX", "accelY", "accel_z")]
+    file = tmp_path / "reading.avsc"
+    file.write_text(json.dumps({"type": "record", "name": "Reading", "fields": fields}))
+    given = {"timestamp": "ts", "accel_x": "accelX"}
+    said = refused(format="avro", schema=str(file), fields=given)
+    assert said.startswith("input.fields: accel_y: no field 'accel_y' in ")
 
 
 def test_a_schema_from_two_places_ends_the_start(protobuf_file: str) -> None:

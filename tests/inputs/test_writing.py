@@ -39,6 +39,16 @@ def example(name: str) -> dict[str, Any]:
         {"fields": PLACES, "readings": "a", "numeric_strings": True, "device_id": "header:dev"},
         {"fields": {"start": "t0", "period": "dt"}, "time_unit": "ms"},
         {"fields": {"start": "t0", "rate": "hz"}, "readings": "data", "key": "json"},
+        {
+            "fields": {
+                "timestamp": "data.*.t",
+                **{
+                    f"{sensor}_{axis}": f"data.*.{sensor}.{place}"
+                    for sensor in ("accel", "gyro")
+                    for place, axis in enumerate("xyz")
+                },
+            }
+        },
         {"accel_unit": "g", "gyro_unit": "deg/s", "key": "int64"},
         {"accel_unit": "m/s2/4", "gyro_unit": "0.25 rad/s", "key": "int32"},
         {"key": "uuid"},

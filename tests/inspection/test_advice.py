@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stepstream.detection.sanity import Doubt
 from stepstream.inspection import Excerpt, FoundMessage, Inspector
 from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import load_walk
@@ -232,6 +233,19 @@ def test_counts_of_a_sensor_are_said_to_be_a_guess(walk: tuple[np.ndarray, np.nd
         (None, "without a value"),
         (b"\xff\xfe\x00\x01", "unknown encoding"),
         (b'{"temperature": 17}', "nothing in them has the name of an acceleration"),
+        (
+            b"""{"body": "{\\"ts\\": 1700000000, \\"acc\\": [0, 9.8, 0]}"}""",
+            "body is text with JSON in it",
+        ),
+        (b'{"a": {"body": "eyJhY2MiOiBbMCwgOS44LCAwXX0="}}', "a.body is text with JSON in it"),
+        (
+            b'{"ts": 1700000000, "acc": {"x": [1, 2], "y": [1, 2], "z": [1]}}',
+            "nothing says how far",
+        ),
+        (
+            b'{"ts": [1700000000], "acc": {"x": [1, 2], "y": [1, 2], "z": [1]}}',
+            "too: unequal-columns: lists of 2 and 1 numbers",
+        ),
         (b"\x0a\x03abc\x15\0\0\x80\x3f", "only a compiled schema"),
         (b'{"t": 1700000000, "x": [1, 2], "y": [1, 2], "z": [1, 2]}', "acceleration"),
         (
@@ -253,3 +267,52 @@ def test_a_schema_needs_its_registry() -> None:
         "STEPSTREAM_INPUT__FORMAT=avro",
         "STEPSTREAM_REGISTRY__URL=<address of the schema registry>",
     ]
+
+
+def test_messages_without_times_get_no_unit_for_them(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    form = FORMS["the record's time"]
+    excerpt = changed(excerpt_of(form, form.rows(*walk)), b'"phone"')
+    settings = InputSettings(**{**form.settings, "time_unit": "s"})
+    assert advise(inspector(excerpt, settings), settings).lines(settings) == [
+        "STEPSTREAM_INPUT__KEY=json"
+    ]
+
+
+def test_a_list_of_plain_readings_is_read_as_soon_as_a_path_is_named(
+    walk: tuple[np.ndarray, np.ndarray],
+) -> None:
+    form = FORMS["objects in a field of a field"]
+    excerpt = excerpt_of(form, form.rows(*walk))
+    messages = [
+        FoundMessage(json.dumps(json.loads(one.value or b"")["payload"]["samples"]).encode(), b"17")
+        for one in excerpt.messages
+    ]
+    advice = advise(inspector(Excerpt("sent", messages)))
+    assert advice.lines(InputSettings()) == [
+        """STEPSTREAM_INPUT__FIELDS='{"timestamp": "timestamp"}'"""
+    ]
+    assert advice.understood is not None
+    assert advice.understood.readings == len(messages) * BATCH
+
+
+def test_the_rate_is_known_although_times_are_rounded(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    time_us, axes = walk
+    form = FORMS["nested objects"]
+    rows = form.rows(time_us // 1000 * 1000, axes)
+    settings = InputSettings(**form.settings)
+    timings = inspector(excerpt_of(form, rows), settings).understand(settings).timings
+    ((rate_hz,),) = (timing.rates_hz for timing in timings.values())
+    assert rate_hz == pytest.approx(80, rel=1e-3)
+
+
+def test_readings_without_gravity_are_not_taken_for_g(walk: tuple[np.ndarray, np.ndarray]) -> None:
+    time_us, axes = walk
+    rest = axes.copy()
+    for place in range(3):
+        rest[:, place] -= np.convolve(axes[:, place], np.ones(80) / 80, "same")
+    form = FORMS["nested objects"]
+    settings = InputSettings(**form.settings)
+    made = inspector(excerpt_of(form, form.rows(time_us, rest)), settings)
+    understood = made.understand(settings)
+    assert understood.verdict.doubts == (Doubt.NO_GRAVITY,)
+    assert made.advise(understood).lines(settings) == []

@@ -103,6 +103,12 @@ def test_what_has_no_known_schema_becomes_a_dead_letter(
     assert by_device(topics.read_events()) == walked.expected
 
 
+def waiting_partitions(port: int) -> float:
+    lines = fetch(port, "/metrics")[1].splitlines()
+    name = "stepstream_registry_waiting_partitions"
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
 def test_a_registry_that_is_away_makes_nothing_a_dead_letter(
     topics: TopicSet, registry: SchemaRegistry, walked: Walk, tmp_path: Path
 ) -> None:
@@ -120,10 +126,12 @@ def test_a_registry_that_is_away_makes_nothing_a_dead_letter(
             assert fetch(port, "/livez")[0] == 200
             status, body = fetch(port, "/readyz")
             assert (status, "wait for the schema registry" in body) == (503, True)
+            assert waiting_partitions(port) > 0
             assert not topics.read_events()
             proxy.accept()
             topics.wait_consumed()
             wait_until("ready again", lambda: fetch(port, "/readyz")[0] == 200)
+            assert waiting_partitions(port) == 0
             # A newer schema comes while the registry is slow, then away, then there.
             proxy.delay_s = 0.5
             topics.produce(newer[: len(newer) // 2])
