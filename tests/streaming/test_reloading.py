@@ -96,11 +96,11 @@ class Constant(Model):
     """Gives one value for every sample."""
 
     def __init__(self, metadata: ModelMetadata, value: float) -> None:
-        self.metadata, self.memory = metadata, MemoryShape(1, 15, 1)
+        self.metadata, self.memory, self.most_hops = metadata, MemoryShape(1, 15, 1), 1
         self._value = value
 
     def predict(self, hops: Hops) -> NDArray[np.float32]:
-        return np.full((len(hops.rows), self.metadata.hop, 2), self._value, np.float32)
+        return np.full((*hops.rows.shape, self.metadata.hop, 2), self._value, np.float32)
 
 
 def test_the_self_test_wants_probabilities_and_steps_where_somebody_walks() -> None:
