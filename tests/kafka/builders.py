@@ -345,6 +345,10 @@ class TopicSet:
         return client_properties(self.settings().kafka)
 
 
+SHOWN_CHARS = 8_000
+"""Of a process's log, where a test has failed."""
+
+
 class RunProcess:
     """``stepstream run`` in a process of its own; what it writes goes to a file."""
 
@@ -424,6 +428,10 @@ class RunProcess:
     def __exit__(self, *_: object) -> None:
         if self.is_alive:
             self.kill()
+        # pytest shows it if the test has failed.
+        sys.stdout.write(
+            f"{self.log.name}:\n{self.log.read_text(errors='replace')[-SHOWN_CHARS:]}\n"
+        )
 
 
 def run_command(
