@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from stepstream import __version__
 from stepstream.web.workers.metrics import WORKER_METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeAlias
 
     from prometheus_client import CollectorRegistry
@@ -69,10 +70,15 @@ def encode_metrics(
         if family.name == "process_start_time_seconds"
         for sample in family.samples
     }
-    times = _Times(starts, began_ns, now_ns)
+
+    def start_ns(sample: Sample) -> int:
+        """When the process began whose value it is."""
+        worker = "parent" if sample.name in OF_PARENT else sample.labels.get("worker", "")
+        return starts.get(worker, began_ns)
+
     scope = ScopeMetrics(
         scope=InstrumentationScope(name="stepstream", version=__version__),
-        metrics=[_convert(family, times) for family in families if family.samples],
+        metrics=[_convert(family, start_ns, now_ns) for family in families if family.samples],
     )
     described = Resource(attributes=_attributes(resource))
     return ExportMetricsServiceRequest(
@@ -80,29 +86,14 @@ def encode_metrics(
     ).SerializeToString()
 
 
-class _Times:
-    """When values were counted: from the start of their process until now."""
-
-    def __init__(self, starts: Mapping[str, int], began_ns: int, now_ns: int) -> None:
-        self._starts = starts
-        self._began_ns = began_ns
-        self.now_ns = now_ns
-
-    def start_ns(self, sample: Sample) -> int:
-        """When the counter of a sample was 0."""
-        parent = "parent" if "parent" in self._starts else ""
-        worker = parent if sample.name in OF_PARENT else sample.labels.get("worker", "")
-        return self._starts.get(worker, self._began_ns)
-
-
-def _convert(family: Family, times: _Times) -> Metric:
+def _convert(family: Family, start_ns: Callable[[Sample], int], now_ns: int) -> Metric:
     metric = Metric(
         name=family.name + SUFFIXES.get(family.type, ""),
         description=family.documentation,
         unit=UNITS.get(family.name.rpartition("_")[2], ""),
     )
     if family.type == "histogram":
-        points = _histogram_points(family.samples, times)
+        points = _histogram_points(family.samples, start_ns, now_ns)
         metric.histogram.CopyFrom(Histogram(data_points=points, aggregation_temporality=CUMULATIVE))
         return metric
     # NaN means that there is no value.
@@ -110,8 +101,8 @@ def _convert(family: Family, times: _Times) -> Metric:
     numbers = [
         NumberDataPoint(
             attributes=_attributes(sample.labels),
-            start_time_unix_nano=times.start_ns(sample) if family.type == "counter" else 0,
-            time_unix_nano=times.now_ns,
+            start_time_unix_nano=start_ns(sample),
+            time_unix_nano=now_ns,
             as_double=sample.value,
         )
         for sample in samples
@@ -125,21 +116,23 @@ def _convert(family: Family, times: _Times) -> Metric:
     return metric
 
 
-def _histogram_points(samples: Iterable[Sample], times: _Times) -> list[HistogramDataPoint]:
+def _histogram_points(
+    samples: Iterable[Sample], start_ns: Callable[[Sample], int], now_ns: int
+) -> list[HistogramDataPoint]:
     """A point for each set of labels; Prometheus has a sample for each bucket and those below."""
-    points: dict[tuple[tuple[str, str], ...], HistogramDataPoint] = {}
-    sums: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+    points: dict[frozenset[tuple[str, str]], HistogramDataPoint] = {}
+    sums: defaultdict[frozenset[tuple[str, str]], list[tuple[float, float]]] = defaultdict(list)
     for sample in samples:
         labels = {name: value for name, value in sample.labels.items() if name != "le"}
-        key = tuple(sorted(labels.items()))
+        key = frozenset(labels.items())
         if key not in points:
             points[key] = HistogramDataPoint(
                 attributes=_attributes(labels),
-                start_time_unix_nano=times.start_ns(sample),
-                time_unix_nano=times.now_ns,
+                start_time_unix_nano=start_ns(sample),
+                time_unix_nano=now_ns,
             )
         if sample.name.endswith("_bucket"):
-            sums.setdefault(key, []).append((float(sample.labels["le"]), sample.value))
+            sums[key].append((float(sample.labels["le"]), sample.value))
         elif sample.name.endswith("_sum"):
             points[key].sum = sample.value
     for key, point in points.items():

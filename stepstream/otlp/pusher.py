@@ -135,6 +135,8 @@ class Pusher:
 
     def _work(self) -> None:
         self._loop.run_until_complete(self._push_on())
+        # Connections that failed close in the next turn.
+        self._loop.run_until_complete(asyncio.sleep(0))
 
     async def _push_on(self) -> None:
         secret = {name: v.get_secret_value() for name, v in self._settings.headers.items()}
