@@ -141,9 +141,8 @@ class Pusher:
     async def _push_on(self) -> None:
         secret = {name: v.get_secret_value() for name, v in self._settings.headers.items()}
         headers = {**HEADERS, **secret}
-        async with httpx.AsyncClient(
-            headers=headers, verify=self._verify, timeout=TIMEOUT_S
-        ) as client:
+        # Each push as a whole has a timeout.
+        async with httpx.AsyncClient(headers=headers, verify=self._verify, timeout=None) as client:  # noqa: S113
             is_last = False
             while not is_last:
                 is_last = self._stopping.is_set()
