@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("avro", "cbor", "protobuf")
+EXTRAS = ("avro", "cbor", "otlp", "protobuf")
 """What the image has beyond the package's own dependencies."""
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")

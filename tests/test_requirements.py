@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from stepstream import __version__
 from tests.conftest import ROOT
 
-EXTRAS = ("avro", "cbor", "protobuf")
+EXTRAS = ("avro", "cbor", "otlp", "protobuf")
 TEXT = (ROOT / "deploy" / "image" / "requirements.txt").read_text()
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", TEXT, re.MULTILINE))
 

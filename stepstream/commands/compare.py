@@ -16,6 +16,8 @@ from pydantic import Field
 
 from stepstream.errors import SettingsError, StreamError
 from stepstream.logs import configure_logging
+from stepstream.otlp.failures import PushFailures
+from stepstream.otlp.pusher import Pusher, describe_process
 from stepstream.settings import Settings
 from stepstream.settings.groups import in_unit
 from stepstream.streaming.clients import check_connection, explain_kafka_errors
@@ -29,7 +31,7 @@ from stepstream.streaming.comparison import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Compare"]
 
@@ -91,6 +93,8 @@ class Gauges:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._push_failures = PushFailures()
+        self._registry.register(self._push_failures)
         self._steps = self._gauge("steps", "Steps in the readings that are compared.", "group")
         self._devices = self._gauge(
             "devices", "Devices with steps: by both groups, or by one of them only.", "group"
@@ -126,7 +130,10 @@ class Gauges:
 
     @contextmanager
     def served(self, settings: Settings) -> Iterator[None]:
-        """Serve `/metrics`, unless the port is 0; at any free port if the default one is in use."""
+        """Serve `/metrics`, unless the port is 0; at any free port if the default one is in use.
+
+        They are pushed too, if the settings say where to.
+        """
         http = settings.http
         if not http.port:
             yield
@@ -142,12 +149,17 @@ class Gauges:
                 http.port,
                 extra={"address": f"http://{http.address}:{server.server_port}"},
             )
+        process = describe_process(server.server_port, settings.kafka.group_id)
         try:
-            yield
+            with Pusher(settings.otlp, self._render, self._push_failures, process):
+                yield
         finally:
             server.shutdown()
             server.server_close()
             thread.join()
+
+    async def _render(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+        return encode(self._registry)
 
 
 @contextmanager

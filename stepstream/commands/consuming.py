@@ -11,6 +11,7 @@ from stepstream.commands.memory import spare_the_garbage_collector
 from stepstream.errors import StreamError
 from stepstream.logs import switch_on_signal
 from stepstream.native import decoder_name
+from stepstream.otlp.pusher import Pusher, describe_process
 from stepstream.streaming.consumer import Consumer
 from stepstream.web.app import make_app
 from stepstream.web.server import Server
@@ -90,7 +91,10 @@ def consume(
     )
     spare_the_garbage_collector()
     try:
-        with Server(settings.http, make_app(settings, consumer), socket_path):
+        app = make_app(settings, consumer)
+        server = Server(settings.http, app, socket_path)
+        process = describe_process(server.port, settings.kafka.group_id)
+        with server, Pusher(settings.otlp, server.render, app.push_failures, process):
             consumer.run()
     except StreamError as error:
         if consumer.has_open_calls:

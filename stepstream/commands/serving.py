@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stepstream.commands.memory import spare_the_garbage_collector
 from stepstream.logs import switch_on_signal
 from stepstream.native import decoder_name
+from stepstream.otlp.pusher import Pusher, describe_process
 from stepstream.web.scraping import MetricsApp
 from stepstream.web.server import Server
 from stepstream.web.serving import ServeApp
@@ -76,6 +77,8 @@ def serve(
         )
         if paths is not None:
             servers.enter_context(Server(settings.http, MetricsApp(app.render), paths[0]))
+        process = describe_process(server.port)
+        servers.enter_context(Pusher(settings.otlp, server.render, app.push_failures, process))
         if lifeline is not None:
             lifeline.connect(
                 lambda: Report(app.health.is_live, app.health.obstacles),

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from stepstream.commands.supervising import SIGNALS, conclude, supervise
 from stepstream.errors import SettingsError
 from stepstream.logs import LevelSwitch
+from stepstream.otlp.failures import PushFailures
+from stepstream.otlp.pusher import Pusher, describe_process
+from stepstream.settings import OtlpSettings
 from stepstream.web.scraping import MetricsApp
 from stepstream.web.server import Server, listen
 from stepstream.web.workers.clients import Client
@@ -57,8 +60,10 @@ def run(settings: ServeSettings) -> int:
     if listener is None:
         raise SettingsError("http.port is 0: nothing would be served")
     with listener:
+        # The parent pushes the metrics of all.
+        theirs = settings.model_copy(update={"otlp": OtlpSettings()})
         orders = [
-            Order(number, settings, held.socket_path, listener.fileno(), own.socket_path)
+            Order(number, theirs, held.socket_path, listener.fileno(), own.socket_path)
             for number, held in enumerate(workers)
         ]
         supervisor = Supervisor(
@@ -72,9 +77,16 @@ def run(settings: ServeSettings) -> int:
         app = _Metrics(clients, supervisor)
         port = listener.getsockname()[1]
         logger.info("started", extra={"workers": settings.workers, "port": port})
-        with Server(settings.http, app, own.socket_path):
+        server = Server(settings.http, app, own.socket_path)
+        pusher = Pusher(settings.otlp, server.render, app.push_failures, describe_process(port))
+
+        def stop() -> None:
             # Otherwise connections would wait here that nobody takes any more.
-            supervise(supervisor, LevelSwitch(settings.logging), logger, on_stop=listener.close)
+            listener.close()
+            pusher.stop()
+
+        with server, pusher:
+            supervise(supervisor, LevelSwitch(settings.logging), logger, on_stop=stop)
     return conclude(supervisor, logger)
 
 
@@ -82,7 +94,9 @@ class _Metrics(MetricsApp):
     """The metrics of all workers, for the one that is asked for them."""
 
     def __init__(self, clients: Sequence[Client], supervisor: Supervisor) -> None:
-        super().__init__(lambda encode: render(encode, clients, supervisor, None))
+        self.push_failures = PushFailures()
+        own = (self.push_failures,)
+        super().__init__(lambda encode: render(encode, clients, supervisor, own))
         self._clients = clients
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:

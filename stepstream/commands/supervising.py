@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from stepstream.errors import SettingsError, StreamError
 from stepstream.logs import LevelSwitch
-from stepstream.settings import HttpSettings
+from stepstream.otlp.pusher import Pusher, describe_process
+from stepstream.settings import HttpSettings, OtlpSettings
 from stepstream.web.server import Server
 from stepstream.web.workers.app import WorkersApp
 from stepstream.workers.names import claim, name_process
@@ -20,7 +21,6 @@ from stepstream.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from stepstream.settings import Settings
     from stepstream.workers.names import Claim
@@ -70,12 +70,19 @@ def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
         time.monotonic,
     )
     paths = [order.socket_path for order in orders if order.socket_path is not None]
-    serving: AbstractContextManager[object] = nullcontext()
-    if paths:
-        serving = Server(settings.http, WorkersApp(settings, supervisor, paths))
-    logger.info("started", extra={"workers": settings.workers, "group": settings.kafka.group_id})
-    with serving:
-        supervise(supervisor, LevelSwitch(settings.logging), logger, is_done)
+    group = settings.kafka.group_id
+    with ExitStack() as serving:
+        last_push = ExitStack()
+        if paths:
+            app = WorkersApp(settings, supervisor, paths)
+            server = serving.enter_context(Server(settings.http, app))
+            process = describe_process(server.port, group)
+            pusher = Pusher(settings.otlp, server.render, app.push_failures, process)
+            serving.enter_context(pusher)
+            # While the workers still answer.
+            last_push.callback(pusher.stop)
+        logger.info("started", extra={"workers": settings.workers, "group": group})
+        supervise(supervisor, LevelSwitch(settings.logging), logger, is_done, last_push.close)
     return conclude(supervisor, logger)
 
 
@@ -95,8 +102,9 @@ def _order(settings: Settings, number: int, held: Claim) -> Order:
             "max_connections": HttpSettings().max_connections,
         }
     )
+    quiet = {"http": inner, "otlp": OtlpSettings()}
     path = held.socket_path if inner.port else None
-    return Order(number, named.model_copy(update={"http": inner}), path)
+    return Order(number, named.model_copy(update=quiet), path)
 
 
 def supervise(
@@ -119,11 +127,12 @@ def supervise(
     is_done
         Whether nothing is left to do for the workers; asked several times a second.
     on_stop
-        Called when they begin to stop.
+        Called when they begin to stop, maybe more than once.
     """
     while not supervisor.is_over:
         supervisor.turn()
         if is_done():
+            on_stop()
             supervisor.stop()
         come = signal.sigtimedwait(SIGNALS, TURN_S)
         number = None if come is None else come.si_signo

@@ -7,6 +7,7 @@ from typing import Any
 
 from stepstream.metrics import PROCESS_METRICS, Metric
 from stepstream.metrics.consumer import METRICS
+from stepstream.otlp.failures import PushFailures
 from stepstream.web.traffic import HTTP_METRICS, HttpMetric
 from stepstream.web.workers.metrics import WORKER_METRICS, WorkerMetric
 
@@ -48,13 +49,13 @@ Metrics of the process, from prometheus-client:
 
 def render_reference() -> str:
     """All metrics as Markdown."""
-    rows = "".join(map(_row, METRICS)) + "".join(map(_row, HTTP_METRICS))
+    rows = "".join(map(_row, METRICS)) + "".join(map(_row, HTTP_METRICS)) + _row(PushFailures)
     process = "".join(f"| `{name}` | {text} |\n" for name, text in PROCESS_METRICS.items())
     workers = "".join(map(_row, WORKER_METRICS))
     return f"{INTRODUCTION}{rows}{PROCESS}{process}{WORKERS}{workers}"
 
 
-def _row(metric: Metric[Any] | HttpMetric | WorkerMetric) -> str:
+def _row(metric: Metric[Any] | HttpMetric | WorkerMetric | type[PushFailures]) -> str:
     described = [
         f"`{name}`: {text}" if text else f"`{name}`" for name, text in (metric.labels or {}).items()
     ]

@@ -13,6 +13,7 @@ from stepstream.settings.inputs import InputSettings, RegistrySettings, SensorSe
 from stepstream.settings.kafka import RESERVED_PROPERTIES, SECRET_PROPERTY, KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
+from stepstream.settings.otlp import OtlpSettings
 from stepstream.settings.outputs import OutputSettings
 from stepstream.settings.processing import AbnormalStart, ProcessingSettings
 from stepstream.settings.serving import DetectionSettings, ServeSettings
@@ -33,6 +34,7 @@ __all__ = [
     "KafkaSettings",
     "LoggingSettings",
     "ModelSettings",
+    "OtlpSettings",
     "OutputKind",
     "OutputSettings",
     "ProcessingSettings",

@@ -14,6 +14,7 @@ from stepstream.settings.inputs import SCHEMA_FORMATS, InputSettings, RegistrySe
 from stepstream.settings.kafka import KafkaSettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
+from stepstream.settings.otlp import OtlpSettings
 from stepstream.settings.outputs import OutputSettings
 from stepstream.settings.processing import ProcessingSettings
 from stepstream.settings.topics import TopicSettings, check_pattern, is_pattern
@@ -79,6 +80,9 @@ class CommandSettings(BaseSettings):
         registry = getattr(self, "registry", None)
         if isinstance(registry, RegistrySettings) and registry.password is not None:
             text = text.replace(registry.password.get_secret_value(), "***")
+        otlp = getattr(self, "otlp", None)
+        if isinstance(otlp, OtlpSettings):
+            text = otlp.hide_secrets(text)
         kafka = getattr(self, "kafka", None)
         return kafka.hide_secrets(text) if isinstance(kafka, KafkaSettings) else text
 
@@ -100,6 +104,7 @@ class Settings(CommandSettings):
     output: OutputSettings = OutputSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
+    otlp: OtlpSettings = OtlpSettings()
     logging: LoggingSettings = LoggingSettings()
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What is different from `input` in some topics: a JSON object from their names, or patterns as in `topics.readings`, to objects with the settings of `input`."""
@@ -144,6 +149,14 @@ class Settings(CommandSettings):
     @model_validator(mode="after")
     def _take_former_units(self) -> Self:
         take_former_units(self)
+        return self
+
+    @model_validator(mode="after")
+    def _check_otlp(self) -> Self:
+        if self.otlp.endpoint and self.http.port == 0:
+            raise ValueError(
+                "otlp.endpoint needs http.port: what is pushed is what /metrics shows there"
+            )
         return self
 
     @model_validator(mode="after")

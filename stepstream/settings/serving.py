@@ -11,6 +11,7 @@ from stepstream.settings.groups import in_unit
 from stepstream.settings.inputs import InputSettings, RegistrySettings
 from stepstream.settings.logs import LoggingSettings
 from stepstream.settings.model import ModelSettings
+from stepstream.settings.otlp import OtlpSettings
 from stepstream.settings.processing import ProcessingSettings
 from stepstream.settings.web import HttpSettings
 
@@ -45,6 +46,7 @@ class ServeSettings(CommandSettings):
     processing: ProcessingSettings = ProcessingSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
+    otlp: OtlpSettings = OtlpSettings()
     logging: LoggingSettings = LoggingSettings()
     workers: int = Field(1, ge=1, le=256, json_schema_extra=in_unit("processes"))
     """Processes that share the port, up to one for each free core."""

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from stepstream.exposition import make_registry
 from stepstream.metrics.consumer import METRICS
+from stepstream.otlp.failures import PushFailures
 from stepstream.web.access import Access
 from stepstream.web.activity import Activity
 from stepstream.web.batches import BESIDE_THE_LOOP
@@ -58,6 +59,8 @@ class App:
         self.traffic = Traffic()
         self._registry = make_registry(consumer, METRICS)
         self._registry.register(TrafficCollector(self.traffic))
+        self.push_failures = PushFailures()
+        self._registry.register(self.push_failures)
         self._timeline = Timeline(settings.kafka.hide_secrets)
         self._sampler = Sampler(settings, consumer, self._timeline)
         self._letters = LetterSamples(settings.topics.dead_letters)
@@ -75,7 +78,7 @@ class App:
         self.routes = [
             Route("/livez", self._live),
             Route("/readyz", self._ready),
-            Route("/metrics", Scrapes(self._render).answer),
+            Route("/metrics", Scrapes(self.render).answer),
             *page_routes(self._page, access, panels),
             Route("/performance/sample", self._page.sample),
             get_only("/performance/signal", self._page.signal),
@@ -129,7 +132,8 @@ class App:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {'; '.join(obstacles)}\n", 503)
 
-    async def _render(self, encode: Callable[[Any], bytes]) -> bytes:
+    async def render(self, encode: Callable[[Any], bytes]) -> bytes:
+        """The metrics of this process."""
         return encode(self._registry)
 
 

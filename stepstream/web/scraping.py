@@ -67,6 +67,7 @@ class MetricsApp:
 
     def __init__(self, render: Callable[[Callable[[Any], bytes]], Awaitable[bytes]]) -> None:
         self.traffic = Traffic()
+        self._render = render
         routes = [Route("/metrics", Scrapes(render).answer)]
         http = HttpSettings()
         self.asgi = make_asgi(routes, http, Access(http), self.traffic)
@@ -74,6 +75,10 @@ class MetricsApp:
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve."""
         await serving
+
+    async def render(self, encode: Callable[[Any], bytes]) -> bytes:
+        """A page as the encoder writes it."""
+        return await self._render(encode)
 
     def close(self) -> None:
         """Nothing is open that doesn't end by itself."""

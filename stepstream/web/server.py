@@ -19,7 +19,7 @@ from stepstream.web.encryption import Certificate, EncryptedProtocol
 from stepstream.web.protocol import MAX_HEADER_BYTES, REQUEST_TIMEOUT_S, BoundedProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -71,6 +71,9 @@ class Application(Protocol):
     @property
     def traffic(self) -> Traffic:
         """Counts them."""
+
+    async def render(self, encode: Callable[[Any], bytes]) -> bytes:
+        """The metrics, as an encoder of prometheus-client writes them."""
 
     async def run_with(self, serving: Coroutine[Any, Any, None]) -> None:
         """Serve, and do what has to be done meanwhile."""
@@ -151,8 +154,14 @@ class Server:
         """The port listened on, if any."""
         return int(self._socket.getsockname()[1]) if self._socket else None
 
+    async def render(self, encode: Callable[[Any], bytes]) -> bytes:
+        """The metrics of the application, as an encoder writes them; for another event loop."""
+        rendered = asyncio.run_coroutine_threadsafe(self._app.render(encode), self._loop)
+        return await asyncio.wrap_future(rendered)
+
     def _serve(self, server: uvicorn.Server) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            self._loop = runner.get_loop()
             listeners = None if self._socket is None else [self._socket]
             runner.run(self._app.run_with(server.serve(listeners)))
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from stepstream.exposition import make_registry
 from stepstream.metrics import OF_SERVER
+from stepstream.otlp.failures import PushFailures
 from stepstream.web.access import Access
 from stepstream.web.answers import STATIC
 from stepstream.web.batches import ALONE
@@ -96,6 +97,8 @@ class ServeApp:
         """How this process is."""
         self._registry: CollectorRegistry = make_registry(self, OF_SERVER)
         self._registry.register(TrafficCollector(self.traffic))
+        self.push_failures = PushFailures()
+        self._registry.register(self.push_failures)
         self._scrapes = Scrapes(self.render)
         self._parent = None if parent is None else Client(0, parent)
         self.routes = [

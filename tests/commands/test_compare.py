@@ -10,8 +10,11 @@ import pytest
 
 from stepstream.commands.compare import Gauges
 from stepstream.errors import SettingsError
-from stepstream.settings import HttpSettings, Settings
-from tests.kafka.builders import fetch
+from stepstream.settings import HttpSettings, OtlpSettings, Settings
+from stepstream.streaming.comparison import compare
+from tests.kafka.broker import free_port
+from tests.kafka.builders import fetch, wait_until
+from tests.otlp.receiver import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +41,20 @@ def test_a_default_port_in_use_is_replaced_by_a_free_one(
         status, text = fetch(port, "/metrics")
     assert status == 200
     assert "stepstream_comparison_timestamp_seconds" in text
+
+
+def test_what_is_served_is_pushed() -> None:
+    gauges = Gauges()
+    gauges.set(compare({"a": 10, "b": 20}, {"a": 10, "b": 10}))
+    with receiving() as receiver:
+        otlp = OtlpSettings(endpoint=receiver.endpoint)
+        http = HttpSettings(address="127.0.0.1", port=free_port())
+        with gauges.served(Settings(http=http, otlp=otlp)):
+            (push, *_) = wait_until("a push", lambda: receiver.pushes)
+    assert push.value("stepstream_comparison_steps", group="live") == 20
+    assert push.value("stepstream_comparison_steps", group="other") == 30
+    assert push.metrics["stepstream_comparison_ratio"].unit == "1"
+    assert push.resource["service.instance.id"].endswith(f":{http.port}")
 
 
 def test_a_port_that_was_asked_for_and_is_in_use_is_refused(taken: int) -> None:

@@ -27,6 +27,7 @@ class Front(NamedTuple):
     """A parent's server, the workers behind it, and what it knows of their processes."""
 
     server: Server
+    app: WorkersApp
     consumers: list[Consumer]
     paths: list[Path]
     world: World
@@ -57,4 +58,4 @@ def served_workers(made_with: Settings) -> Iterator[Front]:
         app = WorkersApp(made_with, world.supervisor, paths)
         server = stack.enter_context(Server(made_with.http, app))
         world.pass_time(1)
-        yield Front(server, consumers, paths, world)
+        yield Front(server, app, consumers, paths, world)

@@ -21,6 +21,7 @@ from hypothesis import settings as examples
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from stepstream.metrics import OF_SERVER, PROCESS_METRICS
+from stepstream.otlp.failures import PushFailures
 from stepstream.settings import HttpSettings, ServeSettings
 from stepstream.web.batches import ALONE
 from stepstream.web.detection import MAX_BODY_BYTES
@@ -174,8 +175,8 @@ def test_it_is_not_ready_while_it_stops_and_closes_connections() -> None:
 def test_the_metrics_are_those_of_a_server(server: Serving) -> None:
     server.ask("/v1/detect", body(0, 128))
     page = server.ask("/metrics").body
-    for metric in (*OF_SERVER, *HTTP_METRICS):
-        assert f"# TYPE {metric.name}".encode() in page, metric.name
+    for name in (*(metric.name for metric in (*OF_SERVER, *HTTP_METRICS)), PushFailures.name):
+        assert f"# TYPE {name}".encode() in page, name
     for name in PROCESS_METRICS:
         assert name.encode() in page
     assert metrics(page, "stepstream_ready") == {"": 1}

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.metrics import PROCESS_METRICS
 from stepstream.metrics.consumer import METRICS
+from stepstream.otlp.failures import PushFailures
 from stepstream.streaming.partitioning import partition_of
 from stepstream.web import page as page_module
 from stepstream.web.server import Server
@@ -58,6 +59,7 @@ def test_every_metric_of_every_worker_has_its_number(front: Front) -> None:
         *(metric.name for metric in METRICS),
         *(metric.name for metric in HTTP_METRICS),
         *(metric.name for metric in WORKER_METRICS),
+        PushFailures.name,
         *PROCESS_METRICS,
     ]
     assert families.keys() == {name.removesuffix("_total") for name in names}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from stepstream.otlp.failures import PushFailures
 from stepstream.web.access import Access
 from stepstream.web.answers import refuse
 from stepstream.web.bodies import (
@@ -23,7 +24,7 @@ from stepstream.web.page import Page
 from stepstream.web.routing import make_asgi, page_routes
 from stepstream.web.scraping import Scrapes
 from stepstream.web.timeline import Timeline
-from stepstream.web.traffic import Traffic
+from stepstream.web.traffic import Traffic, TrafficCollector
 from stepstream.web.workers.clients import Client
 from stepstream.web.workers.devices import WorkerDevices, pass_on
 from stepstream.web.workers.metrics import render
@@ -70,6 +71,7 @@ class WorkersApp:
 
     def __init__(self, settings: Settings, supervisor: Supervisor, paths: Sequence[Path]) -> None:
         self.traffic = Traffic()
+        self.push_failures = PushFailures()
         self._supervisor = supervisor
         self._clients = [Client(number, path) for number, path in enumerate(paths)]
         self._timeline = Timeline(settings.kafka.hide_secrets)
@@ -83,7 +85,7 @@ class WorkersApp:
         self.routes = [
             Route("/livez", self._live),
             Route("/readyz", self._ready),
-            Route("/metrics", Scrapes(self._render).answer),
+            Route("/metrics", Scrapes(self.render).answer),
             *page_routes(self._page, access, panels.routes),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
@@ -118,8 +120,10 @@ class WorkersApp:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {''.join(texts)}", 503)
 
-    async def _render(self, encode: Callable[[Any], bytes]) -> bytes:
-        return await render(encode, self._clients, self._supervisor, self.traffic)
+    async def render(self, encode: Callable[[Any], bytes]) -> bytes:
+        """The metrics of all workers."""
+        own = (TrafficCollector(self.traffic), self.push_failures)
+        return await render(encode, self._clients, self._supervisor, own)
 
     async def _detect(self, request: Request) -> Response:
         """Have the workers detect steps in turn; one that is busy is passed over."""

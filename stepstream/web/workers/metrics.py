@@ -13,14 +13,12 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from stepstream.web.traffic import HTTP_METRICS, TrafficCollector
 from stepstream.web.workers.clients import ask_all
 from stepstream.workers.supervisor import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
-    from stepstream.web.traffic import Traffic
     from stepstream.web.workers.clients import Client
     from stepstream.workers.supervisor import Supervisor
 
@@ -29,7 +27,6 @@ __all__ = ["WORKER_METRICS", "WorkerMetric", "make_registry", "render"]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PARENT = "parent"
 """Value of the label `worker` where the parent's own process is meant."""
-OF_SERVERS = {metric.name.removesuffix("_total") for metric in HTTP_METRICS}
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,10 @@ WORKER_METRICS = (
 
 class _Merged(Collector):
     def __init__(
-        self, supervisor: Supervisor, traffic: Traffic | None, pages: Mapping[int, bytes]
+        self, supervisor: Supervisor, own: Sequence[Collector], pages: Mapping[int, bytes]
     ) -> None:
         self._supervisor = supervisor
-        self._traffic = traffic
+        self._own = own
         self._pages = pages
 
     def collect(self) -> Iterator[Family]:
@@ -94,23 +91,25 @@ class _Merged(Collector):
             for labels, value in metric.read(self._supervisor).items():
                 family.add_metric(labels, value)
             yield family
-        own = CollectorRegistry()
-        ProcessCollector(registry=own)
+        process = CollectorRegistry()
+        ProcessCollector(registry=process)
+        own = [family for collector in self._own for family in collector.collect()]
+        left_out = {family.name for family in own}
         silent = [w.number for w in self._supervisor.workers if w.number not in self._pages]
         yield from _merge(
             [
-                *((str(worker), self._parse(page)) for worker, page in self._pages.items()),
+                *((str(worker), _parse(page, left_out)) for worker, page in self._pages.items()),
                 *((str(worker), [_unready()]) for worker in silent),
-                (PARENT, own.collect()),
-                (PARENT, TrafficCollector(self._traffic).collect() if self._traffic else ()),
+                (PARENT, process.collect()),
+                (PARENT, own),
             ]
         )
 
-    def _parse(self, page: bytes) -> Iterator[Family]:
-        """The metrics of a worker; but for those of its server, if only its parent asks it."""
-        families: Iterator[Family] = text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
-        left_out = OF_SERVERS if self._traffic else ()
-        return (family for family in families if family.name not in left_out)
+
+def _parse(page: bytes, left_out: Container[str]) -> Iterator[Family]:
+    """The metrics of a worker, without those that its parent has itself."""
+    families: Iterator[Family] = text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
+    return (family for family in families if family.name not in left_out)
 
 
 def _unready() -> Family:
@@ -133,7 +132,7 @@ def _merge(sources: Iterable[tuple[str, Iterable[Family]]]) -> Iterable[Family]:
 
 
 def make_registry(
-    supervisor: Supervisor, traffic: Traffic | None, pages: Mapping[int, bytes]
+    supervisor: Supervisor, own: Sequence[Collector], pages: Mapping[int, bytes]
 ) -> CollectorRegistry:
     """A registry with the metrics of all workers and those of their parent.
 
@@ -141,13 +140,13 @@ def make_registry(
     ----------
     supervisor
         Knows the workers.
-    traffic
-        What the parent's own server counted; None if the workers serve, and count, themselves.
+    own
+        Metrics that the parent has itself; those of the same names are left out of the workers'.
     pages
         Metrics of each worker as it serves them, in OpenMetrics' format.
     """
     registry = CollectorRegistry()
-    registry.register(_Merged(supervisor, traffic, pages))
+    registry.register(_Merged(supervisor, own, pages))
     return registry
 
 
@@ -155,11 +154,11 @@ async def render(
     encode: Callable[[CollectorRegistry], bytes],
     clients: Sequence[Client],
     supervisor: Supervisor,
-    traffic: Traffic | None,
+    own: Sequence[Collector],
 ) -> bytes:
     """A page with the metrics of all workers, which are asked for them; see `make_registry`."""
     answers = await ask_all(clients, "/metrics", headers={"accept": OPENMETRICS})
     pages = {one.worker: one.body for one in answers if one.status == 200}
-    registry = make_registry(supervisor, traffic, pages)
+    registry = make_registry(supervisor, own, pages)
     # To parse them takes a while, with many partitions.
     return await asyncio.to_thread(encode, registry)
