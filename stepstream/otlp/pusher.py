@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
@@ -117,7 +117,8 @@ class Pusher:
 
     def stop(self) -> None:
         """Begin the last push, and wait until its metrics are read, a second at most."""
-        if self._thread is not None and not self._stopping.is_set():
+        is_running = self._thread is not None and self._thread.is_alive()
+        if is_running and not self._stopping.is_set():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._has_read.wait(READ_TIMEOUT_S)
 
@@ -130,13 +131,10 @@ class Pusher:
         if self._thread is not None:
             self.stop()
             self._thread.join(LAST_TIMEOUT_S)
-            if not self._thread.is_alive():
-                self._loop.close()
 
     def _work(self) -> None:
-        self._loop.run_until_complete(self._push_on())
-        # Connections that failed close in the next turn.
-        self._loop.run_until_complete(asyncio.sleep(0))
+        with closing(self._loop):
+            self._loop.run_until_complete(self._push_on())
 
     async def _push_on(self) -> None:
         secret = {name: v.get_secret_value() for name, v in self._settings.headers.items()}

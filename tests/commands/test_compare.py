@@ -45,7 +45,8 @@ def test_a_default_port_in_use_is_replaced_by_a_free_one(
 
 def test_what_is_served_is_pushed() -> None:
     gauges = Gauges()
-    gauges.set(compare({"a": 10, "b": 20}, {"a": 10, "b": 10}))
+    found, live = {"a": 10, "b": 20}, {"a": 10, "b": 10}
+    gauges.set(compare({("phones", 0): found}, {("phones", 0): live}))
     with receiving() as receiver:
         otlp = OtlpSettings(endpoint=receiver.endpoint)
         http = HttpSettings(address="127.0.0.1", port=free_port())

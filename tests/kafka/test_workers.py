@@ -8,7 +8,7 @@ import re
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -35,7 +35,7 @@ UNNAMED = {
 class WorkersRun(RunProcess):
     """``stepstream run --workers 2``, with HTTP and names of its own."""
 
-    program = ("stepstream", "run", "--workers", "2")
+    program: ClassVar[tuple[str, ...]] = ("stepstream", "run", "--workers", "2")
 
     def __init__(
         self, topics: TopicSet, folder: Path, name: str = "run", **more: str | None

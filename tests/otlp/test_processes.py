@@ -62,6 +62,10 @@ def test_the_last_push_has_what_was_counted_until_the_end() -> None:
     assert "can't be pushed" not in log
 
 
+def ready(server: Serving) -> Mapping[str, float]:
+    return metrics(server.ask("/metrics").body, "stepstream_ready")
+
+
 def labels_of(receiver: Receiver) -> dict[str, str]:
     (point,) = receiver.pushes[0].metrics["stepstream_build_info"].gauge.data_points
     return {one.key: one.value.string_value for one in point.attributes}
@@ -74,7 +78,7 @@ def test_one_parent_pushes_for_all_workers_until_they_stop() -> None:
         serving("--workers", "2", **environment(receiver.endpoint)) as server,
     ):
         wait_until("a push", lambda: receiver.pushes)
-        wait_until("workers", lambda: b'worker="1"' in server.ask("/metrics").body)
+        wait_until("ready workers", lambda: sum(ready(server).values()) == 2)
         detect(server, 8)
         log = log_of(server)
         last = receiver.pushes[-1]
