@@ -116,8 +116,8 @@ class StepFinder:
         half = np.fmax(probabilities, 0).astype(np.float16).view(np.uint16)
         self._by_hop[places + hop % self._kept] = half.reshape(-1, self._ring.shape[2])
         searched = hop - 1
-        ends = self._ring[slot, searched % self._kept, END::PROBABILITIES]
-        rows = np.flatnonzero((searched >= first_hop) & (ends.max(axis=1) >= self._least_end))
+        given = self._ring[slot, searched % self._kept, END::PROBABILITIES]
+        rows = np.flatnonzero((searched >= first_hop) & (given.max(axis=1) >= self._least_end))
         if not len(rows):
             return Steps.none()
         # Few of the hops have a peak in them, and only these are looked at as a whole.

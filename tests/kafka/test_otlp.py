@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -57,4 +57,4 @@ def test_all_messages_are_in_what_is_pushed(topics: TopicSet, tmp_path: Path, wo
 class Run(WorkersRun):
     """The number of workers is a setting."""
 
-    program = ("stepstream", "run")
+    program: ClassVar[tuple[str, ...]] = ("stepstream", "run")
