@@ -38,7 +38,9 @@ def test_all_messages_are_in_what_is_pushed(topics: TopicSet, tmp_path: Path, wo
             topics.wait_consumed()
 
             def pushed() -> dict[str | None, float]:
-                points = receiver.pushes[-1].metrics[MESSAGES].sum.data_points
+                # Before the workers answer, there are the parent's metrics only.
+                found = receiver.pushes[-1].metrics.get(MESSAGES)
+                points = found.sum.data_points if found else ()
                 return {attributes(p.attributes).get("worker"): p.as_double for p in points}
 
             wait_until("all messages", lambda: sum(pushed().values()) == len(produced))
