@@ -130,7 +130,11 @@ def test_the_page_shows_figures_partitions_and_dead_letters(page: Page, walking:
         shoot(page, "figures")
 
 
-def test_the_page_says_what_somebody_should_look_at(page: Page, walking: Consumer) -> None:
+def test_the_page_says_what_somebody_should_look_at(
+    page: Page, walking: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The running consumer judges its own topic and would take the test's verdict away.
+    monkeypatch.setattr(walking.processor.doubts, "_publish", lambda: None)
     warnings = page.locator("#warnings")
     with serve(settings(), walking) as server:
         page.goto(address(server))
