@@ -448,6 +448,8 @@ def _install(
             "thresholdSeconds": TOLERABLE_DELAY_S,
         }
         keda = {**autoscaling["keda"], "lagThreshold": NEVER, "lateness": lateness}
+        # Until the first pod was scraped, nothing is known, which is what the fallback is for.
+        del keda["fallback"]
         autoscaling = {**autoscaling, "keda": keda}
     values.write_text(json.dumps({"settings": settings, "autoscaling": autoscaling}))
     cluster.helm("install", RELEASE, str(CHART), f"--namespace={namespace}", f"--values={values}",
