@@ -203,6 +203,8 @@ class _Message:
     ) -> int:
         """Note the layout of a list whose items all have the layout of the first."""
         length, begin = read_varint(data, position)
+        if length > len(data) - begin:
+            raise DeclinedError
         trace.mask += bytes([SAME]) * (begin - position)
         item = Trace()
         if field.type == Kind.TYPE_MESSAGE:

@@ -14,6 +14,7 @@ from stepstream.inputs.alike import MAX_LAYOUTS, AlikeReader
 from stepstream.inputs.general import GeneralFormat
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.protobuf import Protobuf
+from stepstream.inputs.varints import write_varint
 from stepstream.settings import InputSettings
 from tests.fuzzing.schema_formats import NAMES, PROTO_COLUMNS, schema_formats
 from tests.inputs.protobuf_types import message_type, new
@@ -120,6 +121,14 @@ def test_the_layouts_that_are_remembered_are_limited() -> None:
         columns, others = reader.read(range(4), [value] * 4, {})
         assert (len(columns.message), others) == (4, {})
     assert len(reader._layouts) == MAX_LAYOUTS
+
+
+def test_an_array_that_says_it_is_longer_than_its_message_is_refused() -> None:
+    parser, layout = Protobuf(message_type(PROTO_COLUMNS), NAMES), Layout.of(InputSettings())
+    value = b"\x12" + write_varint(1 << 62) + bytes(64)
+    decoded = decode(GeneralFormat(parser, layout, AlikeReader.of(parser, layout)), [value] * 5)
+    assert contents(decoded) == contents(decode(GeneralFormat(parser, layout), [value] * 5))
+    assert len(decoded.invalid) == 5
 
 
 @pytest.mark.parametrize(
