@@ -1,18 +1,26 @@
-"""The cost of observation: a consumer's page is open, its metrics are scraped every second."""
+"""What the HTTP port costs a consumer.
+
+Either its page is open and its metrics are scraped every second, or ten requests for steps come in
+a second.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gzip
 import time
-from contextlib import contextmanager, nullcontext
+from collections import defaultdict
+from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from itertools import cycle
 from statistics import median
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import running_broker
 from benchmarks.inputs import Fleet, for_one_run, load
+from benchmarks.serving import request_bodies
 from benchmarks.systems import STEPSTREAM
 from tests.kafka.broker import free_port
 
@@ -21,15 +29,18 @@ if TYPE_CHECKING:
 
 DEVICES = 1_000
 DEVICE = "device-3-0"
+ALONE, WATCHED, ASKED = "alone", "watched", "asked"
+ASK_EVERY_S = 0.1
 
 
-class Observers:
-    """A scraper and a browser with a device's signal on its page."""
+class Clients:
+    """A scraper and a browser with a device's signal on its page, or one that asks for steps."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._stop = Event()
-        self.scrapes = self.samples = self.signals = 0
+        self._bodies = cycle(request_bodies())
+        self.scrapes = self.samples = self.signals = self.answers = 0
 
     @contextmanager
     def _get(self, path: str) -> Iterator[HTTPResponse]:
@@ -55,8 +66,22 @@ class Observers:
                 if self._stop.is_set():
                     break
 
+    def _ask(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
+        headers = {"Content-Type": "application/json"}
+        next_s = time.monotonic()
+        try:
+            while not self._stop.wait(next_s - time.monotonic()):
+                next_s += ASK_EVERY_S
+                connection.request("POST", "/v1/detect", next(self._bodies), headers)
+                answer = connection.getresponse()
+                answer.read()
+                self.answers += answer.status == HTTPStatus.OK
+        finally:
+            connection.close()
+
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def at_work(self, what: str) -> Iterator[None]:
         def repeat(what: Callable[[], None]) -> None:
             while not self._stop.is_set():
                 try:
@@ -64,7 +89,7 @@ class Observers:
                 except (OSError, HTTPException):  # the server doesn't exist yet, or no longer
                     self._stop.wait(0.05)
 
-        works = (self._scrape, self._watch)
+        works = {ALONE: (), WATCHED: (self._scrape, self._watch), ASKED: (self._ask,)}[what]
         threads = [Thread(target=repeat, args=(work,)) for work in works]
         for thread in threads:
             thread.start()
@@ -85,33 +110,31 @@ def main() -> None:
         loaded = load(bootstrap, Fleet(DEVICES, options.seconds))
         readings = loaded.readings
         print(f"{readings:,} single readings; CPU time of the consumer a reading, start included")
-        ratios, alone_us = [], []
+        cost_us: dict[str, list[float]] = defaultdict(list)
         for number in range(options.rounds):
-            cost_us = {}
-            # Alternating, so that other work on the machine affects both.
-            for is_observed in (False, True) if number % 2 else (True, False):
+            # In turns, so that other work on the machine affects all.
+            for what in (ALONE, WATCHED, ASKED) if number % 2 else (ASKED, WATCHED, ALONE):
                 port = free_port()
-                observers = Observers(port)
-                with observers.watching() if is_observed else nullcontext():
+                clients = Clients(port)
+                with clients.at_work(what):
                     run = STEPSTREAM.run(
                         for_one_run(loaded.topics),
                         loaded.messages,
                         STEPSTREAM_HTTP__PORT=str(port),
                     )
-                cost_us[is_observed] = run.cpu_s / readings * 1e6
-                name = "watched" if is_observed else "alone"
+                cost_us[what].append(run.cpu_s / readings * 1e6)
                 print(
-                    f"{name:8} {cost_us[is_observed]:.3f} us, {run.wall_s:.1f} s: "
-                    f"{observers.scrapes} scrapes, {observers.samples} samples, "
-                    f"{observers.signals} parts of the signal",
+                    f"{what:8} {cost_us[what][-1]:.3f} us, {run.wall_s:.1f} s: "
+                    f"{clients.scrapes} scrapes, {clients.samples} samples, "
+                    f"{clients.signals} parts of the signal, {clients.answers} answers",
                     flush=True,
                 )
-            ratios.append(cost_us[True] / cost_us[False] - 1)
-            alone_us.append(cost_us[False])
-    print(
-        f"observation: {median(ratios):+.1%} (median; {min(ratios):+.1%} to {max(ratios):+.1%}); "
-        f"alone varies by {max(alone_us) / min(alone_us) - 1:.1%}"
-    )
+    for what in (WATCHED, ASKED):
+        ratios = [
+            cost / alone - 1 for cost, alone in zip(cost_us[what], cost_us[ALONE], strict=True)
+        ]
+        print(f"{what}: {median(ratios):+.1%} (median; {min(ratios):+.1%} to {max(ratios):+.1%})")
+    print(f"alone varies by {max(cost_us[ALONE]) / min(cost_us[ALONE]) - 1:.1%}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from benchmarks.systems import (
     BARE,
     BYTEWAX,
     FAUST,
+    FLINK,
     KAFKA_STREAMS,
     LOOP,
     QUIX,
@@ -29,6 +30,7 @@ SECONDS = {
     STEPSTREAM: 37.5,
     BARE: 37.5,
     KAFKA_STREAMS: 37.5,
+    FLINK: 37.5,
     BYTEWAX: 10.0,
     QUIX: 4.0,
     QUIX_DEFAULT: 4.0,
@@ -40,6 +42,7 @@ LEAST_S = 1.5
 WARM_AFTER = 2_000_000
 """Messages after which a virtual machine counts as warm."""
 COLD = 1_000_000
+IN_JAVA = {KAFKA_STREAMS, FLINK}
 NO_JOB = {STEPSTREAM, BARE, LOOP}
 """Systems whose events are not those of the peers' job."""
 
@@ -141,7 +144,7 @@ def figures(system: System, fleet: Fleet, start_up: Run, runs: list[Run]) -> dic
         "per_cpu_s": spread([readings / (r.cpu_s - start_up.cpu_s) for r in runs]),
         "peak_mib": spread([r.peak_mib for r in runs]),
     }
-    if system is KAFKA_STREAMS and readings > WARM_AFTER:
+    if system in IN_JAVA and readings > WARM_AFTER:
         ends = [(r.cpu_at(WARM_AFTER), r.cpu_at(readings)) for r in runs]
         result["warm_per_cpu_s"] = spread([(readings - WARM_AFTER) / (b - a) for a, b in ends])
         result["cold_per_cpu_s"] = spread([COLD / (r.cpu_at(COLD) - start_up.cpu_s) for r in runs])

@@ -133,19 +133,24 @@ def main() -> None:
     save("serving", {"input": origin, "servers": table}, options.results)
 
 
-def write_bodies(folder: Path) -> list[bytes]:
-    """Write what is sent, and the script that sends it."""
+def request_bodies() -> list[bytes]:
+    """Requests of as many walkers, each a message in JSON."""
     bodies = []
+    begin = round(BEGIN_S * RATE_HZ)
+    rows = slice(begin, begin + READINGS)
     for number in range(1, BODIES + 1):
         time_s, axes = Walker(number, float(RATE_HZ)).read(BEGIN_S + READINGS / RATE_HZ + 1)
-        begin = round(BEGIN_S * RATE_HZ)
-        rows = slice(begin, begin + READINGS)
         columns = [(EPOCH_S + time_s[rows]).round(6), *axes[rows].astype(float).round(6).T]
-        body = json.dumps(
-            {name: values.tolist() for name, values in zip(FIELDS, columns, strict=True)}
-        ).encode()
+        named = {name: values.tolist() for name, values in zip(FIELDS, columns, strict=True)}
+        bodies.append(json.dumps(named).encode())
+    return bodies
+
+
+def write_bodies(folder: Path) -> list[bytes]:
+    """Write what is sent, and the script that sends it."""
+    bodies = request_bodies()
+    for number, body in enumerate(bodies, 1):
         (folder / f"{number}.json").write_bytes(body)
-        bodies.append(body)
     (folder / "requests.lua").write_text(SCRIPT % BODIES)
     print(f"{len(bodies)} bodies of {statistics.mean(map(len, bodies)):,.0f} bytes", flush=True)
     return bodies

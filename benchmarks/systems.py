@@ -99,23 +99,29 @@ def peer_python(name: str) -> str:
     return str(folder / "bin/python")
 
 
-def _kafka_streams() -> list[str]:
-    project = PEERS / "kafka_streams"
-    sources = sorted(path for path in project.rglob("*") if path.is_file())
-    folder = cache_folder("kafka_streams", *sources)
-    done = folder / "built"
-    if not done.exists():
-        print("building the Kafka Streams peer", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(project, folder)
-        subprocess.run(
-            ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "package",
-             "dependency:copy-dependencies", "-DoutputDirectory=libs", "-DincludeScope=runtime"],
-            check=True,
-        )  # fmt: skip
-        done.touch()
-    classpath = f"{folder}/libs/*:{folder}/target/steps.jar"
-    return ["java", "-Xmx1g", "-cp", classpath, "stepstream.Steps"]
+def _java(name: str, *options: str) -> Callable[[], list[str]]:
+    """A peer in Java, built when its command is first asked for."""
+
+    def command() -> list[str]:
+        project = PEERS / name
+        sources = sorted(path for path in project.rglob("*") if path.is_file())
+        folder = cache_folder(name, *sources)
+        done = folder / "built"
+        if not done.exists():
+            print(f"building {name}", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(project, folder)
+            subprocess.run(
+                ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "package",
+                 "dependency:copy-dependencies", "-DoutputDirectory=libs",
+                 "-DincludeScope=runtime"],
+                check=True,
+            )  # fmt: skip
+            done.touch()
+        classpath = f"{folder}/libs/*:{folder}/target/steps.jar"
+        return ["java", "-Xmx1g", *options, "-cp", classpath, "stepstream.Steps"]
+
+    return command
 
 
 def _peer(name: str, *arguments: str) -> Callable[[], list[str]]:
@@ -148,4 +154,9 @@ FAUST = System(
 BYTEWAX = System(
     "Bytewax", "at-least-once, recovery every 10 s", _peer("bytewax"), ends_itself=True
 )
-KAFKA_STREAMS = System("Kafka Streams (Java)", "exactly-once, 100 ms", _kafka_streams)
+KAFKA_STREAMS = System("Kafka Streams (Java)", "exactly-once, 100 ms", _java("kafka_streams"))
+FLINK = System(
+    "Flink (Java)",
+    "exactly-once, 100 ms",
+    _java("flink", "--add-opens=java.base/java.util=ALL-UNNAMED"),
+)

@@ -416,8 +416,10 @@ def test_the_document_names_every_route_and_no_other(server: Server, consumer: C
 
 def test_large_headers_are_refused(server: Server) -> None:
     assert request(server, "/livez", X_Filler="x" * (MAX_HEADER_BYTES // 2)).status == 200
+    # In one piece: if the server closes before all is sent, the answer is lost with the connection.
+    filler = b"x" * MAX_HEADER_BYTES
     with socket.create_connection(("127.0.0.1", server.port or 0), 5) as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Filler: " + b"x" * (1 << 20))
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Filler: " + filler)
         assert connection.recv(100).startswith(b"HTTP/1.1 431")
 
 
