@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from stepstream.detection.model import ModelMetadata, write_metadata
 from stepstream.training.network import MEMORY, build_cell, layer_count
@@ -107,5 +108,19 @@ def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConv
 
 
 def _write(converter: tf.lite.TFLiteConverter, path: Path, metadata: ModelMetadata) -> None:
-    path.write_bytes(converter.convert())
+    content = bytearray(converter.convert())
+    _begin_with_a_hop(content, metadata.hop)
+    path.write_bytes(content)
     write_metadata(path, metadata)
+
+
+def _begin_with_a_hop(content: bytearray, hop: int) -> None:
+    """Make one hop the input that an interpreter is made for, in a model file.
+
+    The converter takes 1 for what may have any size, and nothing can be computed of one sample:
+    who doesn't resize the input first could not use the file.
+    """
+    network = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    inputs = [network.Tensors(network.Inputs(n)) for n in range(network.InputsLength())]
+    (samples,) = (tensor for tensor in inputs if tensor.Name().endswith(b"samples"))
+    samples.ShapeAsNumpy()[2] = hop

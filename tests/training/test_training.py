@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -277,6 +278,7 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
             export(network, path, METADATA)
         model = Model(path)
         assert model.metadata == METADATA
+        assert probabilities_of_zeros(path).shape == (1, 8, 2)
         given = predict_recording(model, replace(people[0], axes=axes))
         difference = np.abs(given - wanted)
         # A network this little trained answers near 0.5, where rounding tells most.
@@ -311,6 +313,23 @@ def test_steps_that_are_only_counted_are_placed_by_a_teacher_that_knows_contacts
     assert [sorted(lesson) for lesson in lessons] == [["r"], ["c", "r"], ["c", "n", "r"]]
     assert lessons[1]["c"].ends == pytest.approx(made.ends, abs=2)
     assert lessons[2]["n"].ends == pytest.approx(made.ends, abs=6)
+
+
+def probabilities_of_zeros(path: Path) -> NDArray[np.float32]:
+    """What a program gets of a model file that runs it as it is."""
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    given: NDArray[np.float32] = min(
+        (interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()),
+        key=lambda one: one.shape[-1],
+    )
+    return given
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_a_shipped_model_runs_without_being_resized(path: Path) -> None:
+    assert probabilities_of_zeros(path).shape == (1, 8, 2)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
