@@ -112,14 +112,12 @@ def peers(results: Results) -> str:
     own = systems["stepstream"]["per_cpu_s"]["median"]
     rows, bars = [], []
     for name, row in systems.items():
-        kinds = {"per_cpu_s": ""}
-        if "warm_per_cpu_s" in row:
-            kinds = {
-                "cold_per_cpu_s": ", first million",
-                "warm_per_cpu_s": ", warm: last million",
-                "per_cpu_s": ", all",
-            }
-        for key, kind in kinds.items():
+        kinds = {
+            "cold_per_cpu_s": ", first million",
+            "warm_per_cpu_s": ", warm: last million",
+            "per_cpu_s": ", all" if "warm_per_cpu_s" in row else "",
+        }
+        for key, kind in ((key, kind) for key, kind in kinds.items() if key in row):
             rate = row[key]
             bars.append((name + kind, rate))
             ratio = "" if name == "stepstream" else f"{own / rate['median']:.2f} x"
@@ -374,6 +372,21 @@ def forms(results: Results) -> str:
     )
 
 
+def binary_forms(results: Results) -> str:
+    """Avro and Protobuf, beside plain JSON."""
+    return table(
+        (
+            f"{results['batch']} readings a message",
+            "readings per CPU-second",
+            "in parts of plain JSON",
+        ),
+        [
+            (name, figure(form["per_cpu_s"]), figure(form["ratio"], 2))
+            for name, form in results["table"].items()
+        ],
+    )
+
+
 def serving(results: Results) -> str:
     """Requests over HTTP."""
     rows = [
@@ -402,6 +415,7 @@ def serving(results: Results) -> str:
 PARTS: dict[str, Callable[[Results], str]] = {
     "throughput": throughput,
     "forms": forms,
+    "binary_forms": binary_forms,
     "peers": peers,
     "latency": latency,
     "scaling": scaling,

@@ -18,7 +18,7 @@ BATCHES = (1, 2, 5, 10, 20, 50, 100, 200)
 RATES_HZ = (20, 50, 80, 200, 400)
 READINGS = 1_500_000
 """Readings for each point of the curves."""
-LEAST_RATIO = 0.60
+LEAST_RATIO = 0.50
 """`--quick` fails below this share of the bare loop."""
 QUICK_S = 12.0
 QUICK_ROUNDS = 3
