@@ -8,12 +8,11 @@ again. So they live exactly as long as the progress, and whoever continues finds
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stepstream.detection import Rules
 from stepstream.errors import SettingsError, StreamError
@@ -24,13 +23,14 @@ from stepstream.streaming.clients import (
     PRODUCER_ONLY,
     client_properties,
     explain_kafka_errors,
+    patiently,
 )
 from stepstream.streaming.comparison import count_found
 from stepstream.streaming.ranges import Range
 from stepstream.streaming.reading import read_between
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepstream.settings import Settings
     from stepstream.streaming.cluster import Cluster, TopicIdentity
@@ -44,16 +44,6 @@ __all__ = ["Backfill", "Bounds", "Done"]
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
-RETRY_S = 0.1
-NOT_READY = {
-    KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-}
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -351,18 +341,6 @@ class Backfill:
             if messages:
                 times[topic, number] = messages[0].timestamp()[1]
         return times
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """The result of a call; it is repeated while a broker or a new topic isn't ready yet."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return call()
-        except KafkaException as error:
-            if error.args[0].code() not in NOT_READY or time.monotonic() > deadline_s:
-                raise
-        time.sleep(RETRY_S)
 
 
 def _ms(at: datetime) -> int:

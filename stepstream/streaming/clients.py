@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -26,6 +26,7 @@ __all__ = [
     "consumer_properties",
     "explain_denied",
     "explain_kafka_errors",
+    "patiently",
     "producer_properties",
     "reader_properties",
     "refresh_interval_s",
@@ -53,6 +54,17 @@ REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001 - their 
 """Errors of a connection that another attempt doesn't solve."""
 CONNECT_TIMEOUT_S = 30.0
 REPEAT_S = 30.0
+READY_S, PAUSE_S = 30.0, 0.1
+"""How long a call is repeated while Kafka isn't ready, and the pause before the next."""
+NOT_READY = {
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+T = TypeVar("T")
 CONNECT_CHECK_S = 1.0
 
 
@@ -132,6 +144,18 @@ def explain_kafka_errors(doing: str) -> Iterator[None]:
         if "ssl.key.location failed" in text:
             text += "; the file holds no PEM key, or kafka.ssl_key_password is not its password"
         raise StreamError(f"{doing}: {text}") from None
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """The result of a call; it is repeated while a broker or a new topic isn't ready yet."""
+    deadline_s = time.monotonic() + READY_S
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_READY or time.monotonic() > deadline_s:
+                raise
+        time.sleep(PAUSE_S)
 
 
 def repeat(call: Callable[[float], None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepstream.errors import StreamError
 from stepstream.outputs import ActivityRules, read_value
-from stepstream.streaming.clients import explain_kafka_errors
+from stepstream.streaming.clients import explain_kafka_errors, patiently
 from stepstream.streaming.ledger import Ledger
 from stepstream.streaming.ranges import Range
 from stepstream.streaming.reading import read_between
@@ -210,7 +210,7 @@ def read_ledgers(
     for (_, number), ledger in ledgers.items():
         by_number.setdefault(number, []).append(ledger)
     asked = [(state, number) for number in by_number]
-    ends = cluster.offsets(asked, at_end=True, stable=True)
+    ends = patiently(lambda: cluster.offsets(asked, at_end=True, stable=True))
     offsets = {number: (0, end) for (_, number), end in ends.items()}
     for messages in read_between(settings.kafka, state, offsets):
         for message in messages:
@@ -246,13 +246,13 @@ def count_published(
     counts: dict[tuple[str, int], Counter[str]] = {name: Counter() for name in ranges}
     latest: dict[tuple[str, int], dict[str, int]] = {name: {} for name in ranges}
     with explain_kafka_errors(f"{events} can't be read"):
-        topic = cluster.identify_topics([events]).get(events)
+        topic = patiently(lambda: cluster.identify_topics([events])).get(events)
         if topic is None:
             raise StreamError(f"there is no topic {events} to compare with")
         names = [(events, number) for number in range(topic.partition_count)]
-        first = cluster.offsets(names, at_end=False)
-        ends = cluster.offsets(names, at_end=True, stable=True)
-        begins, may_lack = _begins(cluster, names, first, ends, ranges)
+        first = patiently(lambda: cluster.offsets(names, at_end=False))
+        ends = patiently(lambda: cluster.offsets(names, at_end=True, stable=True))
+        begins, may_lack = patiently(lambda: _begins(cluster, names, first, ends, ranges))
         offsets = {number: (begins[events, number], ends[events, number]) for _, number in names}
         for messages in read_between(settings.kafka, events, offsets):
             for message in messages:

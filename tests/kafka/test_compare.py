@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from stepstream.streaming.cluster import Cluster
@@ -17,6 +17,8 @@ from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.kafka.registry import SchemaRegistry
 
@@ -111,6 +113,24 @@ def test_an_event_that_was_published_again_counts_once(topics: TopicSet) -> None
     ranges = {place: Range(0, 9)}
     live = count_published(settings, Cluster(settings), topics.events, ranges)
     assert live.counts == {place: {"a": 6, "b": 6}}
+
+
+def test_a_partition_whose_leader_is_changing_is_asked_for_again(
+    topics: TopicSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = [], Cluster.offsets
+
+    def refuse_once(self: Cluster, *names: Any, **how: Any) -> dict[tuple[str, int], int]:
+        asked.append(how)
+        if len(asked) == 1:
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+        return answers(self, *names, **how)
+
+    monkeypatch.setattr(Cluster, "offsets", refuse_once)
+    settings, place = topics.settings(), (topics.readings, 1)
+    live = count_published(settings, Cluster(settings), topics.events, {place: Range(0, 9)})
+    assert live.counts == {place: {}}
+    assert [how["at_end"] for how in asked] == [False, False, True]
 
 
 def create(topics: TopicSet, folder: Path) -> RunProcess:
