@@ -376,9 +376,8 @@ async def _silent(*_: Any, **__: Any) -> None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("scheme", "device"), [("light", {}), ("dark", PHONE)], ids=["light-wide", "dark-phone"]
-)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["wide", "phone"])
 def test_axe_finds_nothing(
     browser: Browser, many: Consumer, scheme: Any, device: dict[str, Any]
 ) -> None:
