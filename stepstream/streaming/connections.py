@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -19,7 +19,8 @@ from stepstream.streaming.passwords import Passwords
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from confluent_kafka import KafkaError
+    from confluent_kafka import KafkaError, Message
+    from pydantic import SecretStr
 
     from stepstream.settings import Settings
 
@@ -29,11 +30,31 @@ logger = logging.getLogger("stepstream.streaming.consumer")
 
 
 class _Consumer(Consumer):
-    """With references that don't keep it alive, which the client's own class lacks."""
+    """Takes a new password before it is polled, see `Passwords`."""
+
+    def __init__(self, properties: dict[str, Any], passwords: Passwords) -> None:
+        super().__init__(properties, logger=logger)
+        self._passwords = passwords
+        self._password: SecretStr | None = None
+        self._take_password()
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        self._take_password()
+        return super().poll(timeout)
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        self._take_password()
+        return super().consume(num_messages, timeout)
+
+    def _take_password(self) -> None:
+        newest = self._passwords.renewed
+        if newest is not self._password:
+            self._password = newest
+            self._passwords.set(self)
 
 
 class _Producer(Producer):
-    """The same."""
+    """With references that don't keep it alive, which the client's own class lacks."""
 
 
 class Connections:
@@ -55,18 +76,18 @@ class Connections:
         """The consumer of readings; it makes callbacks while it is polled."""
         properties = consumer_properties(self._settings)
         callbacks = {"error_cb": on_error, "stats_cb": on_statistics}
-        return self._passwords.give(_Consumer({**properties, **callbacks}, logger=logger))
+        return _Consumer({**properties, **callbacks}, self._passwords)
 
     def state_consumer(self) -> Consumer:
         """The consumer of the state topic; it is in no group."""
         properties = state_consumer_properties(self._settings)
-        return self._passwords.give(_Consumer(properties, logger=logger))
+        return _Consumer(properties, self._passwords)
 
     def reader(self) -> Consumer:
         """A consumer in no group that is told where partitions end."""
         properties = reader_properties(self._settings.kafka)
         properties["enable.partition.eof"] = True
-        return self._passwords.give(_Consumer(properties, logger=logger))
+        return _Consumer(properties, self._passwords)
 
     def find_times(
         self, consumer: Consumer, partitions: list[tuple[str, int]], time_ms: int, timeout_s: float

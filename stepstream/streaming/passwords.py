@@ -44,24 +44,42 @@ class Passwords:
     ----------
     kafka
         User, password and its file; without a file nothing is done.
+
+    Attributes
+    ----------
+    renewed
+        The newest password of those that came later, None before the first.
+
+    Notes
+    -----
+    Calls of one consumer wait for each other, and one from another thread may wait for a gap
+    between two polls forever (confluent-kafka 2.16). So a consumer takes a password itself, before
+    it is polled; all other clients get it from the thread that has read it.
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._user = kafka.sasl_username or ""
         self._clients: WeakSet[Client] = WeakSet()
         self._lock = Lock()
-        self._renewed: SecretStr | None = None
+        self.renewed: SecretStr | None = None
         file = kafka.sasl_password_file
         if file is not None and kafka.sasl_mechanism in RENEWABLE:
             self._file, self._watch = file, FileWatch(file)
             Thread(target=self._run, name="password", daemon=True).start()
 
     def give(self, client: ClientT) -> ClientT:
-        """The client, which gets passwords from now on as long as it lives."""
+        """The client, no consumer, which gets passwords from now on as long as it lives."""
         with self._lock:
             self._clients.add(client)
-            self._set(client)
+            self.set(client)
         return client
+
+    def set(self, client: Client) -> None:
+        """Give a client the newest password, if there is another than in the settings."""
+        if self.renewed is not None:
+            # A client may have been closed.
+            with suppress(RuntimeError):
+                client.set_sasl_credentials(self._user, self.renewed.get_secret_value())
 
     def _run(self) -> None:
         while True:
@@ -80,13 +98,7 @@ class Passwords:
             return
         hide_too(password.get_secret_value())
         with self._lock:
-            self._renewed = password
+            self.renewed = password
             for client in list(self._clients):
-                self._set(client)
+                self.set(client)
         logger.info("new kafka.sasl_password")
-
-    def _set(self, client: Client) -> None:
-        if self._renewed is not None:
-            # A client may have been closed.
-            with suppress(RuntimeError):
-                client.set_sasl_credentials(self._user, self._renewed.get_secret_value())

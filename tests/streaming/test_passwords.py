@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stepstream.logs import configure_logging
-from stepstream.settings import KafkaSettings, LoggingSettings
+from stepstream.settings import KafkaSettings, LoggingSettings, Settings
 from stepstream.streaming import passwords as module
+from stepstream.streaming.connections import Connections, _Consumer
 from stepstream.streaming.passwords import Passwords
 from tests.kafka.builders import wait_until
 
@@ -56,6 +57,37 @@ def test_clients_that_live_and_later_ones_get_a_new_password(
     assert passwords.give(Client()).given == [("me", "second-hT9cR2vX")]
     wait_until("a line", lambda: "new kafka.sasl_password" in caplog.text, 5)
     assert "second" not in caplog.text
+
+
+def test_a_consumer_takes_it_before_it_is_polled_whoever_keeps_polling(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread could wait forever: calls of a consumer wait for each other."""
+    given: list[tuple[str, str, str]] = []
+
+    def note(_: Any, username: str, password: str) -> None:
+        given.append((username, password, threading.current_thread().name))
+
+    monkeypatch.setattr(_Consumer, "set_sasl_credentials", note, raising=False)
+    mine = {"sasl_mechanism": "PLAIN", "sasl_username": "me", "sasl_password_file": file}
+    connections = Connections(Settings.model_validate({"kafka": mine}))
+    consumer = connections.reader()
+    consumer.poll(0)
+    assert given == []
+    file.write_text("second-hT9cR2vX\n")
+
+    def is_given() -> bool:
+        consumer.consume(1, 0)
+        return bool(given)
+
+    wait_until("the password", is_given, 5)
+    consumer.poll(0)
+    expected = ("me", "second-hT9cR2vX", threading.current_thread().name)
+    assert given == [expected]
+    later = connections.state_consumer()
+    assert given == [expected] * 2
+    consumer.close()
+    later.close()
 
 
 def test_a_password_that_came_later_is_hidden_in_the_log(
