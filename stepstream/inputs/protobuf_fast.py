@@ -202,13 +202,12 @@ class _Message:
         self, data: bytes, position: int, field: Any, trace: Trace, path: tuple[str, ...]
     ) -> int:
         """Note the layout of a list whose items all have the layout of the first."""
-        length, begin = read_varint(data, position)
-        if length > len(data) - begin:
-            raise DeclinedError
+        begin, end = find_span(data, position, len(data))
+        length = end - begin
         trace.mask += bytes([SAME]) * (begin - position)
         item = Trace()
         if field.type == Kind.TYPE_MESSAGE:
-            self._trace_content(data, begin, length, field, item, path)
+            self._trace_content(data, begin, end, field, item, path)
             # Between two items there are a tag and a length.
             tag = encode_tag(field.number << 3 | BYTES_WIRE)
             head = tag + data[position:begin]
@@ -231,7 +230,7 @@ class _Message:
             count = length // size if size else 0
             if not count or length % size:
                 raise DeclinedError
-            end, mask = begin + length, item.mask * count
+            mask = item.mask * count
             first_item = ItemLayout((), bytes(item.mask), data[begin : begin + size])
             if first_item.count(data, begin, count) != count:
                 raise DeclinedError
@@ -248,15 +247,15 @@ class _Message:
         self,
         data: bytes,
         begin: int,
-        length: int,
+        end: int,
         field: Any,
         trace: Trace,
         path: tuple[str, ...],
     ) -> None:
-        if len(path) > MAX_DEPTH or length > len(data) - begin:
+        if len(path) > MAX_DEPTH:
             raise DeclinedError
         message = self.reader.message(field.message_type)
-        message.trace(data, begin, begin + length, trace, (*path, field.name))
+        message.trace(data, begin, end, trace, (*path, field.name))
 
     def _trace_field(
         self,
@@ -293,10 +292,10 @@ class _Message:
             return end
         if field.type != Kind.TYPE_MESSAGE:
             raise DeclinedError
-        length, inner = read_varint(data, position)
-        trace.mask += bytes([SAME]) * (inner - position)
-        self._trace_content(data, inner, length, field, trace, path[:-1])
-        return inner + length
+        begin, end = find_span(data, position, len(data))
+        trace.mask += bytes([SAME]) * (begin - position)
+        self._trace_content(data, begin, end, field, trace, path[:-1])
+        return end
 
 
 def _handler(field: Any, reader: FastReader) -> tuple[int, Handler]:

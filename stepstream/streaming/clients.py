@@ -64,8 +64,8 @@ NOT_READY = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
-T = TypeVar("T")
 CONNECT_CHECK_S = 1.0
+T = TypeVar("T")
 
 
 def client_properties(kafka: KafkaSettings, not_for: tuple[str, ...] = ()) -> dict[str, Any]:
