@@ -25,7 +25,7 @@ from benchmarks.systems import STEPSTREAM
 from tests.kafka.broker import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DEVICES = 1_000
 DEVICE = "device-3-0"
@@ -36,10 +36,10 @@ ASK_EVERY_S = 0.1
 class Clients:
     """A scraper and a browser with a device's signal on its page, or one that asks for steps."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, bodies: Iterable[bytes]) -> None:
         self._port = port
         self._stop = Event()
-        self._bodies = cycle(request_bodies())
+        self._bodies = cycle(bodies)
         self.scrapes = self.samples = self.signals = self.answers = 0
 
     @contextmanager
@@ -110,12 +110,13 @@ def main() -> None:
         loaded = load(bootstrap, Fleet(DEVICES, options.seconds))
         readings = loaded.readings
         print(f"{readings:,} single readings; CPU time of the consumer a reading, start included")
+        bodies = request_bodies()
         cost_us: dict[str, list[float]] = defaultdict(list)
         for number in range(options.rounds):
             # In turns, so that other work on the machine affects all.
             for what in (ALONE, WATCHED, ASKED) if number % 2 else (ASKED, WATCHED, ALONE):
                 port = free_port()
-                clients = Clients(port)
+                clients = Clients(port, bodies)
                 with clients.at_work(what):
                     run = STEPSTREAM.run(
                         for_one_run(loaded.topics),

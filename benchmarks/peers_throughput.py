@@ -147,7 +147,7 @@ def figures(system: System, fleet: Fleet, start_up: Run, runs: list[Run]) -> dic
     if system in IN_JAVA and readings > WARM_AFTER:
         ends = [(r.cpu_at(WARM_AFTER), r.cpu_at(readings)) for r in runs]
         result["warm_per_cpu_s"] = spread([(readings - WARM_AFTER) / (b - a) for a, b in ends])
-    # Flink's start costs as much as its first million, so that its end can't be left aside.
+    # Flink's start costs more CPU time than its first million messages: what is left says nothing.
     if system is KAFKA_STREAMS and readings > COLD:
         result["cold_per_cpu_s"] = spread([COLD / (r.cpu_at(COLD) - start_up.cpu_s) for r in runs])
     return result
