@@ -306,7 +306,6 @@ class Consumer:
         self.schema_waits.close()
         self.holds.close()
         self.assignment.close()
-        self.membership.close()
         # The group's callbacks may still run in here, and they need the ledger reader.
         self._kafka.close()
         self._ledger_reader.close()

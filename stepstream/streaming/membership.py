@@ -10,7 +10,6 @@ from confluent_kafka import KafkaException
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from confluent_kafka import Consumer
 
@@ -26,7 +25,6 @@ FIRST_PARTITIONS_S = 10.0
 """A member that has got no partition by then gets none. They have to be revoked from others first,
 which takes two rebalances; under the protocol ``consumer``, two heartbeats of 5 s."""
 METADATA_INTERVAL_S = 0.05
-METADATA_TIMEOUT_S = 1.0
 LEAVE_POLL_S = 0.01
 
 
@@ -44,7 +42,7 @@ class Membership:
     statistics
         Of this client.
     system
-        Clock and threads.
+        The clock.
 
     Notes
     -----
@@ -69,8 +67,6 @@ class Membership:
         self._is_static = settings.kafka.group_protocol == "classic"
         self._statistics = statistics
         self._system = system
-        self._metadata_thread = system.executor("metadata")
-        self._asked: Future[object] | None = None
         self._ask_at_s = self._rejoins_until_s = -math.inf
         self._joined_s: float | None = None
         """When the group first assigned partitions (or none), unless they were lost since."""
@@ -151,8 +147,7 @@ class Membership:
         now_s = self._system.monotonic()
         if self._is_static and self._ask_at_s <= now_s < self._rejoins_until_s:
             self._ask_at_s = now_s + METADATA_INTERVAL_S
-            if self._asked is None or self._asked.done():
-                self._asked = self._metadata_thread.submit(self._ask_for_metadata)
+            self._ask_for_metadata()
 
     def leave(self, timeout_s: float, poll: Callable[[float], object]) -> None:
         """Have the group give this member's partitions to others at once.
@@ -175,10 +170,8 @@ class Membership:
             while self._kafka.memberid() and self._system.monotonic() < deadline_s:
                 poll(LEAVE_POLL_S)
 
-    def close(self) -> None:
-        """Ask for nothing more."""
-        self._metadata_thread.shutdown(wait=False, cancel_futures=True)
-
     def _ask_for_metadata(self) -> None:
+        # The answer is the client's own, and nobody waits for it. In another thread, the call
+        # could wait for as long as this one polls: the client makes one call at a time.
         with suppress(KafkaException):
-            self._kafka.list_topics(self._topic, timeout=METADATA_TIMEOUT_S)
+            self._kafka.list_topics(self._topic, timeout=0)
