@@ -68,6 +68,8 @@ class Train(CommandSettings):
     """How much sets, people in a set, and placements of a person are balanced: 0 reads each recording once a pass, 1 gives them equal time."""
     whole: float = Field(0.0, ge=0, lt=1)
     """Least share of the time that recordings with whole steps are read: all other steps are placed by a network that knows only these."""
+    stepless: float = Field(1.0, gt=0)
+    """How much samples of an activity without steps count in the loss, in multiples of the others: what is rare, such as clapping, is not learned otherwise."""
     align_with: Path | None = None
     """Model that finds the lag of foot contacts, and steps of which only the number is known, instead of first ones trained on the other recordings."""
     epochs: int = Field(40, ge=1)
@@ -195,6 +197,7 @@ class Train(CommandSettings):
             width=self.width,
             balance=self.balance,
             whole=self.whole,
+            stepless=self.stepless,
         )
 
     def _train(
@@ -234,7 +237,7 @@ class Train(CommandSettings):
                 "left out": ", ".join(sorted({*left_out, *self.leave_out})),
                 "recipe": f"{self.epochs} epochs of batches of {self.batch_size}, learning rate "
                 f"{self.learning_rate}, width {self.width}, balance {self.balance:g}, "
-                f"whole {self.whole:g}, seed {self.seed}",
+                f"whole {self.whole:g}, stepless {self.stepless:g}, seed {self.seed}",
                 **self.notes,
             },
         )

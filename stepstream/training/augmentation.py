@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stepstream.training.data import RATE_HZ, Labels, resample_series
+from stepstream.training.data import RATE_HZ, STEPLESS, Labels, resample_series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Labelled(NamedTuple):
     """Samples, and the wanted output of the model for each.
 
     ``axes`` (n, 6) float32, ``wanted`` (n, 2) float32 start and end probability, ``known`` (n, 2)
-    float32, 0 where nothing is known.
+    float32 how much they count, 0 where nothing is known.
     """
 
     axes: NDArray[np.float32]
@@ -97,9 +97,15 @@ def random_rotations(random: np.random.Generator, count: int) -> NDArray[np.floa
 
 
 def retime(
-    recording: LabelledRecording, variation: Variation, random: np.random.Generator
+    recording: LabelledRecording,
+    variation: Variation,
+    random: np.random.Generator,
+    stepless: float = 1.0,
 ) -> Labelled:
-    """A recording at another speed and through another sensor's clock, with its targets."""
+    """A recording at another speed and through another sensor's clock, with its targets.
+
+    See `label` for ``stepless``.
+    """
     largest, rates = variation.tempo, variation.rates
     if recording.labels is Labels.STEPS:
         largest, rates = variation.whole_tempo, variation.whole_rates
@@ -109,7 +115,7 @@ def retime(
     elif tempo != 1:
         rate_hz = float(RATE_HZ)
     else:
-        return label(recording, recording.axes, 1.0)
+        return label(recording, recording.axes, 1.0, stepless)
     duration_s = (len(recording.axes) - 1) / RATE_HZ / tempo
     time_s = np.arange(0, duration_s, 1 / rate_hz)
     if rate_hz != RATE_HZ:
@@ -124,7 +130,7 @@ def retime(
         axes = _through_sensor(axes, random)
         time_us = np.rint(time_s * 1e6).astype(np.int64)
         _, axes = resample_series(time_us, axes, 1_000_000 // RATE_HZ)
-    return label(recording, axes, tempo)
+    return label(recording, axes, tempo, stepless)
 
 
 def _through_sensor(axes: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
@@ -138,15 +144,21 @@ def _through_sensor(axes: NDArray[np.float32], random: np.random.Generator) -> N
     return axes
 
 
-def label(recording: LabelledRecording, axes: NDArray[np.float32], tempo: float) -> Labelled:
-    """Targets for a recording's samples, played ``tempo`` times as fast: bumps at its events."""
+def label(
+    recording: LabelledRecording, axes: NDArray[np.float32], tempo: float, stepless: float = 1.0
+) -> Labelled:
+    """Targets for a recording's samples, played ``tempo`` times as fast: bumps at its events.
+
+    What is known of a sample counts once, or ``stepless`` times where nobody steps.
+    """
     length = len(axes)
     wanted = [
         _bumps(recording.starts / tempo, length, START_WIDTH),
         _bumps(recording.ends / tempo, length, END_WIDTH),
     ]
     source = (np.arange(length) * tempo).astype(np.int64).clip(0, len(recording.axes) - 1)
-    known = [recording.start_known[source], recording.end_known[source]]
+    weight = np.where(np.isin(recording.activity, STEPLESS), stepless, 1)[source]
+    known = [recording.start_known[source] * weight, recording.end_known[source] * weight]
     return Labelled(axes, np.stack(wanted, axis=1), np.stack(known, axis=1).astype(np.float32))
 
 

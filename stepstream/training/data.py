@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIVITIES",
     "RATE_HZ",
+    "STEPLESS",
     "WITH_STEPS",
     "LabelledRecording",
     "Labels",
@@ -46,6 +47,7 @@ ACTIVITIES = (
     "riding a train",
 )
 """The first five are the numbers of a file's column ``activity``; nobody steps in the rest."""
+STEPLESS = [n for n, activity in enumerate(ACTIVITIES) if activity not in WITH_STEPS]
 
 
 class Labels(StrEnum):

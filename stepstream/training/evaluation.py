@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stepstream.detection import detect_series
-from stepstream.training.data import ACTIVITIES, RATE_HZ, WITH_STEPS, Labels
+from stepstream.training.data import RATE_HZ, STEPLESS, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,6 @@ LARGEST_CONSTANT = 20
 """Largest constant that is taken off contacts, samples; with more, it may be a whole step."""
 TIMED = (Labels.STEPS, Labels.CONTACTS)
 """Labels whose ends have a time."""
-STEPLESS = [n for n, activity in enumerate(ACTIVITIES) if activity not in WITH_STEPS]
 
 
 class Moments(NamedTuple):

@@ -77,6 +77,8 @@ class Recipe:
         How much sets, people and placements are balanced, see `read_passes`.
     whole
         Least share of what has whole steps, see `read_passes`.
+    stepless
+        How much samples at which nobody steps count in the loss, in multiples of the others.
     """
 
     epochs: int = 40
@@ -90,6 +92,7 @@ class Recipe:
     width: int = 64
     balance: float = 0.0
     whole: float = 0.0
+    stepless: float = 1.0
 
 
 def prepare_devices(threads: int) -> None:
@@ -236,6 +239,7 @@ def _fit(
         read_passes(training, recipe.balance, recipe.whole)
         if recipe.balance or recipe.whole
         else None,
+        recipe.stepless,
     )
     history = network.fit(
         data.repeat(),

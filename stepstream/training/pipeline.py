@@ -35,13 +35,14 @@ def count_stretches(recordings: Sequence[LabelledRecording], metadata: ModelMeta
     return sum(max(1, (len(r.axes) - metadata.delay) // length) for r in recordings)
 
 
-def make_dataset(
+def make_dataset(  # noqa: PLR0913, PLR0917 - what to read, and how
     recordings: Sequence[LabelledRecording],
     metadata: ModelMetadata,
     variation: Variation,
     batch_size: int,
     seed: int,
     passes: NDArray[np.float64] | None = None,
+    stepless: float = 1.0,
 ) -> tf.data.Dataset:
     """Batches of stretches, shuffled and varied differently in every pass.
 
@@ -52,7 +53,7 @@ def make_dataset(
     -------
     tf.data.Dataset
         Windows (n, 1, length, 8) and the wanted output (n, 1, HOPS, 4 * hop): first the
-        probabilities of the hop's samples, then 1 for each that is known, otherwise 0.
+        probabilities of the hop's samples, then how much each counts, see `retime`.
     """
     random = np.random.default_rng(seed)
     length = HOPS * metadata.hop + metadata.delay
@@ -65,7 +66,8 @@ def make_dataset(
         order = random.permutation(len(chosen) + -(-negatives // HANDLED))
         for place in order:
             if place < len(chosen):
-                yield _padded(retime(recordings[chosen[place]], variation, random), length)
+                labelled = retime(recordings[chosen[place]], variation, random, stepless)
+                yield _padded(labelled, length)
                 continue
             for axes in handle(random, HANDLED):
                 none = np.zeros((len(axes), 2), np.float32)

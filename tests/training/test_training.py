@@ -288,6 +288,23 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
     assert np.mean(network.layers[-1].kernel.numpy() == 0) == pytest.approx(0.5, abs=0.05)
 
 
+def test_samples_without_a_step_count_as_much_as_asked() -> None:
+    try:
+        from stepstream.training.pipeline import make_dataset  # noqa: PLC0415 - an extra
+    except ImportError:
+        missing("tensorflow (extra train)")
+    none = np.empty(0)
+    still = replace(
+        recording(), starts=none, ends=none, counts=(0, 0), activity=np.zeros(4000, np.int8)
+    )
+    counted = set()
+    for _, batch in make_dataset([recording(), still], METADATA, Variation(), 1, 1, stepless=4):
+        wanted, weight = np.split(batch.numpy(), 2, axis=-1)
+        (one,) = np.unique(weight)
+        counted.add((bool(wanted.max() > 0.5), float(one)))
+    assert counted == {(True, 1.0), (False, 4.0)}
+
+
 def test_steps_that_are_only_counted_are_placed_by_a_teacher_that_knows_contacts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
