@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from stepstream.detection.model import ModelMetadata, write_metadata
+from stepstream.detection.model import PROBABILITIES, ModelMetadata, write_metadata
+from stepstream.errors import ModelError
 from stepstream.training.network import MEMORY, build_cell, layer_count
 
 if TYPE_CHECKING:
@@ -35,20 +36,27 @@ def quantize(
     ----------
     windows : (n, 1, window, 8) float32
         Real windows, on which the ranges of all activations are measured.
+
+    Raises
+    ------
+    ModelError
+        Of these windows, what is remembered would be rounded twice.
     """
     cell = _cell(network, metadata)
     converter = _converter(cell, metadata)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     hops = np.split(windows, metadata.window // metadata.hop, axis=2)
-    past = _remember(cell, hops[:-1])
+    # After each window nothing moves, so that its last hop is remembered once, too.
+    steps = _remember(cell, [*hops, np.zeros_like(hops[0])])
 
     def representative() -> Iterator[list[NDArray[np.float32]]]:
-        for n in range(len(windows)):
-            yield [hops[-1][n : n + 1], past[n : n + 1]]
+        for hop, past in steps:
+            for n in range(len(windows)):
+                yield [hop[n : n + 1], past[n : n + 1]]
 
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    _write(converter, path, metadata)
+    _write(converter, path, metadata, unify=True)
 
 
 def prune(network: keras.Model, share: float) -> None:
@@ -76,16 +84,18 @@ def _cell(network: keras.Model, metadata: ModelMetadata) -> keras.Model:
     return cell
 
 
-def _remember(cell: keras.Model, hops: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """What the network remembers after some hops (n, 1, hop, 8) of each of n devices."""
+def _remember(
+    cell: keras.Model, hops: list[NDArray[np.float32]]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Hops (n, 1, hop, 8) of each of n devices, and what is remembered of those before each."""
     _, _, places, width = cell.inputs[1].shape
     past = np.zeros((len(hops[0]), 1, places, width), np.float32)
     for hop in hops:
+        yield hop, past
         _, latest = cell([hop, past], training=False)
         layers = past.reshape(len(past), -1, MEMORY, width)
         newest = np.reshape(latest, (len(past), -1, 1, width))
         past = np.concatenate([layers[:, :, 1:], newest], axis=2).reshape(past.shape)
-    return past
 
 
 def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
@@ -107,20 +117,65 @@ def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConv
     return tf.lite.TFLiteConverter.from_concrete_functions([advance.get_concrete_function()])
 
 
-def _write(converter: tf.lite.TFLiteConverter, path: Path, metadata: ModelMetadata) -> None:
+def _write(
+    converter: tf.lite.TFLiteConverter,
+    path: Path,
+    metadata: ModelMetadata,
+    *,
+    unify: bool = False,
+) -> None:
     content = bytearray(converter.convert())
-    _begin_with_a_hop(content, metadata.hop)
+    network = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    _begin_with_a_hop(network, metadata.hop)
+    if unify:
+        _unify_memory(network)
     path.write_bytes(content)
     write_metadata(path, metadata)
 
 
-def _begin_with_a_hop(content: bytearray, hop: int) -> None:
+def _unify_memory(network: schema.SubGraph) -> None:
+    """Give what is remembered in int8 the scale that it had when it was computed.
+
+    It comes back as float32 and is rounded again. Only by the same scale nothing changes then, and
+    a hop gives the same whether those before it are in its call or remembered. Both ranges were
+    measured on the same values, so the scales differ by roundings of float32 at most.
+
+    Raises
+    ------
+    ModelError
+        They differ by more, because the largest value was in the one range and not in the other.
+    """
+    operators = [network.Operators(n) for n in range(network.OperatorsLength())]
+    (past,) = (
+        network.Inputs(n)
+        for n in range(network.InputsLength())
+        if network.Tensors(network.Inputs(n)).Name().endswith(b"past")
+    )
+    (latest,) = (
+        network.Outputs(n)
+        for n in range(network.OutputsLength())
+        if network.Tensors(network.Outputs(n)).ShapeAsNumpy()[2] != PROBABILITIES
+    )
+    (given,) = (one.Outputs(0) for one in operators if past in one.InputsAsNumpy())
+    (computed,) = (one.Inputs(0) for one in operators if latest in one.OutputsAsNumpy())
+    before, wanted = (
+        network.Tensors(n).Quantization().ScaleAsNumpy()[0] for n in (given, computed)
+    )
+    if not np.isclose(before, wanted, rtol=1e-4):
+        raise ModelError("int8: what is remembered has a range of its own; try other windows")
+    for n in range(network.TensorsLength()):
+        quantization = network.Tensors(n).Quantization()
+        scale = quantization.ScaleAsNumpy() if quantization else 0
+        if isinstance(scale, np.ndarray) and len(scale) == 1 and scale[0] == before:
+            scale[0] = wanted
+
+
+def _begin_with_a_hop(network: schema.SubGraph, hop: int) -> None:
     """Make one hop the input that an interpreter is made for, in a model file.
 
     The converter takes 1 for what may have any size, and nothing can be computed of one sample:
     who doesn't resize the input first could not use the file.
     """
-    network = schema.Model.GetRootAs(content, 0).Subgraphs(0)
     inputs = [network.Tensors(network.Inputs(n)) for n in range(network.InputsLength())]
     (samples,) = (tensor for tensor in inputs if tensor.Name().endswith(b"samples"))
     samples.ShapeAsNumpy()[2] = hop
