@@ -43,14 +43,14 @@ SHOT = Snapshot(
 
 @pytest.mark.slow
 def test_the_whole_product_runs_in_one_process_and_counts_right(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stepstream", "demo", "--seconds", "8", "--devices", "10"]
+    command = [sys.executable, "-m", "stepstream", "demo", "--seconds", "16", "--devices", "10"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *_, summary = done.stdout.strip().splitlines()
     assert "live page: http://127.0.0.1:" in done.stdout
-    assert summary.startswith("6,400 readings of 10 devices in 6,400 messages: ")
+    assert summary.startswith("12,800 readings of 10 devices in 12,800 messages: ")
     assert "true ones" in summary
 
 
