@@ -36,23 +36,15 @@ def quantize(
     ----------
     windows : (n, 1, window, 8) float32
         Real windows, on which the ranges of all activations are measured.
-
-    Raises
-    ------
-    ModelError
-        Of these windows, what is remembered would be rounded twice.
     """
     cell = _cell(network, metadata)
     converter = _converter(cell, metadata)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     hops = np.split(windows, metadata.window // metadata.hop, axis=2)
-    # After each window nothing moves, so that its last hop is remembered once, too.
-    steps = _remember(cell, [*hops, np.zeros_like(hops[0])])
+    samples = _samples(cell, hops)
 
     def representative() -> Iterator[list[NDArray[np.float32]]]:
-        for hop, past in steps:
-            for n in range(len(windows)):
-                yield [hop[n : n + 1], past[n : n + 1]]
+        yield from ([hop[np.newaxis], past[np.newaxis]] for hop, past in samples)
 
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -84,18 +76,36 @@ def _cell(network: keras.Model, metadata: ModelMetadata) -> keras.Model:
     return cell
 
 
-def _remember(
+def _samples(
     cell: keras.Model, hops: list[NDArray[np.float32]]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Hops (n, 1, hop, 8) of each of n devices, and what is remembered of those before each."""
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Hops (1, hop, 8), and what is remembered of those before, to measure ranges on.
+
+    The largest value that is remembered in them is also the largest that is computed, see
+    `_unify_memory`: a value that is the largest only in one way is left out with its hop.
+
+    Parameters
+    ----------
+    hops
+        Consecutive hops (n, 1, hop, 8) of each of n windows.
+    """
     _, _, places, width = cell.inputs[1].shape
     past = np.zeros((len(hops[0]), 1, places, width), np.float32)
+    samples: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    largest = []
     for hop in hops:
-        yield hop, past
         _, latest = cell([hop, past], training=False)
-        layers = past.reshape(len(past), -1, MEMORY, width)
         newest = np.reshape(latest, (len(past), -1, 1, width))
+        samples += zip(hop, past, strict=True)
+        largest.append([past.max(axis=(1, 2, 3)), newest.max(axis=(1, 2, 3))])
+        layers = past.reshape(len(past), -1, MEMORY, width)
         past = np.concatenate([layers[:, :, 1:], newest], axis=2).reshape(past.shape)
+    remembered, computed = np.concatenate(largest, axis=1)
+    kept = np.arange(len(samples))
+    while len(kept) and remembered[kept].max() != computed[kept].max():
+        bound = min(remembered[kept].max(), computed[kept].max())
+        kept = kept[np.maximum(remembered, computed)[kept] <= bound]
+    return [samples[n] for n in kept]
 
 
 def _converter(cell: keras.Model, metadata: ModelMetadata) -> tf.lite.TFLiteConverter:
@@ -143,7 +153,7 @@ def _unify_memory(network: schema.SubGraph) -> None:
     Raises
     ------
     ModelError
-        They differ by more, because the largest value was in the one range and not in the other.
+        They differ by more.
     """
     operators = [network.Operators(n) for n in range(network.OperatorsLength())]
     (past,) = (
@@ -162,7 +172,7 @@ def _unify_memory(network: schema.SubGraph) -> None:
         network.Tensors(n).Quantization().ScaleAsNumpy()[0] for n in (given, computed)
     )
     if not np.isclose(before, wanted, rtol=1e-4):
-        raise ModelError("int8: what is remembered has a range of its own; try other windows")
+        raise ModelError("int8: what is remembered has another range than what is computed")
     for n in range(network.TensorsLength()):
         quantization = network.Tensors(n).Quantization()
         scale = quantization.ScaleAsNumpy() if quantization else 0
