@@ -209,6 +209,8 @@ class Partition:
         if start.checkpoint is not None:
             self.next_offset = min(start.checkpoint.replay_offset, start.offset)
             self.time.begin_at(start.checkpoint)
+        elif start.read_from is not None:
+            self.next_offset = min(start.read_from, start.offset)
         self.replay_from = (self.next_offset, self.time.ms)
 
     @property

@@ -73,6 +73,8 @@ class Start:
         Results of messages below it are published.
     checkpoint
         How windows are rebuilt, if there is anything to rebuild.
+    read_from
+        Without a checkpoint: where reading begins, if that is below ``offset``.
     warnings
         What is out of the ordinary and accepted, in words.
     range
@@ -86,3 +88,4 @@ class Start:
     warnings: tuple[str, ...] = ()
     range: Range = UNBOUNDED
     is_held: bool = False
+    read_from: int | None = None

@@ -139,7 +139,8 @@ def plan_start(  # noqa: PLR0913 - all that a start depends on
     first, end = position.first_offset, position.end_offset
     committed = position.committed_offset
     if committed == NO_OFFSET:
-        return _start_anew(check, position, ledger_size, rules, is_recreated=is_recreated)
+        start = _start_anew(check, position, ledger_size, rules, is_recreated=is_recreated)
+        return start if is_recreated else _without_repeating(start, counted_to)
     checkpoint = Checkpoint.decode(position.metadata)
     check.range = checkpoint.range if checkpoint is not None else UNBOUNDED
     if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
@@ -167,9 +168,10 @@ def plan_start(  # noqa: PLR0913 - all that a start depends on
             "rewound-offset",
             f"the group's offset was set back to {committed}, and steps are counted up to offset "
             f"{counted_to}",
-            "nothing is published again, read on until there without events",
+            "nothing up to there is published again, it is only read",
             "to publish the steps of these readings once more, use stepstream backfill",
         )
+        return _without_repeating(check.start(committed, None), counted_to)
     if checkpoint is not None and checkpoint.replay_offset < first:
         check.warn("some readings to rebuild windows from were deleted, these windows start again")
         checkpoint = replace(checkpoint, replay_offset=first)
@@ -210,6 +212,16 @@ def _start_anew(
             f"read from {_describe(rules.start_at)}, step counts continue",
         )
     return check.start(_beginning(position, rules.start_at), None)
+
+
+def _without_repeating(start: Start, counted_to: int) -> Start:
+    """The same start, but what was read before the last counted step is only read.
+
+    A step is known by its offset, but a dead letter isn't, nor is the step of a forgotten device.
+    """
+    if counted_to < start.offset:
+        return start
+    return replace(start, offset=min(counted_to + 1, start.range.end), read_from=start.offset)
 
 
 def _describe(start_at: StartAt | None) -> str:

@@ -42,7 +42,7 @@ class StreamTime:
         self.ms = 0
         """The running maximum of the records' times, milliseconds since the epoch."""
         self.replay_end_ms = 0
-        """Stream time at the end of the replay; no message of the replay exceeds it."""
+        """Stream time at the end of a checkpoint's replay; no message of the replay exceeds it."""
         self.is_past = False
         """Whether readings of the past are read on purpose: stream time is the clock for them."""
         self._max_ahead_us = max_ahead_us
@@ -75,7 +75,8 @@ class StreamTime:
         (n,) int64
             Stream time at each message.
         """
-        latest_ms = self.replay_end_ms if is_replaying else now_us // 1000 + MAX_RECORD_AHEAD_MS
+        is_known = is_replaying and self._checkpoint is not None
+        latest_ms = self.replay_end_ms if is_known else now_us // 1000 + MAX_RECORD_AHEAD_MS
         times = np.where(record_ms > latest_ms, 0, record_ms)
         times[0] = max(int(times[0]), self.ms)
         np.maximum.accumulate(times, out=times)

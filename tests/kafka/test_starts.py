@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from stepstream.streaming.topics import create_topics
 from tests.faults.driver import Consumer as FaultyProcess
 from tests.kafka.broker import JAVA_OPTIONS
-from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.builders import RunProcess, TopicSet, run_command, wait_until
 from tests.kafka.jars import broker_jars
 from tests.kafka.test_run import walk
 
@@ -159,6 +159,34 @@ def test_kafkas_own_tool_resets_forward_as_before_and_back_only_with_acceptance(
     with RunProcess(topics, tmp_path, "again") as run:
         run.wait_for_log("partition started")
         assert run.terminate() == 0
+
+
+def test_an_accepted_reset_repeats_neither_dead_letters_nor_steps_of_forgotten_devices(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    topics = TopicSet.create(bootstrap, 1, all_outputs=True)
+
+    def published() -> dict[str, int]:
+        names = (topics.events, topics.dead_letters, *topics.outputs.values())
+        return {name: len(topics.read(name)) for name in names}
+
+    messages = walk(4, 2 * STEPS_S, batch=20)
+    half = len(messages) // 2
+    with RunProcess(topics, tmp_path, "before") as run:
+        topics.produce([*messages[:half], (b"device-0", b"no JSON")])
+        topics.wait_consumed()
+        assert run_command(topics, tmp_path, "forget", "device-0").returncode == 0
+        topics.produce([m for m in messages[half:] if m[0] != b"device-0"])
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    before = published()
+    assert before[topics.dead_letters] == 1
+    reset_offsets(topics, "--to-earliest")
+    more = {"STEPSTREAM_PROCESSING__ACCEPT": "rewound-offset"}
+    with RunProcess(topics, tmp_path, "accepted", **more) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    assert published() == before
 
 
 def test_offsets_set_back_with_their_metadata_are_noticed_too(

@@ -106,8 +106,15 @@ def test_an_offset_that_others_set_below_counted_steps_is_refused_with_both_ways
     with pytest.raises(StreamError, match=r"rewound-offset to processing\.accept.*backfill"):
         plan(position, *accept, counted_to=offset)
     start = plan(position, *accept, "rewound-offset", counted_to=offset)
-    assert (start.offset, start.checkpoint) == (offset, None)
-    assert "nothing is published again" in start.warnings[-1]
+    assert (start.offset, start.checkpoint, start.read_from) == (offset + 1, None, offset)
+    assert "nothing up to there is published again" in start.warnings[-1]
+
+
+def test_without_a_committed_offset_what_was_counted_is_only_read() -> None:
+    without = replace(POSITION, committed_offset=-1, metadata="")
+    start = plan(without, "missing-offset", counted_to=300)
+    assert (start.offset, start.checkpoint, start.read_from) == (301, None, 10)
+    assert plan(without, "missing-offset", counted_to=9).read_from is None
 
 
 @pytest.mark.parametrize("next_offset", [None, 100])
