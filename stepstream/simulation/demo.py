@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -226,6 +229,9 @@ class _Demo:
                 http = self._settings.http
                 url = f"{http.scheme}://{http.address}:{self._server.port}/performance"
                 console.print(f"live page: {url}", highlight=False, soft_wrap=True)
+            broker = self._settings.kafka.bootstrap_servers
+            command = f"{_program()} tail --kafka.bootstrap-servers {broker}"
+            console.print(f"steps, in another terminal: {command}", highlight=False, soft_wrap=True)
             return self._run(console)
 
     def _run(self, console: Console) -> DemoResult:
@@ -347,6 +353,13 @@ class _Demo:
             delay_p99_s=p99,
             rows=rows,
         )
+
+
+def _program() -> str:
+    """How this program is called from any folder."""
+    if shutil.which("stepstream"):
+        return "stepstream"
+    return f"{shlex.quote(sys.executable)} -m stepstream"
 
 
 def run_demo(

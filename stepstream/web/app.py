@@ -67,9 +67,10 @@ class App:
         self._detection = Detection(settings, self.traffic, BESIDE_THE_LOOP)
         self._page = Page(self._sampler, Watches(settings.topics, consumer))
         devices = Devices(settings, consumer)
+        activity = Activity(settings, consumer)
         access = Access(settings.http)
         panels = {
-            "activity": Activity(settings, consumer).show,
+            "activity": activity.show,
             "dead-letters": self._letters.show,
             "devices": DeviceTable(consumer).show,
             "group": Group(consumer).show,
@@ -84,6 +85,7 @@ class App:
             get_only("/performance/signal", self._page.signal),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
+            Route("/v1/activity/{device_id:path}", activity.show),
             Route("/v1/detect", self._detection.detect, methods=["POST"]),
         ]
         self.asgi = make_asgi(self.routes, settings.http, access, self.traffic)

@@ -7,9 +7,8 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepstream.inputs import MAX_DEVICE_ID_BYTES
 from stepstream.streaming.partitioning import partition_of
-from stepstream.web.activity import open_activity
+from stepstream.web.activity import open_activity, refuse_device
 from stepstream.web.answers import answer, refuse
 
 if TYPE_CHECKING:
@@ -61,14 +60,11 @@ class Devices:
     async def show(self, request: Request) -> Response:
         """Step count, last step, window, open minute and open walk of a device."""
         device_id = request.path_params["device_id"]
-        key = device_id.encode("utf-8", "surrogatepass")
-        if not 0 < len(key) <= MAX_DEVICE_ID_BYTES:
-            return refuse(
-                400, "invalid-device-id", f"1 to {MAX_DEVICE_ID_BYTES} bytes are expected"
-            )
         topic = request.query_params.get("topic")
-        if topic is not None and not self._topics.reads(topic):
-            return refuse(404, "unknown-topic", "the consumer doesn't read this topic")
+        refusal = refuse_device(device_id, topic, self._topics)
+        if refusal is not None:
+            return refusal
+        key = device_id.encode("utf-8", "surrogatepass")
         topics = tuple(sorted(self._consumer.subscription.names)) if topic is None else (topic,)
         try:
             found = await ask(self._consumer, lambda: self._find(topics, key, device_id))

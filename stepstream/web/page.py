@@ -55,8 +55,13 @@ class Samples(Protocol):
 class Signals(Protocol):
     """Signals of devices."""
 
-    def follow(self, device_id: str, is_closing: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
-        """A stream of events about one device, until `is_closing`."""
+    def follow(
+        self, device_id: str, topic: str | None, is_closing: Callable[[], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """A stream of events about one device of a readings topic, until `is_closing`.
+
+        If no topic is named, it is about one of the devices with this id.
+        """
 
 
 class Page:
@@ -104,7 +109,7 @@ class Page:
             return refuse(400, "invalid-time", "since is in seconds since the epoch")
         events = [self._follow_samples(since_s)]
         if device_id is not None:
-            events.append(self._signals.follow(device_id, lambda: self._is_closing))
+            events.append(self._follow_device(device_id, given.get("topic")))
         return self._stream(_merge(events))
 
     async def signal(self, request: Request) -> Response:
@@ -112,7 +117,11 @@ class Page:
         device_id = request.query_params.get("device", "")
         if not _is_device_id(device_id):
             return _refuse_id()
-        return self._stream(self._signals.follow(device_id, lambda: self._is_closing))
+        topic = request.query_params.get("topic")
+        return self._stream(self._follow_device(device_id, topic))
+
+    def _follow_device(self, device_id: str, topic: str | None) -> AsyncGenerator[bytes, None]:
+        return self._signals.follow(device_id, topic, lambda: self._is_closing)
 
     def _stream(self, events: AsyncGenerator[bytes, None]) -> Response:
         if self._streams >= MAX_STREAMS:

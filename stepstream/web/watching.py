@@ -42,10 +42,15 @@ class Watch:
         The consumer that reads the device.
     device_id
         The device.
+    topic
+        Its readings topic; None for the first that has it.
     """
 
-    def __init__(self, topics: TopicSettings, consumer: Consumer, device_id: str) -> None:
+    def __init__(
+        self, topics: TopicSettings, consumer: Consumer, device_id: str, topic: str | None
+    ) -> None:
         self._consumer = consumer
+        self._topic = topic
         self._device_id = device_id
         self._key = device_id.encode("utf-8", "replace")
         self._last_sample = -1
@@ -60,15 +65,20 @@ class Watch:
     def observe(self, results: Iterable[Results]) -> None:
         """Copy the samples that a poll added, and the device's records."""
         for one in results:
-            slot = one.partition.slots.get(self._key)
+            partition = one.partition
+            slot = partition.slots.get(self._key)
+            is_known = slot is not None or partition.ledger.get(self._device_id)
+            if not is_known or self._topic not in {None, partition.topic}:
+                continue
+            self._topic = partition.topic
             if slot is not None:
                 self._copy(slot)
             for record in one.records:
                 if record.key == self._key and record.topic in self._kinds:
                     self._records[self._kinds[record.topic]].append(record)
-            if slot is not None or one.partition.ledger.activities.get(self._device_id):
+            if slot is not None or partition.ledger.activities.get(self._device_id):
                 model = self._consumer.model.metadata.label
-                self._open = open_activity(one.partition, self._device_id, model)
+                self._open = open_activity(partition, self._device_id, model)
 
     def _copy(self, slot: int) -> None:
         """Samples since the last call; samples that were overwritten in the meantime are lost."""
@@ -117,10 +127,10 @@ class Watches:
         self._consumer = consumer
 
     async def follow(
-        self, device_id: str, is_closing: Callable[[], bool]
+        self, device_id: str, topic: str | None, is_closing: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
         """See `stepstream.web.page.Signals`."""
-        watch = Watch(self._topics, self._consumer, device_id)
+        watch = Watch(self._topics, self._consumer, device_id, topic)
         quiet_s = ALIVE_INTERVAL_S
         with self._observing(watch):
             # From here on nothing is missed; what was before has to be read.

@@ -129,7 +129,7 @@ def test_the_page_gets_what_was_published(
         options = ("--from", "beginning", "--max")
         kept = {kind: tailed(topics, kind, *options, str(n)) for kind, n in counts.items()}
         for device in ("device-0", "device-3"):
-            activity = look(port, f"/performance/activity?device={device}")
+            activity = look(port, f"/v1/activity/{device}?topic={topics.readings}")
             for kind, lines in kept.items():
                 values = [line["value"] for line in lines if line["key"] == device]
                 assert activity[kind] == values

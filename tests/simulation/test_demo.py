@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -86,13 +87,14 @@ def test_a_sparkline_rises_with_acceleration() -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_a_demo_has_walks_and_the_minute_that_is_open() -> None:
+def test_a_demo_has_walks_the_open_minute_and_steps_that_tail_shows() -> None:
     walker = Walker(1_000_003 + 18, 80.0, "armband")
     http = HttpSettings(address="127.0.0.1", port=free_port())
     walkers = demo.Walkers(devices=20, rate_hz=80.0, seconds=16.0, seed=1)
-    silent = Console(file=StringIO())
+    printed = StringIO()
+    console = Console(file=printed)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(demo.run_demo, silent, walkers, ModelSettings(), http)
+        running = threads.submit(demo.run_demo, console, walkers, ModelSettings(), http)
 
         def answered(path: str) -> Any:
             if running.done():
@@ -105,7 +107,11 @@ def test_the_page_of_a_demo_has_walks_and_the_minute_that_is_open() -> None:
 
         opened = wait_until("a device", lambda: answered("/v1/devices/walker-19"))
         wait_until("a step", lambda: (answered("/v1/devices/walker-19") or opened)["open_minute"])
-        path = "/performance/activity?device=walker-19"
+        _, _, command = printed.getvalue().splitlines()[1].partition("steps, in another terminal: ")
+        tail = [*shlex.split(command), "--from", "beginning", "--max", "1", "--json"]
+        step = json.loads(subprocess.check_output(tail, text=True, timeout=30))
+        assert step["value"]["device_id"].startswith("walker-")
+        path = "/v1/activity/walker-19"
         walks = wait_until("a walk", lambda: (answered(path) or {}).get("walks"))
         running.result()
     # It walks for 8 s, and stands for 12 s then.

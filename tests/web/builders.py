@@ -48,6 +48,13 @@ DATA_OF_PAGE = [
 """Paths that show data, beside the API's; the last two are those of a worker only."""
 
 
+class Hour(NamedTuple):
+    """A consumer that publishes minutes and walks, and a server of it."""
+
+    consumer: Consumer
+    server: Server
+
+
 class Answer(NamedTuple):
     status: int
     headers: dict[str, str]

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import Producer
 from playwright.sync_api import expect
 
-from stepstream.detection import Model, default_model_path
 from stepstream.detection.sanity import Doubt, Verdict
 from stepstream.inputs import ErrorCode
-from stepstream.outputs import Minute, Outputs, Walk, make_encodings
-from stepstream.settings import KafkaSettings, TopicSettings
-from stepstream.simulation.demo import MOCK_PROPERTIES, MockConnections
+from stepstream.settings import TopicSettings
 from stepstream.workers.reports import Report
 from tests.kafka.builders import wait_until
 from tests.web.browsing import DEADLINE_MS, PHONE, address, await_ready, shoot
-from tests.web.builders import TOPIC, consumer_without_broker, own, serve, settings, turning
+from tests.web.builders import consumer_without_broker, serve, settings
 from tests.web.served_workers import served_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Browser, Locator, Page
 
     from stepstream.streaming.consumer import Consumer
-    from stepstream.web.server import Server
+    from tests.web.builders import Hour
 
 pytestmark = pytest.mark.slow
 
@@ -46,51 +39,6 @@ DRAWN = """
 }
 """
 ACCENT = "15,118,110"
-
-
-class Hour(NamedTuple):
-    """A consumer that publishes minutes and walks, and a server of it."""
-
-    consumer: Consumer
-    server: Server
-
-
-@pytest.fixture(scope="module")
-def hour() -> Iterator[Hour]:
-    """Minutes and walks of the last hour, on a broker; walker-0 goes on walking."""
-    broker = Producer({"test.mock.num.brokers": 1, "partitioner": "murmur2_random"})
-    brokers = broker.list_topics(timeout=10).brokers.values()
-    address = ",".join(f"{one.host}:{one.port}" for one in brokers)
-    made_with = settings(
-        KafkaSettings(bootstrap_servers=address, properties=MOCK_PROPERTIES),
-        TopicSettings(minutes="step-minutes", walks="step-walks"),
-    )
-    for topic in made_with.topics.written:
-        broker.list_topics(topic, timeout=10)
-    outputs = Outputs(made_with.topics, made_with.output, make_encodings(made_with), "walk-4.1")
-    now = time.time_ns() // 60_000_000_000
-    groups: list[Minute | Walk] = []
-    for device in ("walker-0", "walker-9"):
-        groups += [
-            Minute(device, ago, 0, now - ago, 40 + ago * 37 % 80, 40_000_000)
-            for ago in (*range(58, 41, -1), *range(20, 9, -1))
-        ]
-        for ago, minutes in ((58, 17.2), (20, 10.4), (75, 10.0)):
-            start_us = (now - ago) * 60_000_000
-            end_us = start_us + round(minutes * 6e7)
-            walk = Walk(device, ago, 0, start_us, end_us, round(100 * minutes), end_us - start_us)
-            groups.append(walk)
-    for record in outputs.final(TOPIC, 0, groups):
-        broker.produce(record.topic, record.value, record.key, headers=list(record.headers))
-    broker.flush(10)
-    with consumer_without_broker(
-        made_with, Model(default_model_path()), MockConnections(made_with)
-    ) as made:
-        own(made, 0)
-        made.membership.note_assigned()
-        with turning(made, devices=1), serve(made_with, made) as server:
-            yield Hour(made, server)
-    del broker
 
 
 def title_of(bars: Locator, number: int) -> str:
@@ -209,6 +157,20 @@ def test_the_last_hour_of_a_device_that_is_away_is_shown(page: Page, hour: Hour)
     expect(page.locator("#minutes-note")).to_have_text("No step in the last hour.")
     assert page.locator("#minutes rect").count() == 0
     expect(page.locator("#walks-table")).to_be_hidden()
+
+
+def test_the_last_hour_is_that_of_the_device_in_one_topic(page: Page, hour: Hour) -> None:
+    page.goto(address(hour.server, "#device=walker-9&topic=watches"))
+    expect(page.locator("#walks-note")).to_have_text("No walk in the last hour.")
+    expect(page.locator("#minutes rect")).to_have_count(1, timeout=DEADLINE_MS)
+    assert ": 5 steps," in title_of(page.locator("#minutes rect"), 0)
+    row = page.locator("#devices-rows tr", has_text="sensor-readings-0")
+    with page.expect_request(lambda asked: "/v1/activity/walker-0?topic=sensor-r" in asked.url):
+        row.get_by_role("button", name="walker-0").click()
+    assert page.url.endswith("#device=walker-0&topic=sensor-readings")
+    page.get_by_role("combobox", name="Device").fill("walker-0")
+    with page.expect_request(lambda asked: "stream?" in asked.url and "&topic=sen" in asked.url):
+        page.keyboard.press("Enter")
 
 
 def test_the_page_says_how_to_publish_minutes_and_walks(page: Page, walking: Consumer) -> None:

@@ -259,7 +259,7 @@ def test_a_table_finds_the_devices_that_matter_among_thousands(
         page.get_by_label("Id begins with").fill("sensor-12")
         expect(rows.first).to_contain_text("sensor-12")
         page.get_by_role("button", name="sensor-1200").click()
-        assert page.url.endswith("#device=sensor-1200")
+        assert page.url.endswith("#device=sensor-1200&topic=sensor-readings")
         expect(page.locator("#device")).to_have_value("sensor-1200")
 
 

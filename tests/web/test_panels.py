@@ -109,7 +109,7 @@ class _Samples:
 
 class _Broken:
     async def follow(
-        self, _device_id: str, _is_closing: Callable[[], bool]
+        self, _device_id: str, _topic: str | None, _is_closing: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
         yield b"event: follows\n\n"
         raise LookupError("broken")

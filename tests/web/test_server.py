@@ -67,8 +67,10 @@ if TYPE_CHECKING:
 
     from stepstream.settings import OutputKind
     from stepstream.streaming.consumer import Consumer
+    from tests.web.builders import Hour
 
 TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - of the tests
+ACTIVITY = "/v1/activity/{device_id}"
 OPENAPI = json.loads((ROOT / "stepstream/web/static/openapi.json").read_text())
 
 
@@ -189,26 +191,40 @@ def test_the_document_has_open_groups_as_they_are_published(kind: OutputKind) ->
 
 
 def test_the_last_hour_is_null_where_nothing_is_published(server: Server) -> None:
-    answer = request(server, "/performance/activity?device=walker-1").json
-    assert abs(answer.pop("now") - time.time()) < 5
-    assert answer == {"minutes": None, "walks": None, "is_whole": True}
-    for query in ("", "?device=", f"?device={'x' * 257}"):
-        assert request(server, f"/performance/activity{query}").status == 400
+    found = conforms(request(server, "/v1/activity/walker-1"), ACTIVITY)
+    assert abs(found.pop("now") - time.time()) < 5
+    assert found == {"topic": None, "minutes": None, "walks": None, "is_whole": True}
+    for path in ("/v1/activity/", f"/v1/activity/{'x' * 257}", "/performance/activity"):
+        found = conforms(request(server, path), ACTIVITY)
+        assert found["error"] == "invalid-device-id"
+    found = conforms(request(server, "/v1/activity/walker-1?topic=b"), ACTIVITY)
+    assert found["error"] == "unknown-topic"
+
+
+def test_the_last_hour_is_that_of_the_device_in_one_topic(hour: Hour) -> None:
+    def steps(path: str) -> tuple[str, list[int], int]:
+        found = conforms(request(hour.server, path), ACTIVITY)
+        walks = found["walks"]
+        return found["topic"], [minute["steps"] for minute in found["minutes"]], len(walks)
+
+    assert steps("/v1/activity/walker-9?topic=watches") == ("watches", [5], 0)
+    topic, of_minutes, walks = steps(f"/v1/activity/walker-9?topic={TOPIC}")
+    assert (topic, len(of_minutes), walks) == (TOPIC, 28, 3)
+    # Not of both together: of that with the latest record.
+    for path in ("/v1/activity/walker-9", "/performance/activity?device=walker-9"):
+        assert steps(path) == (topic, of_minutes, walks)
 
 
 def test_the_last_hour_of_brokers_that_are_away_is_not_known(active: Server) -> None:
-    answer = request(active, "/performance/activity?device=walker-1")
+    answer = request(active, "/v1/activity/walker-1")
+    conforms(answer, ACTIVITY)
     assert (answer.status, answer.json["error"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "30"
 
 
 def test_looks_at_the_last_hour_are_bounded(active: Server) -> None:
     with ThreadPoolExecutor(8) as threads:
-        answers = list(
-            threads.map(
-                lambda n: request(active, f"/performance/activity?device=walker-{n}"), range(8)
-            )
-        )
+        answers = list(threads.map(lambda n: request(active, f"/v1/activity/walker-{n}"), range(8)))
     assert {answer.status for answer in answers} == {503}
     assert sum(answer.json["error"] == "busy" for answer in answers) >= 3
 
@@ -369,7 +385,9 @@ def test_only_origins_that_are_set_may_call_from_their_pages(server: Server) -> 
 
 def test_a_token_guards_the_api_and_the_page_and_nothing_else(consumer: Consumer) -> None:
     with serve(settings(token=TOKEN), consumer) as server:
-        guarded = ["/v1/devices", "/v1/devices/a", "/performance", *DATA_OF_PAGE]
+        guarded = [
+            "/v1/devices", "/v1/devices/a", "/v1/activity/a", "/performance", *DATA_OF_PAGE
+        ]  # fmt: skip
         for path in guarded:
             answer = request(server, path)
             assert answer.status == 401, path

@@ -120,6 +120,9 @@ def test_the_owner_of_a_device_answers_for_it(front: Front) -> None:
         assert answer.json["partitions"][0]["partition"] == number
     assert ask(front, f"/v1/devices/{'x' * 300}").json["error"] == "invalid-device-id"
     assert ask(front, "/v1/devices/a?topic=b").json["error"] == "unknown-topic"
+    hour = ask(front, "/v1/activity/walker-1?topic=sensor-readings")
+    assert (hour.status, hour.json["topic"]) == (200, "sensor-readings")
+    assert ask(front, "/v1/activity/a?topic=b").json["error"] == "unknown-topic"
     assert page_module.MAX_DEVICE_ID_BYTES == MAX_DEVICE_ID_BYTES
 
 
@@ -142,7 +145,7 @@ def test_too_much_for_the_workers_is_refused(front: Front, monkeypatch: pytest.M
 
 
 def test_the_parent_sees_to_who_may_ask(front: Front) -> None:
-    for path in ("/v1/devices", "/v1/devices/a", "/performance", *DATA_OF_PAGE[:6]):
+    for path in ("/v1/devices/a", "/v1/activity/a", "/performance", *DATA_OF_PAGE[:6]):
         assert request(front.server, path).status == 401, path
     allowed = request(
         front.server, "/v1/devices", Origin="https://ops.example.org",
@@ -174,7 +177,7 @@ def test_a_device_is_followed_where_it_is_owned(front: Front) -> None:
         clients = [Client(n, path) for n, path in enumerate(front.paths)]
         given: list[bytes] = []
         async with aclosing(
-            WorkerDevices(clients).follow(device, lambda: len(given) >= 4)
+            WorkerDevices(clients).follow(device, None, lambda: len(given) >= 4)
         ) as events:
             async for event in events:
                 given.append(event)

@@ -1,5 +1,6 @@
 // Steps a minute and walks of one device in its last hour: read once, then as they are published.
 
+import { pathOf } from "./api.js";
 import { $, made, madeSvg, number, say } from "./elements.js";
 import { clock, plural, whole } from "./formats.js";
 
@@ -25,6 +26,7 @@ const setting = (name) => `${name} are not published. Set STEPSTREAM_TOPICS__${n
 export class Activity {
   constructor() {
     this.device = null;
+    this.topic = "";
     this.aheadS = 0;
     this.clear();
     setInterval(() => this.draw(), DRAW_MS);
@@ -44,9 +46,10 @@ export class Activity {
     clearTimeout(this.again);
   }
 
-  watch(device) {
+  watch(device, topic) {
     this.clear();
     this.device = device;
+    this.topic = topic;
     $("activity").hidden = false;
     this.draw();
   }
@@ -59,21 +62,20 @@ export class Activity {
       return;
     }
     this.readMs = performance.now();
-    const { device } = this;
     const arrived = [];
     this.arrived = arrived;
-    const name = encodeURIComponent(device);
-    const paths = [`/performance/activity?device=${name}`, `/v1/devices/${name}`];
+    const paths = ["activity", "devices"].map((kind) => pathOf(kind, this.device, this.topic));
     let answers;
     try {
       const asked = await Promise.all(paths.map((path) => fetch(path)));
       answers = await Promise.all(asked.map(async (answer) => [answer, await answer.json()]));
     } catch {
       // The page says that the connection is lost.
-      if (device === this.device) this.readLater(READ_AGAIN_MS);
+      if (arrived === this.arrived) this.readLater(READ_AGAIN_MS);
       return;
     }
-    if (device !== this.device) return;
+    // Another device, or that of another topic, is watched now.
+    if (arrived !== this.arrived) return;
     this.arrived = null;
     const [[activity, found], [known, open]] = answers;
     if (known.ok) this.takeOpen(open);

@@ -100,7 +100,7 @@ export class Devices extends Panel {
 
   row(device) {
     const choose = made("button", { type: "button", class: "link" }, device.device_id);
-    choose.addEventListener("click", () => this.watch(device.device_id));
+    choose.addEventListener("click", () => this.watch(device.device_id, device.topic));
     const where = `${device.topic}-${device.partition}${device.worker === undefined ? "" : `, worker ${device.worker}`}`;
     return made("tr", {}, made("th", { scope: "row" }, choose), cell(where), number(text(rate, device.rate)),
       number(text(duration, device.quiet_s)), number(text(duration, device.delay_s)), number(whole(device.steps)),

@@ -1,6 +1,7 @@
 // The live page: what comes from its stream goes to its parts. At most one connection stays open.
 
 import { Activity } from "./activity.js";
+import { ask, pathOf } from "./api.js";
 import { $, cell, fill, made, number, pill } from "./elements.js";
 import { Figures } from "./figures.js";
 import { duration, text, whole } from "./formats.js";
@@ -23,6 +24,7 @@ const panels = {
   letters: new Letters(),
 };
 let isPaused = false;
+let choices = 0;
 
 function listed(topics) {
   const more = topics.length - SHOWN_TOPICS;
@@ -101,7 +103,8 @@ function follow() {
   health.begin();
   stream.open(() => {
     const newest = figures.samples.at(-1);
-    return { ...(newest ? { since: newest.time } : {}), ...(signal.device === null ? {} : { device: signal.device }) };
+    const { device, topic } = signal;
+    return { ...(newest ? { since: newest.time } : {}), ...(device === null ? {} : named(device, topic)) };
   });
 }
 
@@ -125,18 +128,23 @@ document.addEventListener("keydown", (event) => {
 
 // One device.
 
-function watch(device) {
+const named = (device, topic) => ({ device, ...(topic ? { topic } : {}) });
+
+// Without a topic it is the device that the consumer answers about.
+async function watch(device, topic = "") {
+  choices += 1;
+  const choice = choices;
   $("device").value = device;
-  location.hash = `device=${encodeURIComponent(device)}`;
-  signal.watch(device);
-  activity.watch(device);
+  const found = topic || (await ask(pathOf("devices", device)))?.topic || "";
+  if (choice !== choices) return;
+  location.hash = new URLSearchParams(named(device, found));
+  signal.watch(device, found);
+  activity.watch(device, found);
   follow();
 }
 
 async function listDevices() {
-  const answer = await fetch(`/v1/devices?prefix=${encodeURIComponent($("device").value)}`).catch(() => null);
-  if (!answer?.ok) return [];
-  const { devices } = await answer.json();
+  const { devices } = (await ask(`/v1/devices?prefix=${encodeURIComponent($("device").value)}`)) ?? { devices: [] };
   $("devices").replaceChildren(...devices.map((d) => made("option", { value: d.device_id })));
   return devices;
 }
@@ -145,12 +153,15 @@ $("device").addEventListener("focus", listDevices);
 $("device").addEventListener("input", listDevices);
 $("choose").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const device = $("device").value.trim() || (await listDevices())[0]?.device_id;
-  if (device) watch(device);
+  const device = $("device").value.trim();
+  const first = device ? { device_id: device } : (await listDevices())[0];
+  if (first) watch(first.device_id, first.topic);
   else $("signal-note").textContent = "No device has a window here now.";
 });
 
 signal.paint();
-const chosen = new URLSearchParams(location.hash.slice(1)).get("device");
-if (chosen) watch(chosen);
-else follow();
+const chosen = new URLSearchParams(location.hash.slice(1));
+const [device, topic] = ["device", "topic"].map((name) => chosen.get(name) ?? "");
+// To ask for the topic takes a while.
+if (!device || !topic) follow();
+if (device) watch(device, topic);

@@ -1,5 +1,6 @@
 // The signal and the steps of one device, as they come.
 
+import { pathOf } from "./api.js";
 import { say } from "./elements.js";
 import { whole } from "./formats.js";
 
@@ -12,6 +13,7 @@ export class Signal {
     this.canvas = canvas;
     this.note = note;
     this.device = null;
+    this.topic = "";
     this.isPaused = false;
     this.clear();
     this.frame = this.frame.bind(this);
@@ -28,9 +30,10 @@ export class Signal {
     this.shownEnd = null;
   }
 
-  watch(device) {
+  watch(device, topic) {
     this.clear();
     this.device = device;
+    this.topic = topic;
     this.note.textContent = `Waiting for readings of ${device} …`;
     this.canvas.setAttribute("aria-label", `Signal of ${device}`);
     this.begunMs = performance.now();
@@ -43,10 +46,10 @@ export class Signal {
   }
 
   async explain() {
-    const { device } = this;
-    const answer = await fetch(`/v1/devices/${encodeURIComponent(device)}`).catch(() => null);
+    const { device, topic } = this;
+    const answer = await fetch(pathOf("devices", device, topic)).catch(() => null);
     const found = await answer?.json().catch(() => null);
-    if (!found || this.end !== null || this.device !== device) return;
+    if (!found || this.end !== null || this.device !== device || this.topic !== topic) return;
     say(this.note, answer.ok ? `${device} is quiet; ${whole(found.step_count)} steps so far.` : `${device}: ${found.detail}.`);
   }
 

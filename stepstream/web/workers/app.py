@@ -89,6 +89,7 @@ class WorkersApp:
             *page_routes(self._page, access, panels.routes),
             Route("/v1/devices", devices.list),
             Route("/v1/devices/{device_id:path}", devices.show),
+            Route("/v1/activity/{device_id:path}", panels.routes["activity"]),
             Route("/v1/detect", self._detect, methods=["POST"]),
         ]
         self.asgi = make_asgi(self.routes, settings.http, access, self.traffic)

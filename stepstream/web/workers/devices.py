@@ -60,17 +60,19 @@ class WorkerDevices:
         return answer({"devices": devices[:MAX_LISTED]})
 
     async def follow(
-        self, device_id: str, is_closing: Callable[[], bool]
+        self, device_id: str, topic: str | None, is_closing: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
         """See `stepstream.web.page.Signals`; the stream comes from whichever worker owns it."""
         while not is_closing():
-            found = await self._find(device_id, {})
-            owner = None if found is None or found.status != 200 else self._clients[found.worker]
-            if owner is None:
+            found = await self._find(device_id, {} if topic is None else {"topic": topic})
+            if found is None or found.status != 200:
                 yield make_event("alive", {})
                 await _pause(is_closing)
                 continue
-            async with aclosing(_stream(owner, device_id)) as events:
+            # The worker may have the id in several topics.
+            topic = _decode(found.body)["topic"]
+            followed = {"device": device_id, "topic": topic}
+            async with aclosing(_stream(self._clients[found.worker], followed)) as events:
                 async for event in events:
                     yield event
                     if is_closing():
@@ -84,12 +86,12 @@ class WorkerDevices:
         return min(answers, key=_rank, default=None)
 
 
-async def _stream(owner: Client, device_id: str) -> AsyncGenerator[bytes, None]:
+async def _stream(owner: Client, followed: dict[str, str]) -> AsyncGenerator[bytes, None]:
     """Events about a device while it isn't quiet: then it may have another owner."""
     quiet = 0
     # A stream ends with its worker; the device has another owner then.
     with suppress(httpx.HTTPError):
-        async with owner.events("/performance/signal", {"device": device_id}) as events:
+        async with owner.events("/performance/signal", followed) as events:
             async for event in events:
                 yield event
                 quiet = quiet + 1 if event.startswith(QUIET) else 0

@@ -107,4 +107,6 @@ class WorkerPanels:
 
 
 def _params(request: Request) -> dict[str, str]:
-    return dict(request.query_params)
+    """What is asked for; a device in the path is asked for by its name."""
+    named = request.path_params.get("device_id")
+    return {**request.query_params, **({} if named is None else {"device": named})}
