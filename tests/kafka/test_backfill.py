@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -203,6 +204,22 @@ def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
     assert "cut by the end of the range and not published: 8 minutes, " in text
     assert "devices with steps: 8; only here 0, only live 0" in text
     assert "p1 1.000  p5 1.000  p25 1.000  p50 1.000" in text
+
+
+def test_live_events_with_the_times_of_their_steps_are_found_however_late_they_are(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    """Those times are years ago; only the transaction marker behind them has a time of now."""
+    begin_s = time.time() - 60
+    topics.produce(walk(6, 12.0, batch=20))
+    with RunProcess(topics, tmp_path, STEPSTREAM_OUTPUT__RECORD_TIME="event") as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    count = len(topics.read_events())
+    code, text = backfill(topics, tmp_path, "--into", "a", "--from", iso(begin_s), "--compare")
+    assert code == 0, text
+    assert f"steps: {count:,}, live {count:,} (+0.00%)" in text
+    assert "may have been deleted" not in text
 
 
 def iso(seconds: float) -> str:
