@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from stepstream.detection import default_model_path
 from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.partitioning import partition_of
-from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.builders import RunProcess, TopicSet, run_command, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
 from tests.kafka.test_run import walk
@@ -204,6 +204,29 @@ def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
     assert "cut by the end of the range and not published: 8 minutes, " in text
     assert "devices with steps: 8; only here 0, only live 0" in text
     assert "p1 1.000  p5 1.000  p25 1.000  p50 1.000" in text
+
+
+def test_devices_that_were_forgotten_in_the_range_are_compared_too(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    sent = walk(4, 16.0, batch=20)
+    before, after = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+    with RunProcess(topics, tmp_path):
+        topics.produce(before)
+        topics.wait_consumed()
+        done = run_command(topics, tmp_path, "forget", "device-0", "device-1")
+        assert done.returncode == 0, done
+        topics.produce([message for message in after if message[0] != b"device-1"])
+        topics.wait_consumed()
+    live = topics.read_events()
+    code, text = backfill(topics, tmp_path, "--into", "again", "--compare")
+    assert code == 0, text
+    assert in_order(topics.into("again").read_events()) == in_order(live)
+    assert f"steps: {len(live):,}, live {len(live):,} (+0.00%)" in text
+    assert "devices with steps: 4; only here 0, only live 0" in text
+    (summary,) = (line.split() for line in text.splitlines() if line.startswith("all "))
+    # All steps are in the sum. The device that sent nothing later stays forgotten.
+    assert summary[3:] == ["3", f"{len(live):,}"]
 
 
 def test_live_events_with_the_times_of_their_steps_are_found_however_late_they_are(
