@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from stepstream.commands import supervising
 from stepstream.detection import default_model_path, read_metadata
-from stepstream.errors import SettingsError, TopicError
+from stepstream.errors import SettingsError, StreamError, TopicError
 from stepstream.logs import configure_logging
 from stepstream.settings import HttpSettings, ProcessingSettings, Settings, read_time
 from stepstream.streaming.backfill import Backfill as Plan
@@ -25,6 +25,7 @@ from stepstream.streaming.comparison import (
     Counts,
     compare,
     count_published,
+    ranges_read_by,
     read_ledgers,
 )
 from stepstream.streaming.topics import create_topics
@@ -145,12 +146,28 @@ class Backfill(Settings):
         return self.http.model_copy(update={} if is_given else {"port": 0})
 
     def _compare(self, own: Settings, cluster: Cluster, done: Done) -> None:
+        ranges = self._comparable(cluster, done.ranges)
         # Both by their events: a ledger has nothing of devices that were forgotten in the range.
         found, live = (
-            _count(own, cluster, events, done.ranges)
+            _count(own, cluster, events, ranges)
             for events in (own.topics.events, self.topics.events)
         )
         sys.stdout.write(f"\n{compare(found, live).describe(self.topics.events)}")
+        left = done.all_offsets - sum(range_.end - range_.begin for range_ in ranges.values())
+        if left:
+            sys.stdout.write(
+                f"not compared: {left:,} messages that {self.kafka.group_id} hasn't read yet\n"
+            )
+
+    def _comparable(
+        self, cluster: Cluster, ranges: Mapping[tuple[str, int], Range]
+    ) -> Mapping[tuple[str, int], Range]:
+        """What the live group has read of the ranges; all, with a warning, if that is not known."""
+        try:
+            return ranges_read_by(cluster, self.kafka.group_id, ranges)
+        except StreamError as error:
+            logger.warning("what the live group hasn't read is compared, too: %s", error)
+            return ranges
 
 
 def _count(

@@ -34,6 +34,7 @@ __all__ = [
     "count_found",
     "count_published",
     "identify_events",
+    "ranges_read_by",
     "read_ledgers",
 ]
 
@@ -192,6 +193,27 @@ def common_ranges(
         if len(ends) == len(committed) and begin < min(ends):
             ranges[name] = Range(begin, min(ends), begin_ms)
     return ranges
+
+
+def ranges_read_by(
+    cluster: Cluster, group: str, ranges: Mapping[tuple[str, int], Range]
+) -> dict[tuple[str, int], Range]:
+    """The parts of ranges that a group has read.
+
+    Raises
+    ------
+    StreamError
+        It has committed nothing, or can't be asked for.
+    """
+    with explain_kafka_errors(f"the group {group} can't be asked"):
+        found = patiently(lambda: cluster.committed_offsets(ranges, group, stable=False))
+    if all(position.offset < 0 for position in found.values()):
+        raise StreamError(f"the group {group} has committed nothing")
+    return {
+        name: msgspec.structs.replace(range_, end=min(range_.end, found[name].offset))
+        for name, range_ in ranges.items()
+        if range_.begin < found[name].offset
+    }
 
 
 def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:

@@ -245,6 +245,30 @@ def test_live_events_with_the_times_of_their_steps_are_found_however_late_they_a
     assert "may have been deleted" not in text
 
 
+def test_readings_that_the_live_group_has_not_read_are_not_compared(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    sent = walk(8, 12.0, batch=20)
+    later = [message for message in sent if message[0] in {b"device-6", b"device-7"}]
+    topics.produce([message for message in sent if message not in later])
+    code, text = backfill(topics, tmp_path, "--into", "early", "--compare")
+    assert code == 0, text
+    assert f"the group {topics.group} has committed nothing" in text
+    assert ", live 0 (none to compare with)" in text
+    with RunProcess(topics, tmp_path) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    topics.produce(later)
+    code, text = backfill(topics, tmp_path, "--into", "again", "--compare")
+    assert code == 0, text
+    count = len(topics.read_events())
+    assert len(topics.into("again").read_events()) > count
+    assert f"steps: {count:,}, live {count:,} (+0.00%)" in text
+    assert "devices with steps: 6; only here 0, only live 0" in text
+    left = f"not compared: {len(later):,} messages that {topics.group} hasn't read yet"
+    assert text.splitlines()[-1] == left
+
+
 def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 

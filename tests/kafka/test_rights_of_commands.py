@@ -91,4 +91,9 @@ def test_backfill_needs_the_rights_of_run_on_its_own_names(
     command = ("backfill", "--into", "again", "--compare")
     shown = succeeds(secure_broker, consumed, tmp_path, rights, *command)
     assert "readings in" in shown
+    warning = "what the live group hasn't read is compared, too: "
+    assert f"{warning}the group {consumed.group} can't be asked" in shown
+    rights.add(("group", consumed.group, "DESCRIBE"))
+    shown = succeeds(secure_broker, consumed, tmp_path, rights, *command)
     assert "(+0.00%)" in shown
+    assert warning not in shown
