@@ -25,10 +25,12 @@ from stepstream.streaming.comparison import (
     Counts,
     compare,
     count_published,
+    identify_events,
     ranges_read_by,
     read_ledgers,
 )
 from stepstream.streaming.topics import create_topics
+from stepstream.web.server import listen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,7 +79,11 @@ class Backfill(Settings):
         with explain_kafka_errors("kafka settings"):
             cluster = Cluster(self.renamed())
         topics = self._find_topics()
+        if self.compare:
+            identify_events(cluster, self.topics.events)
         own = self._own(max(topic.partition_count for topic in topics.values()))
+        # Before anything is created or planned.
+        listener = listen(own.http)
         for name in create_topics(own.kafka, own.topics):
             logger.info("topic created", extra={"topic": name})
         plan = Plan(own, cluster, topics)
@@ -88,7 +94,7 @@ class Backfill(Settings):
         begin_s = time.monotonic()
         with BackfillProgress(plan, done) as progress:
             if not done.is_complete:
-                supervising.run(own, lambda: progress.is_over)
+                supervising.run(own, lambda: progress.is_over, listener)
         if progress.error is not None:
             raise progress.error
         if not progress.done.is_complete:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import socket
 import time
 from collections import Counter
 from dataclasses import replace
@@ -267,6 +268,25 @@ def test_readings_that_the_live_group_has_not_read_are_not_compared(
     assert "devices with steps: 6; only here 0, only live 0" in text
     left = f"not compared: {len(later):,} messages that {topics.group} hasn't read yet"
     assert text.splitlines()[-1] == left
+
+
+def test_what_can_not_be_compared_or_served_is_refused_before_anything_is_created(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    topics.produce(walk(1, 1.0, batch=20))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, reason in [
+            (("--compare", "--topics.events", "nothing"), "there is no topic nothing to compare"),
+            (("--http.address", "127.0.0.1", "--http.port", port), f"http.port {port} on 127."),
+        ]:
+            code, text = backfill(topics, tmp_path, "--into", "a", *arguments)
+            assert code > 0
+            assert reason in text
+            assert text.count("\n") == 1
+    created = AdminClient({"bootstrap.servers": topics.bootstrap}).list_topics(timeout=30).topics
+    assert topics.readings in created
+    assert not {topics.into("a").state, topics.into("a").events} & set(created)
 
 
 def iso(seconds: float) -> str:
