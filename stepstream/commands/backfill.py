@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from stepstream.commands import supervising
 from stepstream.detection import default_model_path, read_metadata
-from stepstream.errors import SettingsError, TopicError
+from stepstream.errors import SettingsError, StreamError, TopicError
 from stepstream.logs import configure_logging
 from stepstream.settings import HttpSettings, ProcessingSettings, Settings, read_time
 from stepstream.streaming.backfill import Backfill as Plan
@@ -25,15 +25,19 @@ from stepstream.streaming.comparison import (
     Counts,
     compare,
     count_published,
+    identify_events,
+    ranges_read_by,
     read_ledgers,
 )
 from stepstream.streaming.topics import create_topics
+from stepstream.web.server import listen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stepstream.streaming.cluster import TopicIdentity
     from stepstream.streaming.ledger import Ledger
+    from stepstream.streaming.ranges import Range
 
 __all__ = ["Backfill"]
 
@@ -75,7 +79,11 @@ class Backfill(Settings):
         with explain_kafka_errors("kafka settings"):
             cluster = Cluster(self.renamed())
         topics = self._find_topics()
+        if self.compare:
+            identify_events(cluster, self.topics.events)
         own = self._own(max(topic.partition_count for topic in topics.values()))
+        # Before anything is created or planned.
+        listener = listen(own.http)
         for name in create_topics(own.kafka, own.topics):
             logger.info("topic created", extra={"topic": name})
         plan = Plan(own, cluster, topics)
@@ -86,7 +94,7 @@ class Backfill(Settings):
         begin_s = time.monotonic()
         with BackfillProgress(plan, done) as progress:
             if not done.is_complete:
-                supervising.run(own, lambda: progress.is_over)
+                supervising.run(own, lambda: progress.is_over, listener)
         if progress.error is not None:
             raise progress.error
         if not progress.done.is_complete:
@@ -95,12 +103,11 @@ class Backfill(Settings):
         seconds = time.monotonic() - begin_s
         with explain_kafka_errors(f"{own.topics.state} can't be read"):
             ledgers = read_ledgers(own, cluster, progress.done.ranges)
-        found = {name: ledger.step_counts() for name, ledger in ledgers.items()}
-        _write_summary(progress.done, found)
+        _write_summary(progress.done, ledgers)
         _write_cut(ledgers.values())
         _write_rate(progress.done.readings - done.readings, seconds)
         if self.compare:
-            self._compare(cluster, found, progress.done)
+            self._compare(own, cluster, progress.done)
         return 0
 
     def _find_topics(self) -> dict[str, TopicIdentity]:
@@ -144,15 +151,41 @@ class Backfill(Settings):
         is_given = "port" in self.http.model_fields_set
         return self.http.model_copy(update={} if is_given else {"port": 0})
 
-    def _compare(self, cluster: Cluster, found: Counts, done: Done) -> None:
-        # Under the name of its own group: it has no rights to the other one.
-        live = count_published(self.renamed(), cluster, self.topics.events, done.ranges)
-        if live.may_lack:
-            logger.warning(
-                "the oldest events of %s may have been deleted: they would be missing below",
-                self.topics.events,
+    def _compare(self, own: Settings, cluster: Cluster, done: Done) -> None:
+        ranges = self._comparable(cluster, done.ranges)
+        # Both by their events: a ledger has nothing of devices that were forgotten in the range.
+        found, live = (
+            _count(own, cluster, events, ranges)
+            for events in (own.topics.events, self.topics.events)
+        )
+        sys.stdout.write(f"\n{compare(found, live).describe(self.topics.events)}")
+        left = done.all_offsets - sum(range_.end - range_.begin for range_ in ranges.values())
+        if left:
+            sys.stdout.write(
+                f"not compared: {left:,} messages that {self.kafka.group_id} hasn't read yet\n"
             )
-        sys.stdout.write(f"\n{compare(found, live.counts).describe(self.topics.events)}")
+
+    def _comparable(
+        self, cluster: Cluster, ranges: Mapping[tuple[str, int], Range]
+    ) -> Mapping[tuple[str, int], Range]:
+        """What the live group has read of the ranges; all, with a warning, if that is not known."""
+        try:
+            return ranges_read_by(cluster, self.kafka.group_id, ranges)
+        except StreamError as error:
+            logger.warning("what the live group hasn't read is compared, too: %s", error)
+            return ranges
+
+
+def _count(
+    own: Settings, cluster: Cluster, events: str, ranges: Mapping[tuple[str, int], Range]
+) -> Counts:
+    # Under the name of its own group: it has no rights to the other one.
+    published = count_published(own, cluster, events, ranges)
+    if published.may_lack:
+        logger.warning(
+            "the oldest events of %s may have been deleted: they would be missing below", events
+        )
+    return published.counts
 
 
 def _write_cut(ledgers: Iterable[Ledger]) -> None:
@@ -165,23 +198,22 @@ def _write_cut(ledgers: Iterable[Ledger]) -> None:
         )
 
 
-def _write_summary(done: Done, found: Counts) -> None:
+def _write_summary(done: Done, ledgers: Mapping[tuple[str, int], Ledger]) -> None:
     """Print what came of the range."""
     sys.stdout.write(
         f"{'partition':30} {'readings':>14} {'invalid':>9} {'devices':>9} {'steps':>11}\n"
     )
-    rows = [
-        (f"{topic}-{number}", range_.readings, range_.dead_letters, found[topic, number])
-        for (topic, number), range_ in sorted(done.ranges.items())
-    ]
-    for name, good, bad, devices in rows:
-        sys.stdout.write(
-            f"{name:30} {good:14,} {bad:9,} {len(devices):9,} {sum(devices.values()):11,}\n"
-        )
-    sys.stdout.write(
-        f"{'all':30} {done.readings:14,} {sum(row[2] for row in rows):9,} "
-        f"{sum(len(row[3]) for row in rows):9,} {sum(sum(row[3].values()) for row in rows):11,}\n"
-    )
+    rows: dict[str, Sequence[int]] = {}
+    for (topic, number), range_ in sorted(done.ranges.items()):
+        counts = ledgers[topic, number].step_counts()
+        # A ledger lacks devices that were forgotten. Under at_least_once, a commit may lack steps
+        # that are in the ledger.
+        steps = max(range_.steps, sum(counts.values()))
+        row = range_.readings, range_.dead_letters, len(counts), steps
+        rows[f"{topic}-{number}"] = row
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    for name, (readings, invalid, devices, steps) in rows.items():
+        sys.stdout.write(f"{name:30} {readings:14,} {invalid:9,} {devices:9,} {steps:11,}\n")
 
 
 def _write_rate(readings: int, seconds: float) -> None:

@@ -20,6 +20,7 @@ from stepstream.workers.reports import Order
 from stepstream.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from stepstream.settings import Settings
@@ -36,7 +37,11 @@ STOP_MARGIN_S = 5.0
 """Time to close everything, beyond that for the last commit."""
 
 
-def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
+def run(
+    settings: Settings,
+    is_done: Callable[[], bool] = lambda: False,
+    listener: socket.socket | None = None,
+) -> int:
     """Run workers until SIGTERM or SIGINT; returns the exit code.
 
     Parameters
@@ -45,6 +50,8 @@ def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
         All settings.
     is_done
         Whether nothing is left to do for the workers; asked several times a second.
+    listener
+        A socket that listens already; otherwise one is made as the settings say.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def run(settings: Settings, is_done: Callable[[], bool] = lambda: False) -> int:
         last_push = ExitStack()
         if paths:
             app = WorkersApp(settings, supervisor, paths)
-            server = serving.enter_context(Server(settings.http, app))
+            server = serving.enter_context(Server(settings.http, app, listener=listener))
             process = describe_process(server.port, group)
             pusher = Pusher(settings.otlp, server.render, app.push_failures, process)
             serving.enter_context(pusher)

@@ -243,9 +243,9 @@ class Cluster:
         return found
 
     def committed_offsets(
-        self, partitions: Iterable[tuple[str, int]], group: str = ""
+        self, partitions: Iterable[tuple[str, int]], group: str = "", *, stable: bool = True
     ) -> dict[tuple[str, int], Committed]:
-        """A group's committed offsets; left out while a transaction may still change them.
+        """A group's committed offsets; if stable, without those that a transaction may change.
 
         By default, those of the group in the settings.
         """
@@ -253,7 +253,7 @@ class Cluster:
         asked = [TopicPartition(topic, number) for topic, number in partitions]
         futures = self._polled_admin().list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, asked)],
-            require_stable=True,
+            require_stable=stable,
             request_timeout=TIMEOUT_S,
         )
         found: dict[tuple[str, int], Committed] = {}

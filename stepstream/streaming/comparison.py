@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from stepstream.settings import Settings
-    from stepstream.streaming.cluster import Cluster
+    from stepstream.streaming.cluster import Cluster, TopicIdentity
 
 __all__ = [
     "PERCENTILES",
@@ -33,6 +33,8 @@ __all__ = [
     "compare",
     "count_found",
     "count_published",
+    "identify_events",
+    "ranges_read_by",
     "read_ledgers",
 ]
 
@@ -50,18 +52,35 @@ Counts = dict[tuple[str, int], dict[str, int]]
 class _Event(msgspec.Struct):
     event_id: str
     device_id: str
+    ended_at: float = 0.0
 
 
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-def _read(message: Message) -> _Event:
+class _Step(NamedTuple):
+    """An event; partition and offset of the reading that completed it; which of its steps it is."""
+
+    event: _Event
+    name: tuple[str, int]
+    offset: int
+    number: int
+
+
+def _read(message: Message) -> _Step:
     value = message.value() or b""
-    if value[:1] == b"{":
-        return _decode(value)
     headers: Any = message.headers() or ()
-    fields = read_value("step", value, headers)
-    return _Event(fields["event_id"], fields["device_id"])
+    try:
+        if value[:1] == b"{":
+            event = _decode(value)
+        else:
+            event = msgspec.convert(read_value("step", value, headers), _Event)
+        topic, partition, offset, number = event.event_id.rsplit("-", 3)
+        return _Step(event, (topic, int(partition)), int(offset), int(number))
+    except ValueError:
+        raise StreamError(
+            f"{message.topic()}-{message.partition()}, offset {message.offset()}, is no event"
+        ) from None
 
 
 class Live(NamedTuple):
@@ -176,6 +195,27 @@ def common_ranges(
     return ranges
 
 
+def ranges_read_by(
+    cluster: Cluster, group: str, ranges: Mapping[tuple[str, int], Range]
+) -> dict[tuple[str, int], Range]:
+    """The parts of ranges that a group has read.
+
+    Raises
+    ------
+    StreamError
+        It has committed nothing, or can't be asked for.
+    """
+    with explain_kafka_errors(f"the group {group} can't be asked"):
+        found = patiently(lambda: cluster.committed_offsets(ranges, group, stable=False))
+    if all(position.offset < 0 for position in found.values()):
+        raise StreamError(f"the group {group} has committed nothing")
+    return {
+        name: msgspec.structs.replace(range_, end=min(range_.end, found[name].offset))
+        for name, range_ in ranges.items()
+        if range_.begin < found[name].offset
+    }
+
+
 def count_found(settings: Settings, cluster: Cluster, names: Iterable[tuple[str, int]]) -> Counts:
     """Steps that a backfill found, see `read_ledgers`."""
     ledgers = read_ledgers(settings, cluster, names)
@@ -246,48 +286,79 @@ def count_published(
     counts: dict[tuple[str, int], Counter[str]] = {name: Counter() for name in ranges}
     latest: dict[tuple[str, int], dict[str, int]] = {name: {} for name in ranges}
     with explain_kafka_errors(f"{events} can't be read"):
-        topic = patiently(lambda: cluster.identify_topics([events])).get(events)
-        if topic is None:
-            raise StreamError(f"there is no topic {events} to compare with")
+        topic = identify_events(cluster, events)
         names = [(events, number) for number in range(topic.partition_count)]
         first = patiently(lambda: cluster.offsets(names, at_end=False))
         ends = patiently(lambda: cluster.offsets(names, at_end=True, stable=True))
-        begins, may_lack = patiently(lambda: _begins(cluster, names, first, ends, ranges))
+        begins = _begins(settings, cluster, first, ends, ranges)
         offsets = {number: (begins[events, number], ends[events, number]) for _, number in names}
         for messages in read_between(settings.kafka, events, offsets):
-            for message in messages:
-                try:
-                    event = _read(message)
-                    topic_name, number, offset, step = event.event_id.rsplit("-", 3)
-                    name, place = (topic_name, int(number)), int(offset) * MAX_STEPS + int(step)
-                    range_ = ranges.get(name)
-                    if range_ is None or not range_.begin <= int(offset) < range_.end:
-                        continue
-                    # They come in order; what comes again was published twice (at_least_once).
-                    if place > latest[name].get(event.device_id, -1):
-                        latest[name][event.device_id] = place
-                        counts[name][event.device_id] += 1
-                except ValueError:
-                    raise StreamError(
-                        f"{events}-{message.partition()}, offset {message.offset()}, is no event"
-                    ) from None
+            for event, name, offset, number in map(_read, messages):
+                range_ = ranges.get(name)
+                if range_ is None or not range_.begin <= offset < range_.end:
+                    continue
+                place = offset * MAX_STEPS + number
+                # They come in order; what comes again was published twice (at_least_once).
+                if place > latest[name].get(event.device_id, -1):
+                    latest[name][event.device_id] = place
+                    counts[name][event.device_id] += 1
+    may_lack = any(0 < first[name] == begins[name] for name in names)
     return Live({name: dict(found) for name, found in counts.items()}, may_lack)
 
 
+def identify_events(cluster: Cluster, events: str) -> TopicIdentity:
+    """The topic of events that are to be compared.
+
+    Raises
+    ------
+    StreamError
+        It doesn't exist, or can't be asked for.
+    """
+    with explain_kafka_errors(f"{events} can't be read"):
+        topic = patiently(lambda: cluster.identify_topics([events])).get(events)
+    if topic is None:
+        raise StreamError(f"there is no topic {events} to compare with")
+    return topic
+
+
 def _begins(
+    settings: Settings,
     cluster: Cluster,
-    names: list[tuple[str, int]],
     first: Mapping[tuple[str, int], int],
     ends: Mapping[tuple[str, int], int],
     ranges: Mapping[tuple[str, int], Range],
-) -> tuple[dict[tuple[str, int], int], bool]:
-    """Where to begin to read each partition of events, and whether some may be deleted."""
+) -> Mapping[tuple[str, int], int]:
+    """Where to begin to read each partition of events."""
     # No event of a reading was published before the reading.
     oldest_ms = min((range_.begin_ms for range_ in ranges.values()), default=0) - MARGIN_MS
-    found = cluster.messages_since(dict.fromkeys(names, max(0, oldest_ms)))
-    begins = {name: found[name][0] if name in found else ends[name] for name in names}
-    may_lack = any(0 < first[name] == begins[name] for name in names)
-    return begins, may_lack
+    since = dict.fromkeys(first, max(0, oldest_ms))
+    found = patiently(lambda: cluster.messages_since(since))
+    begins = {**ends, **{name: offset for name, (offset, _) in found.items()}}
+    # With its own time, an event of a late device may be older than its reading by any time. What
+    # was found may be a transaction marker, with nothing behind it.
+    places = [*begins.items(), *first.items()]
+    return first if _has_event_times(settings, places, ends) else begins
+
+
+def _has_event_times(
+    settings: Settings,
+    places: Iterable[tuple[tuple[str, int], int]],
+    ends: Mapping[tuple[str, int], int],
+) -> bool:
+    """Whether events have the times of their steps, by the first one at or behind some places.
+
+    The group that published them may have another `output.record_time` than these settings.
+    """
+    for (events, number), begin in places:
+        if begin >= ends[events, number]:
+            continue
+        reading = read_between(settings.kafka, events, {number: (begin, ends[events, number])})
+        messages = next(reading, None)
+        reading.close()
+        if messages:
+            ended_us = round(_read(messages[0]).event.ended_at * 1e6)
+            return ended_us // 1000 == messages[0].timestamp()[1]
+    return False
 
 
 def compare(found: Counts, live: Counts) -> Comparison:

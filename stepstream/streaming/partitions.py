@@ -274,9 +274,9 @@ class Partition:
             )
         self.next_offset = next_offset
 
-    def note_results(self, readings: int, dead_letters: int) -> None:
+    def note_results(self, readings: int, dead_letters: int, steps: int) -> None:
         """Note what came of messages that are processed, see `Range`."""
-        self.range = self.range.with_results(readings, dead_letters)
+        self.range = self.range.with_results(readings, dead_letters, steps)
 
     def put_back(self) -> None:
         """Note that messages from the next offset on were consumed and will be consumed again."""

@@ -343,7 +343,8 @@ class Processor:
         if not partition.is_replaying:
             self._counter.complete(results, now_ms)
         self.devices.update_replay_offset(partition)
-        partition.note_results(results.readings, results.dead_letters.total())
+        dead_letters = results.dead_letters.total()
+        partition.note_results(results.readings, dead_letters, results.events)
         if self._holds and results.dead_letters and partition.limit.exceeded:
             partition.is_held = True
         results.next_offset = partition.next_offset

@@ -31,6 +31,8 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
     end_ms
         The range ends at this record time, milliseconds since the epoch; 0 if its end was not given
         by time.
+    steps
+        Steps of the readings in the range so far.
     """
 
     begin: int = 0
@@ -42,16 +44,20 @@ class Range(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str = ""
     partitions: int = 0
     end_ms: int = 0
+    steps: int = 0
 
     @property
     def is_bounded(self) -> bool:
         """Whether it has an end."""
         return self.end != NO_END
 
-    def with_results(self, readings: int, dead_letters: int) -> Range:
+    def with_results(self, readings: int, dead_letters: int, steps: int) -> Range:
         """The same range after further messages."""
         return msgspec.structs.replace(
-            self, readings=self.readings + readings, dead_letters=self.dead_letters + dead_letters
+            self,
+            readings=self.readings + readings,
+            dead_letters=self.dead_letters + dead_letters,
+            steps=self.steps + steps,
         )
 
     def encode(self) -> str:

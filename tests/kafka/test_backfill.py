@@ -6,6 +6,8 @@ import math
 import os
 import re
 import signal
+import socket
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from stepstream.detection import default_model_path
 from stepstream.streaming.cluster import Cluster
 from stepstream.streaming.partitioning import partition_of
-from tests.kafka.builders import RunProcess, TopicSet, wait_until
+from tests.kafka.builders import RunProcess, TopicSet, run_command, wait_until
 from tests.kafka.expected import expected_steps
 from tests.kafka.played import by_device
 from tests.kafka.test_run import walk
@@ -203,6 +205,88 @@ def test_a_range_in_the_middle_has_the_steps_that_were_published_live(
     assert "cut by the end of the range and not published: 8 minutes, " in text
     assert "devices with steps: 8; only here 0, only live 0" in text
     assert "p1 1.000  p5 1.000  p25 1.000  p50 1.000" in text
+
+
+def test_devices_that_were_forgotten_in_the_range_are_compared_too(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    sent = walk(4, 16.0, batch=20)
+    before, after = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+    with RunProcess(topics, tmp_path):
+        topics.produce(before)
+        topics.wait_consumed()
+        done = run_command(topics, tmp_path, "forget", "device-0", "device-1")
+        assert done.returncode == 0, done
+        topics.produce([message for message in after if message[0] != b"device-1"])
+        topics.wait_consumed()
+    live = topics.read_events()
+    code, text = backfill(topics, tmp_path, "--into", "again", "--compare")
+    assert code == 0, text
+    assert in_order(topics.into("again").read_events()) == in_order(live)
+    assert f"steps: {len(live):,}, live {len(live):,} (+0.00%)" in text
+    assert "devices with steps: 4; only here 0, only live 0" in text
+    (summary,) = (line.split() for line in text.splitlines() if line.startswith("all "))
+    # All steps are in the sum. The device that sent nothing later stays forgotten.
+    assert summary[3:] == ["3", f"{len(live):,}"]
+
+
+def test_live_events_with_the_times_of_their_steps_are_found_however_late_they_are(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    """Those times are years ago; only the transaction marker behind them has a time of now."""
+    begin_s = time.time() - 60
+    topics.produce(walk(6, 12.0, batch=20))
+    with RunProcess(topics, tmp_path, STEPSTREAM_OUTPUT__RECORD_TIME="event") as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    count = len(topics.read_events())
+    code, text = backfill(topics, tmp_path, "--into", "a", "--from", iso(begin_s), "--compare")
+    assert code == 0, text
+    assert f"steps: {count:,}, live {count:,} (+0.00%)" in text
+    assert "may have been deleted" not in text
+
+
+def test_readings_that_the_live_group_has_not_read_are_not_compared(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    sent = walk(8, 12.0, batch=20)
+    later = [message for message in sent if message[0] in {b"device-6", b"device-7"}]
+    topics.produce([message for message in sent if message not in later])
+    code, text = backfill(topics, tmp_path, "--into", "early", "--compare")
+    assert code == 0, text
+    assert f"the group {topics.group} has committed nothing" in text
+    assert ", live 0 (none to compare with)" in text
+    with RunProcess(topics, tmp_path) as run:
+        topics.wait_consumed()
+        assert run.terminate() == 0
+    topics.produce(later)
+    code, text = backfill(topics, tmp_path, "--into", "again", "--compare")
+    assert code == 0, text
+    count = len(topics.read_events())
+    assert len(topics.into("again").read_events()) > count
+    assert f"steps: {count:,}, live {count:,} (+0.00%)" in text
+    assert "devices with steps: 6; only here 0, only live 0" in text
+    left = f"not compared: {len(later):,} messages that {topics.group} hasn't read yet"
+    assert text.splitlines()[-1] == left
+
+
+def test_what_can_not_be_compared_or_served_is_refused_before_anything_is_created(
+    topics: TopicSet, tmp_path: Path
+) -> None:
+    topics.produce(walk(1, 1.0, batch=20))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, reason in [
+            (("--compare", "--topics.events", "nothing"), "there is no topic nothing to compare"),
+            (("--http.address", "127.0.0.1", "--http.port", port), f"http.port {port} on 127."),
+        ]:
+            code, text = backfill(topics, tmp_path, "--into", "a", *arguments)
+            assert code > 0
+            assert reason in text
+            assert text.count("\n") == 1
+    created = AdminClient({"bootstrap.servers": topics.bootstrap}).list_topics(timeout=30).topics
+    assert topics.readings in created
+    assert not {topics.into("a").state, topics.into("a").events} & set(created)
 
 
 def iso(seconds: float) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,8 +19,6 @@ from tests.kafka.test_run import walk
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.kafka.registry import SchemaRegistry
 
@@ -115,9 +115,39 @@ def test_an_event_that_was_published_again_counts_once(topics: TopicSet) -> None
     assert live.counts == {place: {"a": 6, "b": 6}}
 
 
+@pytest.mark.parametrize("has_event_time", [True, False])
+def test_events_are_looked_for_by_time_only_if_it_is_that_of_their_publication(
+    topics: TopicSet, *, has_event_time: bool
+) -> None:
+    """With `output.record_time=event`, those of a late device are older than its readings."""
+    now_ms = round(time.time() * 1000)
+    producer = Producer({"bootstrap.servers": topics.bootstrap})
+    for offset, (device, late_ms) in enumerate([("late", 7_200_000), ("now", 0)]):
+        time_ms = now_ms - late_ms
+        ended_at = time_ms / 1000 - (0 if has_event_time else 1)
+        event = {
+            "event_id": f"{topics.readings}-1-{offset}-0",
+            "device_id": device,
+            "ended_at": ended_at,
+        }
+        producer.produce(topics.events, encode(event), partition=2, timestamp=time_ms)
+    assert producer.flush(30) == 0
+    settings, place = topics.settings(), (topics.readings, 1)
+    ranges = {place: Range(0, 2, now_ms)}
+    live = count_published(settings, Cluster(settings), topics.events, ranges)
+    assert live.counts == {place: {"late": 1, "now": 1} if has_event_time else {"now": 1}}
+    # Only the late one is in this range.
+    ranges = {place: Range(0, 1, now_ms + 3_600_000)}
+    live = count_published(settings, Cluster(settings), topics.events, ranges)
+    assert live.counts == {place: {"late": 1} if has_event_time else {}}
+
+
 def test_a_partition_whose_leader_is_changing_is_asked_for_again(
     topics: TopicSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings, place = topics.settings(), (topics.readings, 1)
+    # While they are new, brokers may refuse by themselves.
+    topics.end_offsets(topics.events)
     asked, answers = [], Cluster.offsets
 
     def refuse_once(self: Cluster, *names: Any, **how: Any) -> dict[tuple[str, int], int]:
@@ -127,7 +157,6 @@ def test_a_partition_whose_leader_is_changing_is_asked_for_again(
         return answers(self, *names, **how)
 
     monkeypatch.setattr(Cluster, "offsets", refuse_once)
-    settings, place = topics.settings(), (topics.readings, 1)
     live = count_published(settings, Cluster(settings), topics.events, {place: Range(0, 9)})
     assert live.counts == {place: {}}
     assert [how["at_end"] for how in asked] == [False, False, True]

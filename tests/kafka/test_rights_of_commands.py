@@ -87,6 +87,13 @@ def test_backfill_needs_the_rights_of_run_on_its_own_names(
         ("transactional_id", f"{consumed.group}.again{end}", "WRITE")
         for end in (f"-{socket.gethostname()}", ".plan")
     }
-    rights.add(("topic", consumed.events, "READ"))
+    rights |= {("topic", name, "READ") for name in (consumed.events, f"{consumed.events}.again")}
     command = ("backfill", "--into", "again", "--compare")
-    assert "readings in" in succeeds(secure_broker, consumed, tmp_path, rights, *command)
+    shown = succeeds(secure_broker, consumed, tmp_path, rights, *command)
+    assert "readings in" in shown
+    warning = "what the live group hasn't read is compared, too: "
+    assert f"{warning}the group {consumed.group} can't be asked" in shown
+    rights.add(("group", consumed.group, "DESCRIBE"))
+    shown = succeeds(secure_broker, consumed, tmp_path, rights, *command)
+    assert "(+0.00%)" in shown
+    assert warning not in shown

@@ -46,10 +46,12 @@ def test_a_partition_goes_on_in_its_range_and_counts_what_came_of_it() -> None:
     _, partition = processor()
     begin(partition, found)
     assert partition.lag_messages == 380
-    partition.note_results(5, 2)
+    partition.note_results(5, 2, 3)
+    partition.note_results(0, 0, 4)
     checkpoint = Checkpoint.decode(partition.checkpoint(0).encode())
     assert checkpoint is not None
-    assert (checkpoint.range.readings, checkpoint.range.dead_letters) == (12, 3)
+    range_ = checkpoint.range
+    assert (range_.readings, range_.dead_letters, range_.steps) == (12, 3, 7)
 
 
 def begin(partition: Partition, found: Start) -> None:
