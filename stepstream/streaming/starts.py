@@ -140,7 +140,7 @@ def plan_start(  # noqa: PLR0913 - all that a start depends on
     committed = position.committed_offset
     if committed == NO_OFFSET:
         start = _start_anew(check, position, ledger_size, rules, is_recreated=is_recreated)
-        return start if is_recreated else _without_repeating(start, counted_to)
+        return start if is_recreated else _without_repeating(start, counted_to, end)
     checkpoint = Checkpoint.decode(position.metadata)
     check.range = checkpoint.range if checkpoint is not None else UNBOUNDED
     if checkpoint is not None and not check.is_same_topic(checkpoint, position.topic):
@@ -171,7 +171,7 @@ def plan_start(  # noqa: PLR0913 - all that a start depends on
             "nothing up to there is published again, it is only read",
             "to publish the steps of these readings once more, use stepstream backfill",
         )
-        return _without_repeating(check.start(committed, None), counted_to)
+        return _without_repeating(check.start(committed, None), counted_to, end)
     if checkpoint is not None and checkpoint.replay_offset < first:
         check.warn("some readings to rebuild windows from were deleted, these windows start again")
         checkpoint = replace(checkpoint, replay_offset=first)
@@ -214,14 +214,16 @@ def _start_anew(
     return check.start(_beginning(position, rules.start_at), None)
 
 
-def _without_repeating(start: Start, counted_to: int) -> Start:
+def _without_repeating(start: Start, counted_to: int, end: int) -> Start:
     """The same start, but what was read before the last counted step is only read.
 
     A step is known by its offset, but a dead letter isn't, nor is the step of a forgotten device.
+    Messages beyond the end are new, even if the topic had such offsets before it lost its end.
     """
-    if counted_to < start.offset:
+    publish_from = min(counted_to + 1, end, start.range.end)
+    if publish_from <= start.offset:
         return start
-    return replace(start, offset=min(counted_to + 1, start.range.end), read_from=start.offset)
+    return replace(start, offset=publish_from, read_from=start.offset)
 
 
 def _describe(start_at: StartAt | None) -> str:

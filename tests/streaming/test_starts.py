@@ -117,6 +117,15 @@ def test_without_a_committed_offset_what_was_counted_is_only_read() -> None:
     assert plan(without, "missing-offset", counted_to=9).read_from is None
 
 
+def test_messages_at_offsets_that_a_topic_lost_are_new() -> None:
+    """An unclean election took away the end of the log, where steps were counted."""
+    position = replace(POSITION, committed_offset=99, metadata="", end_offset=100)
+    start = plan(position, "rewound-offset", counted_to=300)
+    assert (start.offset, start.read_from) == (100, 99)
+    start = plan(replace(position, committed_offset=100), "rewound-offset", counted_to=300)
+    assert (start.offset, start.read_from) == (100, None)
+
+
 @pytest.mark.parametrize("next_offset", [None, 100])
 def test_steps_counted_above_an_offset_of_our_own_are_what_at_least_once_leaves(
     next_offset: int | None,
