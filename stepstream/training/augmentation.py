@@ -21,6 +21,10 @@ START_WIDTH = 5.0
 END_WIDTH = 6.5
 """The same for an end, whose place in the signal differs more between people: 81 ms."""
 RATES_HZ = (12.5, 400.0)
+GRAVITY_SAMPLES = RATE_HZ + 1
+"""What is left of the acceleration after two means over these is taken for gravity."""
+SMOOTHED = 0.5
+SMOOTHED_PERIODS = (0.5, 2.0)
 CLIPPED = 0.5
 LATE = 0.1
 ACCEL_LIMITS = np.array([2, 4, 8]) * 9.81
@@ -36,10 +40,12 @@ class Variation:
     rotate
         Turn each stretch by a random rotation, and mirror half of them.
     tempo
-        Largest logarithm of a factor on a recording's speed.
+        Least and largest logarithm of a factor on a recording's speed. Along the same path, the
+        angular velocity grows with this factor, the acceleration with its square.
     rates
         Share of the recordings that pass through a sensor of another rate (12.5 to 400 Hz), with
-        jitter, and back through the product's resampler. Half of these sensors clip: the
+        jitter, and back through the product's resampler. Half of the slower ones smooth what they
+        measure: a sample is the mean over 0.5 to 2 of their periods. Half of all clip: the
         acceleration at 2 to 8 times gravity, the angular velocity at 256 to 2000 deg/s. A tenth
         of their samples may be late by one: a value is sent again instead.
     whole_tempo, whole_rates
@@ -56,9 +62,9 @@ class Variation:
     """
 
     rotate: bool = False
-    tempo: float = 0.0
+    tempo: tuple[float, float] = (0.0, 0.0)
     rates: float = 0.0
-    whole_tempo: float = 0.0
+    whole_tempo: tuple[float, float] = (0.0, 0.0)
     whole_rates: float = 0.0
     amplitude: float = 0.0
     gyroscope_amplitude: float = 0.0
@@ -106,10 +112,10 @@ def retime(
 
     See `label` for ``stepless``.
     """
-    largest, rates = variation.tempo, variation.rates
+    tempos, rates = variation.tempo, variation.rates
     if recording.labels is Labels.STEPS:
-        largest, rates = variation.whole_tempo, variation.whole_rates
-    tempo = float(np.exp(random.uniform(-largest, largest)))
+        tempos, rates = variation.whole_tempo, variation.whole_rates
+    tempo = float(np.exp(random.uniform(*tempos)))
     if random.random() < rates:
         rate_hz = float(np.exp(random.uniform(*np.log(RATES_HZ))))
     elif tempo != 1:
@@ -122,15 +128,33 @@ def retime(
         time_s = np.sort(time_s + random.normal(0, 0.1 / rate_hz, len(time_s)))
         time_s = time_s.clip(0, duration_s)
     source = time_s * tempo * RATE_HZ
+    values = _at_tempo(recording.axes, tempo)
+    if rate_hz < RATE_HZ and random.random() < SMOOTHED:
+        period = tempo * RATE_HZ / rate_hz
+        values = _smoothed(values, round(period * random.uniform(*SMOOTHED_PERIODS)))
     before = source.astype(np.int64).clip(0, len(recording.axes) - 2)
     share = (source - before).astype(np.float32)[:, np.newaxis]
-    axes = recording.axes[before] * (1 - share) + recording.axes[before + 1] * share
-    axes[:, 3:] *= np.float32(tempo)
+    axes = values[before] * (1 - share) + values[before + 1] * share
     if rate_hz != RATE_HZ:
         axes = _through_sensor(axes, random)
         time_us = np.rint(time_s * 1e6).astype(np.int64)
         _, axes = resample_series(time_us, axes, 1_000_000 // RATE_HZ)
     return label(recording, axes, tempo, stepless)
+
+
+def _at_tempo(axes: NDArray[np.float32], tempo: float) -> NDArray[np.float32]:
+    """What the axes (n, 6) are if all of the motion is ``tempo`` times as fast."""
+    gravity = _smoothed(_smoothed(axes[:, :3], GRAVITY_SAMPLES), GRAVITY_SAMPLES)
+    accel = gravity + (axes[:, :3] - gravity) * np.float32(tempo**2)
+    return np.concatenate([accel, axes[:, 3:] * np.float32(tempo)], axis=1)
+
+
+def _smoothed(axes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Means of the axes (n, k) over ``width`` samples around each, at least one."""
+    width = max(1, width)
+    around = ((width // 2 + 1, (width - 1) // 2), (0, 0))
+    sums = np.cumsum(np.pad(axes, around, "edge"), axis=0, dtype=np.float64)
+    return ((sums[width:] - sums[:-width]) / width).astype(np.float32)
 
 
 def _through_sensor(axes: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:

@@ -36,9 +36,9 @@ TEACHERS = (
 
 TRAINING_VARIATION = Variation(
     rotate=True,
-    tempo=0.3,
+    tempo=(-0.45, 0.3),
     rates=0.4,
-    whole_tempo=0.25,
+    whole_tempo=(-0.25, 0.25),
     whole_rates=0.2,
     amplitude=0.4,
     gyroscope_amplitude=0.2,

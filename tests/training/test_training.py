@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,7 +121,8 @@ def test_the_lag_of_contacts_is_found_and_they_move_to_the_likeliest_places(lag:
 
 def test_a_recording_at_another_tempo_keeps_its_targets_on_its_events() -> None:
     made = recording()
-    varied = retime(made, Variation(whole_tempo=0.2, whole_rates=1.0), np.random.default_rng(3))
+    variation = Variation(whole_tempo=(-0.2, 0.2), whole_rates=1.0)
+    varied = retime(made, variation, np.random.default_rng(3))
     tempo = len(made.axes) / len(varied.axes)
     assert 0.8 <= tempo <= 1.2
     assert tempo != pytest.approx(1, abs=0.01)
@@ -130,6 +132,29 @@ def test_a_recording_at_another_tempo_keeps_its_targets_on_its_events() -> None:
     inner = varied.axes[100:-100, 2] - 9.81
     wave = 3 * np.cos(2 * np.pi * np.arange(100, len(varied.axes) - 100) * tempo / 44)
     assert np.corrcoef(inner, wave)[0, 1] > 0.9
+
+
+def test_at_half_the_tempo_a_turn_is_half_and_an_acceleration_a_quarter() -> None:
+    made = recording()
+    half = Variation(whole_tempo=(math.log(0.5), math.log(0.5)))
+    varied = retime(made, half, np.random.default_rng(1))
+    assert len(varied.axes) == pytest.approx(2 * len(made.axes), abs=2)
+    assert varied.axes.mean(axis=0) == pytest.approx(made.axes.mean(axis=0), abs=0.02)
+    assert varied.axes[:, 2].std() == pytest.approx(made.axes[:, 2].std() / 4, rel=0.05)
+    turning = replace(made, axes=made.axes + np.sin(np.arange(4000) / 7, dtype=np.float32)[:, None])
+    slower = retime(turning, half, np.random.default_rng(1)).axes[:, 3:]
+    assert slower.std() == pytest.approx(turning.axes[:, 3:].std() / 2, rel=0.05)
+
+
+def test_half_of_the_slow_sensors_smooth_what_they_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepstream.training.augmentation.RATES_HZ", (12.5, 12.5))
+    made = recording()
+    random = np.random.default_rng(1)
+    noisy = replace(made, axes=random.standard_normal(made.axes.shape).astype(np.float32))
+    varied = [retime(noisy, Variation(whole_rates=1.0), random) for _ in range(60)]
+    smoothed = [float(one.axes[:, :3].std()) < 0.65 for one in varied]
+    assert 20 <= sum(smoothed) <= 40
+    assert all(one.axes.mean() == pytest.approx(noisy.axes.mean(), abs=0.1) for one in varied)
 
 
 def find_maxima(values: NDArray[np.float32]) -> NDArray[np.bool_]:
