@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -90,8 +94,10 @@ class Train(CommandSettings):
     """`mixed` computes in half precision where that does no harm; faster on a GPU only."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are added up for a step: larger batches in the same memory."""
+    remat: bool = False
+    """Compute activations again for their gradients, in place of keeping them (gradient checkpointing): large batches in less memory, a quarter slower."""
     threads: int = Field(2, ge=1)
-    """Threads to train with."""
+    """Threads to train with; so many folds are trained at a time, each in a process with one thread."""
     logs: Path | None = None
     """Folder to write TensorBoard's logs to."""
     name: str = "stepstream-own"
@@ -106,23 +112,18 @@ class Train(CommandSettings):
         require_tensorflow()
         from stepstream.training.fitting import prepare_devices  # noqa: PLC0415 - TensorFlow
 
-        recordings = load_people(self.data)
-        check_names("hold-out", self.hold_out, recordings)
-        check_names("leave-out", self.leave_out, recordings)
-        recordings = [r for r in recordings if not r.is_of(self.leave_out)]
         if self.logs and find_spec("tensorboard") is None:
             raise SettingsError("logs: needs TensorBoard; install it with: pip install tensorboard")
         if self.delay % 8:
             raise SettingsError("delay: must be a multiple of 8")
-        if self.align_with:
-            by = Model(self.align_with)
-            recordings = learn_from(recordings, lambda r: predict_recording(by, r))
+        recordings = self._recordings()
         folds = self._folds(recordings)
+        self._train_folds(folds)
         prepare_devices(self.threads)
         metadata = self._metadata()
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]] = []
         for number, left_out in enumerate(folds, start=1):
-            predicted += self._predict_fold(recordings, left_out, metadata, self._fold(number))
+            predicted += _predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
             ratings = rate_constants(predicted, metadata)
             self._evaluate_folds(predicted, folds, ratings)
@@ -133,6 +134,17 @@ class Train(CommandSettings):
             f"{metadata.start_threshold}, {metadata.end_threshold} and {metadata.least_end}\n"
         )
         return 0
+
+    def _recordings(self) -> list[LabelledRecording]:
+        """All but those to leave out, aligned if there is a model for it."""
+        recordings = load_people(self.data)
+        check_names("hold-out", self.hold_out, recordings)
+        check_names("leave-out", self.leave_out, recordings)
+        recordings = [r for r in recordings if not r.is_of(self.leave_out)]
+        if self.align_with:
+            by = Model(self.align_with)
+            recordings = learn_from(recordings, lambda r: predict_recording(by, r))
+        return recordings
 
     def _folds(self, recordings: list[LabelledRecording]) -> list[set[str]]:
         """The sets or people left out of each training; people with similar numbers of steps."""
@@ -159,6 +171,37 @@ class Train(CommandSettings):
     def _fold(self, number: int) -> Path:
         """Where the network of a fold goes."""
         return self.out.with_name(f"{self.out.stem}-folds") / f"{number}.keras"
+
+    def _train_folds(self, folds: list[set[str]]) -> None:
+        """Train the folds whose network isn't there yet, each in a process of its own."""
+        missing = {
+            path: left_out
+            for number, left_out in enumerate(folds, start=1)
+            if not (path := self._fold(number)).exists()
+        }
+        if not missing:
+            return
+        pool = ProcessPoolExecutor(
+            min(self.threads, len(missing)), get_context("spawn"), _end_with_parent,
+            max_tasks_per_child=1,
+        )  # fmt: skip
+        try:
+            trained = [pool.submit(self._train_fold, left, path) for path, left in missing.items()]
+            with _progress(f"{self.out.stem}-folds, {{task.completed}} of {{task.total}}") as shown:
+                task = shown.add_task("folds", total=len(trained), losses="")
+                for fold in as_completed(trained):
+                    fold.result()
+                    shown.advance(task)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _train_fold(self, left_out: set[str], path: Path) -> None:
+        """Train one fold; called in its process."""
+        from stepstream.training.fitting import prepare_devices  # noqa: PLC0415 - TensorFlow
+
+        recordings = self._recordings()
+        prepare_devices(1)
+        self._train(recordings, left_out | set(self.hold_out), self._metadata(), path)
 
     def _metadata(self) -> ModelMetadata:
         start, end, walking = self.thresholds
@@ -194,6 +237,7 @@ class Train(CommandSettings):
             seed=self.seed,
             precision=self.precision,
             accumulate=self.accumulate,
+            remat=self.remat,
             width=self.width,
             balance=self.balance,
             whole=self.whole,
@@ -212,13 +256,9 @@ class Train(CommandSettings):
 
         training = [r for r in recordings if not r.is_of(left_out)]
         held_out = [r for r in recordings if r.is_of(self.hold_out)]
-        with Progress(
-            TextColumn(f"{path.name}, epoch {{task.completed}} of {{task.total}}"),
-            BarColumn(),
-            TextColumn("{task.fields[losses]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        ) as progress:
+        title = f"{path.name}, epoch {{task.completed}} of {{task.total}}"
+        # The processes of folds have one bar, their parent's.
+        with _progress(title, disable=parent_process() is not None) as progress:
             task = progress.add_task("training", total=self.epochs, losses="")
 
             def report(epoch: int, losses: dict[str, float]) -> None:
@@ -245,27 +285,6 @@ class Train(CommandSettings):
         export(network, path.with_suffix(".tflite"), metadata)
         network.save(path.with_suffix(".keras"))
 
-    def _predict_fold(
-        self,
-        recordings: list[LabelledRecording],
-        left_out: set[str],
-        metadata: ModelMetadata,
-        path: Path,
-    ) -> list[tuple[LabelledRecording, NDArray[np.float32]]]:
-        """Train without some people, unless that is done already, and predict their recordings."""
-        import keras  # noqa: PLC0415 - an extra
-
-        from stepstream.training.fitting import predict_series  # noqa: PLC0415
-
-        if not path.exists():
-            self._train(recordings, left_out | set(self.hold_out), metadata, path)
-        network = keras.models.load_model(path)
-        return [
-            (recording, predict_series(network, np.asarray(recording.axes), metadata))
-            for recording in recordings
-            if recording.is_of(left_out)
-        ]
-
     def _evaluate_folds(
         self,
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
@@ -287,3 +306,45 @@ class Train(CommandSettings):
             ]
         table = score_table(group_results(results), "left out, thresholds by the others")
         Console(width=TABLE_WIDTH).print(table)
+
+
+def _progress(title: str, *, disable: bool = False) -> Progress:
+    return Progress(
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.fields[losses]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=disable,
+    )
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent does, whatever ends that."""
+    parent = parent_process()
+
+    def end() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=end, daemon=True).start()
+
+
+def _predict_fold(
+    recordings: list[LabelledRecording],
+    left_out: set[str],
+    metadata: ModelMetadata,
+    path: Path,
+) -> list[tuple[LabelledRecording, NDArray[np.float32]]]:
+    """What the network of a fold says of those whom it didn't see."""
+    import keras  # noqa: PLC0415 - an extra
+
+    from stepstream.training.fitting import predict_series  # noqa: PLC0415
+
+    network = keras.models.load_model(path)
+    return [
+        (recording, predict_series(network, np.asarray(recording.axes), metadata))
+        for recording in recordings
+        if recording.is_of(left_out)
+    ]

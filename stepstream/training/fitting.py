@@ -71,6 +71,8 @@ class Recipe:
         "float32", or "mixed": half precision where it does no harm.
     accumulate
         Batches whose gradients are added up for a step.
+    remat
+        Compute activations again for their gradients, in place of keeping them.
     width
         Channels of the network.
     balance
@@ -89,6 +91,7 @@ class Recipe:
     seed: int = 1
     precision: Literal["float32", "mixed"] = "float32"
     accumulate: int = 1
+    remat: bool = False
     width: int = 64
     balance: float = 0.0
     whole: float = 0.0
@@ -264,6 +267,6 @@ def _build(metadata: ModelMetadata, recipe: Recipe) -> keras.Model:
     try:
         if recipe.precision == "mixed":
             keras.config.set_dtype_policy(half)
-        return build_network(metadata, recipe.width)
+        return build_network(metadata, recipe.width, remat=recipe.remat)
     finally:
         keras.config.set_dtype_policy(policy)

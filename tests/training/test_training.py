@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepstream.commands.train import Train
 from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import METADATA_FILE, Hops
 from stepstream.detection.resampling import scale_channels
@@ -312,6 +314,44 @@ def test_a_short_training_learns_and_exports_what_it_learned(tmp_path: Path) -> 
         assert difference.max() < 10 * tolerance
     prune(network, 0.5)
     assert np.mean(network.layers[-1].kernel.numpy() == 0) == pytest.approx(0.5, abs=0.05)
+
+
+def test_activations_that_are_computed_again_give_the_same_network() -> None:
+    try:
+        from stepstream.training.fitting import Recipe, fit  # noqa: PLC0415 - an extra
+    except ImportError:
+        missing("tensorflow (extra train)")
+    recipe = Recipe(epochs=2, batch_size=4, width=8)
+    kept = fit([recording()], [], METADATA, recipe).get_weights()
+    # Running means too: a batch that is computed twice counts twice, each time half as much.
+    again = fit([recording()], [], METADATA, replace(recipe, remat=True)).get_weights()
+    for one, other in zip(kept, again, strict=True):
+        assert np.abs(one - other).max() < 1e-3 * max(1, np.abs(one).max())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, saving
+def test_folds_are_trained_side_by_side_each_without_its_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if find_spec("tensorflow") is None:
+        missing("tensorflow (extra train)")
+    made = recording(2400)
+    rows = [f"1,{','.join(f'{value:.3f}' for value in row)}" for row in made.axes]
+    steps = [f"{start:g},{end:g}" for start, end in zip(made.starts, made.ends, strict=True)]
+    for person in "ab":
+        folder = tmp_path / "ours" / person
+        header = "activity,accel_x,accel_y,accel_z,gyro_x,gyro_y,gyro_z"
+        write(folder, "walk.csv", header, rows)
+        write(folder, "walk.steps.csv", "start,end", steps)
+    given = {"data": [tmp_path / "ours"], "folds": 2, "epochs": 2, "width": 8, "batch_size": 4}
+    assert Train.model_validate({**given, "out": tmp_path / "own.tflite"}).execute() == 0
+    folds = [Model(tmp_path / "own-folds" / f"{number}.tflite") for number in (1, 2)]
+    left_out = {fold.metadata.training["left out"] for fold in folds}
+    assert left_out == {"ours/a", "ours/b"}
+    own = Model(tmp_path / "own.tflite").metadata
+    assert own.training["recordings"] == "2 of 2 people"
+    assert own.label in capsys.readouterr().out
 
 
 def test_samples_without_a_step_count_as_much_as_asked() -> None:
