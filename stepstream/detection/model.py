@@ -54,7 +54,7 @@ TensorFlow's converter gives these names to the first and the second value that 
 METADATA_FILE = "stepstream.json"
 """The metadata's name in the archive at the end of the model file."""
 
-DEFAULT_MODEL = "stepstream-walk-5.1.tflite"
+DEFAULT_MODEL = "stepstream-walk-5.2.tflite"
 
 _US = 1_000_000
 LARGEST_BATCH = 128

@@ -305,7 +305,7 @@ def test_what_does_not_belong_together_is_refused_with_what_to_do(
         (("--into", "a"), "was begun with the bounds --from 3 --to 12, not with no bounds"),
         (
             ("--into", "a", "--from", "3", "--to", "12", "--model.path", INT8),
-            "was begun with the model stepstream-walk-5.1, not with the model stepstream-walk-int8",
+            "was begun with the model stepstream-walk-5.2, not with the model stepstream-walk-int8",
         ),
         (("--into", "a", "--to", "2100-01-01T00:00:00Z"), "--to is in the future"),
         (("--into", "a", "--from", "5", "--to", "5"), "--to has to be after --from"),
