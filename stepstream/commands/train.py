@@ -95,7 +95,7 @@ class Train(CommandSettings):
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are added up for a step: larger batches in the same memory."""
     remat: bool = False
-    """Compute activations again for their gradients, in place of keeping them (gradient checkpointing): large batches in less memory, a quarter slower."""
+    """Compute activations again for their gradients, in place of keeping them (gradient checkpointing): large batches in less memory."""
     threads: int = Field(2, ge=1)
     """Threads to train with; so many folds are trained at a time, each in a process with one thread."""
     logs: Path | None = None
