@@ -296,7 +296,9 @@ def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(
     split = detect(capsys, messages, "--plot", tmp_path / "phone.png")
     assert {step["device_id"] for step in split} == {"phone"}
     ends = [np.array([step["ended_at"] for step in steps]) for steps in (joined, split)]
-    assert len(ends[1]) == len(ends[0])
+    # The gyroscope stops a little earlier than the accelerometer.
+    ends = [one[one < 19] for one in ends]
+    assert len(ends[1]) == len(ends[0]) > 30
     # An end with two peaks of nearly the same probability may be at the other one.
     off_s = np.abs(ends[1] - ends[0])
     assert off_s.max() < 0.1
