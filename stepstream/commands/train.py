@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -192,6 +193,10 @@ class Train(CommandSettings):
                 for fold in as_completed(trained):
                     fold.result()
                     shown.advance(task)
+        except BrokenProcessPool:
+            raise StepstreamError(
+                "training: the process of a fold was killed; is there memory for as many as threads?"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
