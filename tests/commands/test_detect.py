@@ -269,7 +269,8 @@ def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(
 ) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         missing("matplotlib (extra plot)")
-    time_s, axes = Walker(1, 100.0).read(20.0)
+    # It ends while no step is about to be known: the gyroscope stops a little earlier.
+    time_s, axes = Walker(1, 100.0).read(20.2)
     table = tmp_path / "phone.csv"
     header = "time,accel_x,accel_y,accel_z,gyro_x,gyro_y,gyro_z"
     rows = np.column_stack([time_s, axes])
@@ -296,9 +297,7 @@ def test_messages_of_one_sensor_each_give_the_joined_steps_and_a_plot(
     split = detect(capsys, messages, "--plot", tmp_path / "phone.png")
     assert {step["device_id"] for step in split} == {"phone"}
     ends = [np.array([step["ended_at"] for step in steps]) for steps in (joined, split)]
-    # The gyroscope stops a little earlier than the accelerometer.
-    ends = [one[one < 19] for one in ends]
-    assert len(ends[1]) == len(ends[0]) > 30
+    assert len(ends[1]) == len(ends[0])
     # An end with two peaks of nearly the same probability may be at the other one.
     off_s = np.abs(ends[1] - ends[0])
     assert off_s.max() < 0.1

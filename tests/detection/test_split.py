@@ -238,8 +238,9 @@ def test_real_walking_gives_the_joined_steps_within_a_sample(
     )
     found = moments(Feed(model=model).feed(flat(messages)))
     assert len(joined) > 60
-    # A gyroscope of 25 Hz, or 4 ms late, says something else: steps at a threshold may go.
-    assert abs(len(found) - len(joined)) <= 2
+    # A gyroscope of 25 Hz, or with a clock of its own, says something else: a step at a threshold
+    # may be one or none.
+    assert abs(len(found) - len(joined)) <= (2 if clock_s else 1)
     nearest = np.abs(np.array(found)[:, np.newaxis] - np.array(joined)).max(axis=2).min(axis=0)
     samples_off = nearest // SAMPLE_US
     assert np.mean(samples_off <= 1) > 0.97

@@ -68,7 +68,6 @@ TRAPPED = 0.5
 FROZEN_S = (0.3, 4.5)
 END_S = 60.0
 """Longest time until everything is committed after the last fault."""
-LEAVING_S = 60.0
 TURN_S = 0.02
 RESTART_S = 0.3
 
@@ -630,13 +629,14 @@ class Round:
             self._inject("removed", consumer.name)
             self._consumers.remove(consumer)
             consumer.send(signal.SIGTERM)
-            deadline_s = time.monotonic() + LEAVING_S
-            while consumer.is_alive and time.monotonic() < deadline_s:
+
+            def has_ended() -> bool:
                 # A fault within it may stop it on its way; then it would never end.
                 consumer.send(signal.SIGCONT)
-                time.sleep(TURN_S)
-            code = consumer.terminate()
-            self._note_exit(consumer, code)
+                return not consumer.is_alive
+
+            wait_until("the end of a removed consumer", has_ended)
+            self._note_exit(consumer, consumer.terminate())
 
     def _kill_broker(self) -> None:
         self._inject("broker killed")
