@@ -18,6 +18,7 @@ from stepstream.settings import CommandSettings
 from stepstream.settings.groups import in_unit
 from stepstream.training.evaluation import TIMED, detect_with, evaluate_recording
 from stepstream.training.figures import (
+    fit_calibration,
     group_results,
     measure_recall,
     measure_reliability,
@@ -84,14 +85,14 @@ class Evaluate(CommandSettings):
 
     def _print(self, title: str, results: Sequence[Result]) -> None:
         rows, recalls = group_results(results), measure_recall(results)
-        classes = measure_reliability(results)
+        classes, fit = measure_reliability(results), fit_calibration(results)
         if self.print_json:
-            sys.stdout.write(json.dumps(to_json(rows, recalls, classes)) + "\n")
+            sys.stdout.write(json.dumps(to_json(rows, recalls, classes, fit)) + "\n")
             return
         console = Console(width=TABLE_WIDTH)
         console.print(score_table(rows, title or self.model_file.name))
         console.print(recall_table(recalls))
-        console.print(reliability_table(classes))
+        console.print(reliability_table(classes, fit))
         worst = rows[0].score
         if worst.worst_recording:
             console.print(f"worst: {worst.worst_recording}, {worst.worst_count_error:.1%}")

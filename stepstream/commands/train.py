@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -27,7 +28,7 @@ from stepstream.settings import CommandSettings
 from stepstream.training.counting import learn_from
 from stepstream.training.data import Labels
 from stepstream.training.evaluation import evaluate_recording, predict_recording
-from stepstream.training.figures import group_results, score_table
+from stepstream.training.figures import fit_calibration, group_results, score_table
 from stepstream.training.sets import load_people
 from stepstream.training.thresholds import Rating, choose_constants, find_steps, rate_constants
 
@@ -87,6 +88,8 @@ class Train(CommandSettings):
     """Channels of the network: more cost more, and may be more accurate."""
     thresholds: tuple[float, float, float] = (0.15, 0.6, 0.25)
     """Least probabilities of a start, of an end, and of an end while walking, if no folds choose them."""
+    calibration: tuple[Annotated[float, Field(gt=0)], float] = (1.0, 0.0)
+    """Slope and offset for the log odds of an end's probability, so that it says how many steps are right, if no folds choose them; `stepstream evaluate` says what fits best."""
     delay: int = Field(24, ge=8)
     """Look-ahead: samples of 12.5 ms that the model sees after those it predicts; a multiple of 8."""
     seed: int = 1
@@ -127,8 +130,10 @@ class Train(CommandSettings):
             predicted += _predict_fold(recordings, left_out, metadata, self._fold(number))
         if folds:
             ratings = rate_constants(predicted, metadata)
-            self._evaluate_folds(predicted, folds, ratings)
-            metadata = choose_constants(ratings)
+            calibration = self._evaluate_folds(predicted, folds, ratings)
+            metadata = msgspec.structs.replace(
+                choose_constants(ratings), end_calibration=calibration
+            )
         self._train(recordings, self.hold_out, metadata, self.out)
         sys.stdout.write(
             f"{self.out}: {metadata.label}, {self.out.stat().st_size:,} bytes, thresholds "
@@ -229,6 +234,7 @@ class Train(CommandSettings):
             start_reach=(12, 12),
             end_reach=(16, 8),
             waiting=80,
+            end_calibration=(1.0, 0.0) if self.folds else self.calibration,
         )
 
     def _recipe(self) -> Recipe:
@@ -295,22 +301,35 @@ class Train(CommandSettings):
         predicted: list[tuple[LabelledRecording, NDArray[np.float32]]],
         folds: list[set[str]],
         ratings: list[Rating],
-    ) -> None:
-        """Score each fold with the thresholds chosen on the others; its model gets them too."""
-        results = []
-        for number, fold in enumerate(folds, start=1):
+    ) -> tuple[float, float]:
+        """Score each fold with the thresholds chosen on the others; its model gets them too.
+
+        So it is with calibrations; returns that of all.
+        """
+        chosen, results = [], []
+        for fold in folds:
             left_out = {recording.person for recording, _ in predicted if recording.is_of(fold)}
-            chosen = choose_constants(ratings, left_out)
+            chosen.append(choose_constants(ratings, left_out))
+            results.append(
+                [
+                    evaluate_recording(recording, find_steps(given, chosen[-1]))
+                    for recording, given in predicted
+                    if recording.is_of(fold)
+                ]
+            )
+        for number, metadata in enumerate(chosen, start=1):
             path = self._fold(number).with_suffix(".tflite")
-            training = Model(path).metadata.training
-            write_metadata(path, msgspec.structs.replace(chosen, training=training))
-            results += [
-                evaluate_recording(recording, find_steps(given, chosen))
-                for recording, given in predicted
-                if recording.is_of(fold)
-            ]
-        table = score_table(group_results(results), "left out, thresholds by the others")
+            others = chain.from_iterable(results[: number - 1] + results[number:])
+            changed = msgspec.structs.replace(
+                metadata,
+                end_calibration=fit_calibration(list(others)),
+                training=Model(path).metadata.training,
+            )
+            write_metadata(path, changed)
+        every = list(chain.from_iterable(results))
+        table = score_table(group_results(every), "left out, thresholds by the others")
         Console(width=TABLE_WIDTH).print(table)
+        return fit_calibration(every)
 
 
 def _progress(title: str, *, disable: bool = False) -> Progress:

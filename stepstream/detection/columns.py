@@ -128,7 +128,7 @@ class Steps(Columns):
     start_us, end_us : (n,) int64
         When the heel lifted and when the toe struck, microseconds since the epoch.
     start_probability, end_probability : (n,) float32
-        What the model gave for these two moments.
+        What the model gave for these two moments; of the end, calibrated.
     offset : (n,) int64
         Input offset of the message whose reading completed the step.
     """

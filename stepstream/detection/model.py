@@ -104,6 +104,10 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     waiting
         Samples for which a toe strike of too low a probability, or without a likely heel lift,
         waits for a sure step; 0 if none waits.
+    end_calibration
+        Slope and offset of the log odds that make the probability of a toe strike, once it is an
+        end, the share of such ends that are right (Platt, "Probabilistic outputs for support vector
+        machines", 1999). Events have the result; thresholds are on what the network gives.
     training
         How the model was made, for people.
     """
@@ -126,6 +130,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     start_reach: tuple[_Reach, _Reach] = (0, 0)
     end_reach: tuple[_Reach, _Reach] = (0, 0)
     waiting: Annotated[int, Meta(ge=0)] = 0
+    end_calibration: tuple[Annotated[float, Meta(gt=0)], float] = (1.0, 0.0)
     training: dict[str, str] = {}
 
     def __post_init__(self) -> None:

@@ -74,6 +74,8 @@ class StepFinder:
         self._start, self._end, self._least_end = map(
             _bits, (metadata.start_threshold, metadata.end_threshold, metadata.least_end)
         )
+        self._shown = _calibrated(*metadata.end_calibration)
+        """What an end's probability is in its step, by its bits."""
         self._hop_samples = metadata.hop
         self.hops_ahead = hops_ahead
         step = metadata.longest_step + metadata.refractory
@@ -158,7 +160,7 @@ class StepFinder:
             (first + start) * model.period_us,
             (first + end) * model.period_us,
             given[ends.start, START].astype(np.float32),
-            given[ends.end, END].astype(np.float32),
+            self._shown.take(probabilities.reshape(-1, PROBABILITIES)[ends.end, END], mode="clip"),
             offset[row],
         )
 
@@ -274,6 +276,16 @@ def _bits(probability: float) -> np.uint16:
     """The bits of the smallest half-precision number that is not less."""
     half = np.float16(probability)
     return np.uint16((half if half >= probability else np.nextafter(half, 1)).view(np.uint16))
+
+
+def _calibrated(slope: float, offset: float) -> NDArray[np.float32]:
+    """All half-precision numbers from 0 to 1, their log odds times ``slope`` plus ``offset``."""
+    given = np.arange(np.float16(1).view(np.uint16) + 1, dtype=np.uint16).view(np.float16)
+    if (slope, offset) == (1, 0):
+        return given.astype(np.float32)
+    given = given.astype(np.float64)
+    odds = (given[:-1] / (1 - given[:-1])) ** slope * np.exp(offset)
+    return np.append(odds / (1 + odds), 1).astype(np.float32)
 
 
 def last_before(places: NDArray[np.intp], at: NDArray[np.intp]) -> NDArray[np.intp]:

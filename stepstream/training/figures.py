@@ -17,6 +17,8 @@ from stepstream.training.evaluation import TIMED, Score, at, score
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from stepstream.training.data import LabelledRecording
     from stepstream.training.evaluation import Result
 
@@ -24,6 +26,7 @@ __all__ = [
     "Recall",
     "Reliability",
     "Row",
+    "fit_calibration",
     "group_results",
     "measure_recall",
     "measure_reliability",
@@ -36,8 +39,9 @@ __all__ = [
 RATES_HZ = (12.5, 20, 25, 50, 80, 100, 200, 400)
 AFTER_S = (1, 2, 4, 8, math.inf)
 """Ends of the stretches of time after which recall is given, seconds."""
-PROBABILITIES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+PROBABILITIES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 """Edges of the classes of end probabilities for which it is said how many steps are right."""
+NEWTON_STEPS = 50
 BOUT_S = 2.0
 """Time without a step after which the next one starts another bout of walking."""
 
@@ -156,16 +160,7 @@ def measure_recall(results: Sequence[Result]) -> list[Recall]:
 
 def measure_reliability(results: Sequence[Result]) -> list[Reliability]:
     """Share of the found steps that are right, by the probability of their end."""
-    given, right = [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
-    for result in results:
-        recording, found = result.recording, result.found
-        if recording.labels in TIMED:
-            known = at(recording.judged & recording.end_known, found.ends)
-        else:
-            known = at(result.stepless, found.ends)
-        given.append(found.probabilities[known])
-        right.append(np.isin(np.flatnonzero(known), result.end_pairs[:, 1]))
-    probability, hit = np.concatenate(given), np.concatenate(right)
+    probability, hit = _judged_ends(results)
     place = np.searchsorted(PROBABILITIES[1:-1], probability, "right")
     return [
         Reliability(
@@ -177,6 +172,46 @@ def measure_reliability(results: Sequence[Result]) -> list[Reliability]:
         )
         for number, (least, below) in enumerate(pairwise(PROBABILITIES))
     ]
+
+
+def fit_calibration(results: Sequence[Result]) -> tuple[float, float]:
+    """Slope and offset for the log odds of probabilities, so that they say how many are right.
+
+    The most likely ones, after Platt, "Probabilistic outputs for support vector machines", 1999:
+    ends are right or wrong as `measure_reliability` has it, each with his targets, which stay off 0
+    and 1 by less the more there are. By Newton's method. (1, 0), no change, if all are right, all
+    wrong, or those that are right have no higher probability.
+    """
+    given, right = _judged_ends(results)
+    hits, misses = int(right.sum()), int((~right).sum())
+    unchanged = 1.0, 0.0
+    if not hits or not misses:
+        return unchanged
+    inner = np.clip(given.astype(np.float64), 1e-4, 1 - 1e-4)
+    terms = np.stack([np.log(inner / (1 - inner)), np.ones(len(inner))], axis=1)
+    wanted = np.where(right, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    found = np.array(unchanged)
+    for _ in range(NEWTON_STEPS):
+        share = 1 / (1 + np.exp(-terms @ found))
+        curvature = (terms * (share * (1 - share))[:, np.newaxis]).T @ terms
+        step = np.linalg.lstsq(curvature, terms.T @ (wanted - share))[0]
+        found += step.clip(-1, 1)
+    slope, offset = found.tolist()
+    return (slope, offset) if slope > 0 else unchanged
+
+
+def _judged_ends(results: Sequence[Result]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Probabilities of all found ends that are known to be right or wrong, and which are right."""
+    given, right = [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
+    for result in results:
+        recording, found = result.recording, result.found
+        if recording.labels in TIMED:
+            known = at(recording.judged & recording.end_known, found.ends)
+        else:
+            known = at(result.stepless, found.ends)
+        given.append(found.probabilities[known])
+        right.append(np.isin(np.flatnonzero(known), result.end_pairs[:, 1]))
+    return np.concatenate(given), np.concatenate(right)
 
 
 COLUMNS: tuple[tuple[str, Callable[[Score], float], str], ...] = (
@@ -245,9 +280,12 @@ def recall_table(recalls: Sequence[Recall]) -> Table:
     return table
 
 
-def reliability_table(classes: Sequence[Reliability]) -> Table:
-    """How many of the found steps are right, by the probability of their end."""
-    table = Table(title="found steps that are right, by the probability of their end")
+def reliability_table(classes: Sequence[Reliability], fit: tuple[float, float]) -> Table:
+    """How many of the found steps are right, by the probability of their end; the best fit."""
+    table = Table(
+        title="found steps that are right, by the probability of their end",
+        caption=f"log odds x {fit[0]:.2f} {fit[1]:+.2f} fit best",
+    )
     for name in ("from", "below", "mean", "steps", "right"):
         table.add_column(name, justify="right")
     for one in classes:
@@ -258,7 +296,10 @@ def reliability_table(classes: Sequence[Reliability]) -> Table:
 
 
 def to_json(
-    rows: Sequence[Row], recalls: Sequence[Recall], classes: Sequence[Reliability]
+    rows: Sequence[Row],
+    recalls: Sequence[Recall],
+    classes: Sequence[Reliability],
+    fit: tuple[float, float],
 ) -> dict[str, Any]:
     """Everything as JSON values; what isn't known is null."""
     return {
@@ -268,6 +309,7 @@ def to_json(
         ],
         "recall": [_without_nan(one._asdict()) for one in recalls],
         "reliability": [_without_nan(one._asdict()) for one in classes],
+        "calibration": list(fit),
     }
 
 

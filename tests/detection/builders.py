@@ -46,6 +46,7 @@ METADATA = ModelMetadata(
     start_reach=(12, 12),
     end_reach=(16, 8),
     waiting=80,
+    end_calibration=(1.5, 0.25),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from functools import cache
+from math import exp, log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,7 +184,7 @@ def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel)
                     first * PERIOD_US,
                     last * PERIOD_US,
                     start(s),
-                    end(i),
+                    _calibrated(end(i), *metadata.end_calibration),
                     reading.offset,
                 )
             )
@@ -194,3 +195,10 @@ def _centre(probability: Callable[[int], float], place: int, before: int, after:
     reach = range(-before, after + 1)
     weights = [probability(place + i) ** 2 for i in reach]
     return place + round(sum(w * i for w, i in zip(weights, reach, strict=True)) / sum(weights))
+
+
+def _calibrated(probability: float, slope: float, offset: float) -> float:
+    if probability >= 1:
+        return 1.0
+    log_odds = slope * log(probability / (1 - probability)) + offset
+    return float(np.float32(1 / (1 + exp(-log_odds))))

@@ -17,6 +17,7 @@ from stepstream.errors import SettingsError
 from stepstream.training.data import ACTIVITIES, LabelledRecording, Labels
 from stepstream.training.evaluation import Result, evaluate_recording, score
 from stepstream.training.figures import (
+    fit_calibration,
     group_results,
     measure_recall,
     measure_reliability,
@@ -72,9 +73,9 @@ def test_scores_are_by_person_set_placement_aid_rate_and_activity() -> None:
     printed = io.StringIO()
     Console(width=210, file=printed).print(score_table(group_results(results), "model"))
     assert "clapping" in printed.getvalue()
-    assert (
-        json.loads(json.dumps(to_json(group_results(results), [], [])))["scores"][0]["people"] == 2
-    )
+    document = json.loads(json.dumps(to_json(group_results(results), [], [], (2.0, 1.0))))
+    assert document["scores"][0]["people"] == 2
+    assert document["calibration"] == [2, 1]
 
 
 def test_what_is_not_judged_counts_for_nothing() -> None:
@@ -122,6 +123,43 @@ def test_reliability_is_the_share_of_right_steps_of_about_the_same_probability()
     assert (classes[0.4].steps, classes[0.4].right) == (1, 0)
     assert classes[0.4].probability == pytest.approx(0.45)
     assert sum(one.steps for one in classes.values()) == count + 1
+
+
+def with_probabilities(made: LabelledRecording, ends: Any, probabilities: Any) -> Result:
+    found = moments(ends - 69, ends)
+    return evaluate_recording(
+        made, found._replace(probabilities=np.asarray(probabilities, np.float32))
+    )
+
+
+def test_a_calibration_says_how_many_are_right_of_those_with_a_probability() -> None:
+    random = np.random.default_rng(3)
+    given = random.uniform(0.3, 0.95, 4000)
+    share = 1 / (1 + np.exp(-(2 * np.log(given / (1 - given)) + 0.5)))
+    right = random.random(4000) < share
+    walked, clapped = recording(180_000), without_steps(180_000, "clapping")
+    hits, misses = given[right], given[~right]
+    results = [
+        with_probabilities(walked, walked.ends[: len(hits)], hits),
+        with_probabilities(clapped, walked.ends[: len(misses)], misses),
+    ]
+    assert fit_calibration(results) == pytest.approx((2, 0.5), abs=0.15)
+    (left_out,) = results[:1]
+    assert fit_calibration([left_out]) == (1, 0)
+    assert fit_calibration([]) == (1, 0)
+    # Far from where it begins, with few steps, and with all on one side: a finite number.
+    extreme = [
+        with_probabilities(walked, walked.ends[:3], [0.99, 0.999, 1.0]),
+        with_probabilities(clapped, walked.ends[:2], [0.98, 0.001]),
+    ]
+    slope, offset = fit_calibration(extreme)
+    assert 0 < slope < 10
+    assert abs(offset) < 20
+    backwards = [
+        with_probabilities(walked, walked.ends[:20], np.full(20, 0.3)),
+        with_probabilities(clapped, walked.ends[:20], np.full(20, 0.9)),
+    ]
+    assert fit_calibration(backwards) == (1, 0)
 
 
 def test_a_gap_that_is_cut_takes_its_steps_away_and_starts_the_readings_anew() -> None:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepstream.commands.train import Train
 from stepstream.detection import Model, ModelMetadata
 from stepstream.detection.model import METADATA_FILE, Hops
 from stepstream.detection.resampling import scale_channels
@@ -366,6 +368,38 @@ def test_folds_are_trained_side_by_side_each_without_its_people(tmp_path: Path) 
     assert own.label in ran.stdout
 
 
+def test_each_fold_gets_the_calibration_of_the_others(tmp_path: Path) -> None:
+    train = Train.model_validate({"data": ["x"], "folds": 2, "out": tmp_path / "own.tflite"})
+    (tmp_path / "own-folds").mkdir()
+    for number in (1, 2):
+        copyfile(MODELS[0], tmp_path / "own-folds" / f"{number}.tflite")
+    predicted = []
+    for person, false in (("a", 3), ("b", 30)):
+        made = recording(20_000, person)
+        standing = made.ends > 10_000
+        true = made.ends[~standing]
+        made = replace(made, starts=true - 69, ends=true, counts=(len(true), len(true)))
+        made.activity[10_000:] = 0
+        given = np.zeros((20_000, 2), np.float32)
+        random = np.random.default_rng(1)
+        for ends, high in ((true, 0.95), (standing.nonzero()[0][:false] * 44 + 200, 0.75)):
+            for end in ends.astype(int):
+                given[end - 69, 0], given[end, 1] = 0.9, random.uniform(0.6, high)
+        predicted.append((made, given))
+    ratings = rate_constants(
+        predicted, msgspec.structs.replace(METADATA, end_calibration=(1.0, 0.0))
+    )
+    total = train._evaluate_folds(predicted, [{"a"}, {"b"}], ratings)
+    files = [Model(tmp_path / "own-folds" / f"{number}.tflite").metadata for number in (1, 2)]
+    (by_b, by_a) = (one.end_calibration for one in files)
+    assert len({by_a, by_b, total, (1.0, 0.0)}) == 4
+    # The other's steps are right more often, so the same probability says more.
+    assert by_a[0] * 0.4 + by_a[1] > by_b[0] * 0.4 + by_b[1]
+    assert {one.training["left out"] for one in files} == {
+        Model(MODELS[0]).metadata.training["left out"]
+    }
+
+
 def test_samples_without_a_step_count_as_much_as_asked() -> None:
     try:
         from stepstream.training.pipeline import make_dataset  # noqa: PLC0415 - an extra
@@ -527,6 +561,7 @@ def test_metadata_must_fit_the_network_and_itself(tmp_path: Path) -> None:
         ({"end_reach": [21, 8]}, "reaches"),
         ({"end_reach": [8, 9]}, "settling"),
         ({"end_threshold": 1.5}, "end_threshold"),
+        ({"end_calibration": [0, 0]}, "end_calibration"),
         ({"colour": 1}, "colour"),
     ):
         with pytest.raises(ModelError, match=reason):
