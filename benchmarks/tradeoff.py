@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stepstream.detection import ModelMetadata
     from stepstream.training.data import LabelledRecording
 
-ENDS = ((0.1, 0.1), (0.2, 0.2), (0.3, 0.2), (0.4, 0.25), (0.5, 0.25), (0.6, 0.25), (0.7, 0.35))
+ENDS = ((0.2, 0.2), (0.4, 0.25), (0.6, 0.25), (0.7, 0.25), (0.8, 0.25), (0.9, 0.25), (0.98, 0.3))
 START = 0.1
 APART = 320
 """Samples without probabilities between two recordings, more than the rules look back."""

@@ -86,8 +86,8 @@ class Train(CommandSettings):
     """Largest learning rate."""
     width: int = Field(64, ge=4)
     """Channels of the network: more cost more, and may be more accurate."""
-    thresholds: tuple[float, float, float] = (0.15, 0.6, 0.25)
-    """Least probabilities of a start, of an end, and of an end while walking, if no folds choose them."""
+    thresholds: tuple[float, float, float] = (0.15, 0.95, 0.25)
+    """Least probabilities of a start, of an end with the support of those before it, and of an end, if no folds choose them."""
     calibration: tuple[Annotated[float, Field(gt=0)], float] = (1.0, 0.0)
     """Slope and offset for the log odds of an end's probability, so that it says how many steps are right, if no folds choose them; `stepstream evaluate` says what fits best."""
     delay: int = Field(24, ge=8)
@@ -214,7 +214,7 @@ class Train(CommandSettings):
         self._train(recordings, left_out | set(self.hold_out), self._metadata(), path)
 
     def _metadata(self) -> ModelMetadata:
-        start, end, walking = self.thresholds
+        start, end, least = self.thresholds
         return ModelMetadata(
             name=self.name,
             version=self.version,
@@ -230,10 +230,12 @@ class Train(CommandSettings):
             settling=8,
             shortest_step=38,
             longest_step=100,
-            walking_threshold=walking,
+            walking_threshold=least,
+            support=(0.6, 0.3),
+            supporting=124,
             start_reach=(12, 12),
             end_reach=(16, 8),
-            waiting=80,
+            waiting=120,
             end_calibration=(1.0, 0.0) if self.folds else self.calibration,
         )
 

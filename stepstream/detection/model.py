@@ -91,7 +91,12 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         Least probability of a heel lift and of a toe strike.
     walking_threshold
         Least probability of a toe strike within ``longest_step`` after one that reaches
-        ``end_threshold``; the same as that if not given.
+        ``end_threshold``, or of one with support; the same as ``end_threshold`` if not given.
+    support
+        How much the toe strikes before one support it, the last one first. If it is given,
+        ``end_threshold`` is the least sum of its probability and of theirs, so weighted.
+    supporting
+        Samples before a toe strike in which others support it.
     start_reach, end_reach
         Samples before and after the most probable one whose probabilities place a start and an
         end; none if not given.
@@ -127,6 +132,8 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     shortest_step: _Positive
     longest_step: _Positive
     walking_threshold: _Probability | None = None
+    support: tuple[_Probability, ...] = ()
+    supporting: Annotated[int, Meta(ge=0)] = 0
     start_reach: tuple[_Reach, _Reach] = (0, 0)
     end_reach: tuple[_Reach, _Reach] = (0, 0)
     waiting: Annotated[int, Meta(ge=0)] = 0
@@ -144,6 +151,10 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("shortest_step must be below longest_step")
         if self.least_end > self.end_threshold:
             raise ValueError("walking_threshold must not exceed end_threshold")
+        if bool(self.support) != bool(self.supporting):
+            raise ValueError("support and supporting are given together")
+        if self.waiting > max(self.longest_step, self.supporting) + self.refractory:
+            raise ValueError("waiting must not exceed refractory and longest_step or supporting")
         largest = min(self.refractory, self.shortest_step // 2)
         if max(*self.start_reach, self.end_reach[0]) > largest:
             raise ValueError("reaches must not exceed refractory and half of shortest_step")

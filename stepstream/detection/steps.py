@@ -45,8 +45,10 @@ class StepFinder:
     samples within the refractory time before it, and is not exceeded within the settling time
     after it. The *start* of a peak is the most probable start between the shortest and the longest
     step before it that can't belong to the peak before it. A peak is an *end* if its start reaches
-    the start threshold, and it, or a peak within the longest step before it, reaches the end
-    threshold: walking probably continues.
+    the start threshold, and the peak, with the support of those before it, reaches the end
+    threshold: one that is weak is probably an end if others precede it. A model that knows no
+    support says so in another way: the peak, or one within the longest step before it, reaches the
+    end threshold.
 
     A peak that is none of its own waits: it becomes an end with the next one, if that follows
     within the waiting time, and no peak within the refractory time. So the first step of a walk,
@@ -78,7 +80,7 @@ class StepFinder:
         """What an end's probability is in its step, by its bits."""
         self._hop_samples = metadata.hop
         self.hops_ahead = hops_ahead
-        step = metadata.longest_step + metadata.refractory
+        step = max(metadata.longest_step, metadata.supporting) + metadata.refractory
         self._step_hops = -(-step // metadata.hop)
         """Hops before that of an end on which it and its start depend."""
         self.lookback_hops = -(-(step + metadata.waiting) // metadata.hop)
@@ -239,7 +241,7 @@ class StepFinder:
         peaks: NDArray[np.intp],
         at: NDArray[np.intp],
     ) -> tuple[_Ends, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Peaks with their starts, which are ends of their own, and which of them by their height.
+        """Peaks with their starts, which are ends of their own, and which of them surely.
 
         With fewer samples before, the last may be false, and is never true by mistake.
 
@@ -257,7 +259,6 @@ class StepFinder:
         begin = at // width * width
         oldest = np.maximum(at - model.longest_step, begin)
         before = last_before(peaks, at)
-        walking = last_before(peaks[given[peaks, END] >= self._end], at) >= oldest
         first = np.where(before >= oldest, before - model.shortest_step + 1, oldest)
         first = np.maximum(first, oldest)
         place = (at - model.longest_step)[:, np.newaxis] + np.arange(
@@ -268,8 +269,36 @@ class StepFinder:
         start = starts.argmax(axis=1)
         every = np.arange(len(at))
         likely = starts[every, start] >= self._start
+        found = _Ends(place[every, start], at)
+        if model.support:
+            # In the first samples of a row, it isn't known what is a peak.
+            since = np.maximum(at - model.supporting, begin + model.refractory)
+            is_end = likely & self._is_supported(given, peaks, at, since)
+            return found, is_end, is_end
         sure = given[at, END] >= self._end
-        return _Ends(place[every, start], at), (sure | walking) & likely, sure & likely
+        walking = last_before(peaks[given[peaks, END] >= self._end], at) >= oldest
+        return found, (sure | walking) & likely, sure & likely
+
+    def _is_supported(
+        self,
+        given: NDArray[np.uint16],
+        peaks: NDArray[np.intp],
+        at: NDArray[np.intp],
+        since: NDArray[np.intp],
+    ) -> NDArray[np.bool_]:
+        """Whether the peaks at some places reach the end threshold with those before them.
+
+        Only peaks from ``since`` on count, a place for each.
+        """
+        height = given[:, END].view(np.float16)
+        total = height[at].astype(np.float64)
+        number = np.searchsorted(peaks, at)
+        for back, weight in enumerate(self._model.support, start=1):
+            before = peaks[np.maximum(number - back, 0)]
+            supports = (number >= back) & (before >= since)
+            total += weight * np.where(supports, height[before], 0).astype(np.float64)
+        reached: NDArray[np.bool_] = total >= self._model.end_threshold
+        return reached
 
 
 def _bits(probability: float) -> np.uint16:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Rating", "choose_constants", "find_steps", "rate_constants"]
 
 START_THRESHOLDS = (0.15, 0.2, 0.3)
-END_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7)
+END_THRESHOLDS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 WALKING_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 HOPS = 256
 

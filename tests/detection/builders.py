@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from stepstream.detection import (
@@ -48,6 +49,17 @@ METADATA = ModelMetadata(
     waiting=80,
     end_calibration=(1.5, 0.25),
 )
+
+
+SUPPORTED = msgspec.structs.replace(
+    METADATA,
+    end_threshold=0.8,
+    support=(0.5, 0.25),
+    supporting=124,
+    refractory=20,
+    waiting=120,
+)
+"""The same with other rules: the ends before one support it."""
 
 
 class TransparentModel(Model):

@@ -18,18 +18,18 @@ from stepstream.detection.resampling import scale_channels
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepstream.detection import Rules
+    from stepstream.detection import ModelMetadata, Rules
     from tests.detection.builders import Found, Reading, TransparentModel
 
 WINDOW, HOP, DELAY, PERIOD_US = 128, 8, 24, 12_500
-HISTORY_HOPS = 41
 LONGEST_INTERPOLATED_US = 250_000
 SHORTEST_LAG, LONGEST_LAG, COMPARED, CHANGE = 32, 96, 24, 12
 
 
 class _Window:
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, history_hops: int) -> None:
         self.last = reading
+        self.history_hops = history_hops
         self.times_us = [reading.time_us]
         self.stream_ms = [reading.stream_ms]
         self.first = -(-reading.time_us // PERIOD_US)
@@ -83,7 +83,7 @@ class _Window:
 
     def needed_ms(self) -> int:
         next_hop = (self.last.time_us // PERIOD_US + 1) // HOP
-        hop = max(self.first // HOP, next_hop - HISTORY_HOPS)
+        hop = max(self.first // HOP, next_hop - self.history_hops)
         return next((base for hops, base in self.bridges if hop in hops), self._base_ms(hop))
 
     def _base_ms(self, hop: int) -> int:
@@ -94,13 +94,19 @@ def _repeated_hop(last: Reading) -> int:
     return (last.time_us // PERIOD_US + 1 - LONGEST_LAG - COMPARED) // HOP
 
 
+def history_hops(metadata: ModelMetadata) -> int:
+    """Hops on which a step depends, but for the newest."""
+    back = max(metadata.longest_step, metadata.supporting) + metadata.refractory + metadata.waiting
+    return -(-back // HOP) + WINDOW // HOP
+
+
 def detect(readings: Sequence[Reading], model: TransparentModel, rules: Rules) -> list[Found]:
     """Steps of one device."""
     found: list[Found] = []
     window: _Window | None = None
     for reading in readings:
         if window is None or _opens(window, window.last, reading, rules):
-            window = _Window(reading)
+            window = _Window(reading, history_hops(model.metadata))
             continue
         if reading.time_us <= window.last.time_us:
             continue
@@ -157,8 +163,13 @@ def _predict(window: _Window, k: int, reading: Reading, model: TransparentModel)
         return max(range(begin, e - shortest + 1), key=lambda i: (start(i), -i))
 
     def is_end(e: int) -> bool:
-        strong = [i for i in range(e - longest, e + 1) if end(i) >= metadata.end_threshold]
-        return start(start_of(e)) >= metadata.start_threshold and any(map(is_peak, strong))
+        return start(start_of(e)) >= metadata.start_threshold and (
+            _is_supported(metadata, e, end, is_peak)
+            if metadata.support
+            else any(
+                is_peak(i) and end(i) >= metadata.end_threshold for i in range(e - longest, e + 1)
+            )
+        )
 
     def waits(i: int, e: int) -> bool:
         later = [j for j in range(i + 1, e) if is_peak(j)]
@@ -202,3 +213,13 @@ def _calibrated(probability: float, slope: float, offset: float) -> float:
         return 1.0
     log_odds = slope * log(probability / (1 - probability)) + offset
     return float(np.float32(1 / (1 + exp(-log_odds))))
+
+
+def _is_supported(
+    metadata: ModelMetadata, e: int, end: Callable[[int], float], is_peak: Callable[[int], bool]
+) -> bool:
+    others = [i for i in range(e - 1, e - metadata.supporting - 1, -1) if is_peak(i)]
+    total = end(e)
+    for weight, other in zip(metadata.support, others, strict=False):
+        total += weight * end(other)
+    return total >= metadata.end_threshold

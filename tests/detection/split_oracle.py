@@ -12,7 +12,7 @@ import numpy as np
 
 from stepstream.detection import ACCELEROMETER, GYROSCOPE
 from tests.detection import oracle
-from tests.detection.oracle import HISTORY_HOPS, HOP, PERIOD_US
+from tests.detection.oracle import HOP, PERIOD_US, history_hops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ class _Device:
         self.model = model
         self.wait = rules.sensor_wait_us // PERIOD_US
         self.kept = self.wait + 2_000_000 // PERIOD_US
-        hops = HISTORY_HOPS + (2 * self.kept + self.wait) // HOP + 2
+        hops = history_hops(model.metadata) + (2 * self.kept + self.wait) // HOP + 2
         self.accel = _Sensor(rules, HOP, hops)
         self.gyro = _Sensor(rules, self.kept, 1)
         self.known: dict[int, np.ndarray] = {}
@@ -144,7 +144,7 @@ class _Device:
                 opening = accel.samples.get(accel.first)
                 self._judge(fresh, last)
                 self.waiting, sent = [], []
-                self.window = oracle._Window(reading)
+                self.window = oracle._Window(reading, history_hops(self.model.metadata))
                 self.window.samples = {}
                 fresh = [accel.first] if reading.time_us % PERIOD_US == 0 else []
                 accel.samples = {accel.first: opening} if fresh and opening is not None else {}

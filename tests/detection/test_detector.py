@@ -15,6 +15,7 @@ from tests.detection.builders import (
     EPOCH_US,
     METADATA,
     PERIOD_US,
+    SUPPORTED,
     Feed,
     Reading,
     TransparentModel,
@@ -27,8 +28,10 @@ from tests.detection.streams import Stream, message_span_ms, streams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stepstream.detection import ModelMetadata
     from stepstream.detection.model import Hops
 
+METADATAS = st.sampled_from([METADATA, SUPPORTED])
 CUTS = st.lists(st.integers(0, 2000), max_size=30)
 
 
@@ -56,6 +59,39 @@ def test_a_weak_end_counts_while_somebody_walks_and_not_alone() -> None:
     assert weakened({0}) == ends
     assert weakened({0, 1}) == ends[1:]
     assert weakened({2, 3, 4, 5}) == ends[:4]
+
+
+def test_a_weak_end_counts_with_the_support_of_those_before_it() -> None:
+    readings, truth = walk(6)
+
+    def found(*heights: float) -> list[int]:
+        scaled = [
+            replace(r, axes=(r.axes[0], height / 0.9 * r.axes[1], *r.axes[2:]))
+            for r in readings
+            for height in [
+                next((h for (_, e), h in zip(truth, heights, strict=True)
+                      if abs(r.time_us - e) < 200_000), 0.9)
+            ]
+        ]  # fmt: skip
+        feed = Feed(model=TransparentModel(SUPPORTED))
+        ends = [end for _, end in truth]
+        return [ends.index(step[2]) for step in feed.feed(scaled)]
+
+    # The sum that is asked for is 0.8: alone, by 0.5 of the last and 0.25 of the one before.
+    assert found(0.9, 0.1, 0.1, 0.1, 0.1, 0.1) == [0]
+    assert found(0.7, 0.1, 0.1, 0.1, 0.1, 0.1) == []
+    assert found(0.5, 0.5, 0.1, 0.1, 0.1, 0.1) == []
+    # The ones before waited.
+    assert found(0.5, 0.5, 0.5, 0.1, 0.1, 0.1) == [0, 1, 2]
+    assert found(0.9, 0.4, 0.1, 0.1, 0.1, 0.1) == [0, 1]
+    assert found(0.9, 0.9, 0.35, 0.1, 0.9, 0.35) == [0, 1, 2, 4, 5]
+    assert found(0.9, 0.9, 0.25, 0.9, 0.9, 0.9) == [0, 1, 3, 4, 5]
+
+
+def test_what_the_ends_before_say_is_known_after_five_seconds_at_most() -> None:
+    feed = Feed(model=TransparentModel(SUPPORTED))
+    feed.feed(walk(1)[0])
+    assert feed.detector.horizon_us == 5_000_000
 
 
 def without_starts(readings: list[Reading], *starts: int) -> list[Reading]:
@@ -129,36 +165,47 @@ def test_a_step_is_known_half_a_second_after_its_end() -> None:
     assert max(delays_s) <= 0.5
 
 
-@given(stream=streams(in_step=False), cuts=CUTS, hops_ahead=st.sampled_from([1, 2, 7, 256]))
+@given(
+    stream=streams(in_step=False),
+    cuts=CUTS,
+    hops_ahead=st.sampled_from([1, 2, 7, 256]),
+    metadata=METADATAS,
+)
 def test_any_cut_of_any_interleaving_gives_what_each_device_alone_gives(
-    stream: Stream, cuts: list[int], hops_ahead: int
+    stream: Stream, cuts: list[int], hops_ahead: int, metadata: ModelMetadata
 ) -> None:
     readings = stream.readings
-    rules = Rules()
-    feed = Feed(rules, hops_ahead)
+    rules, model = Rules(), TransparentModel(metadata)
+    feed = Feed(rules, hops_ahead, model)
     found = by_device(feed.feed_in_pieces(readings, cuts))
     for device in {reading.device for reading in readings}:
         alone = [reading for reading in readings if reading.device == device]
-        expected = oracle.detect(alone, TransparentModel(), rules)
+        expected = oracle.detect(alone, model, rules)
         event(f"{min(len(expected), 3)} steps or more")
         assert found.get(device, []) == expected
     event(f"{min(feed.detector.counters.bridged_gaps, 2)} bridged gaps or more")
 
 
-@given(stream=streams(in_step=True), share=st.floats(0, 1), earlier=st.integers(0, 60), cuts=CUTS)
+@given(
+    stream=streams(in_step=True),
+    share=st.floats(0, 1),
+    earlier=st.integers(0, 60),
+    cuts=CUTS,
+    metadata=METADATAS,
+)
 def test_a_suffix_from_the_replay_offset_or_before_gives_the_same_later_steps(
-    stream: Stream, share: float, earlier: int, cuts: list[int]
+    stream: Stream, share: float, earlier: int, cuts: list[int], metadata: ModelMetadata
 ) -> None:
     readings = stream.readings
     offsets = sorted({reading.offset for reading in readings})
     committed = offsets[int(share * (len(offsets) - 1))]
-    whole = Feed()
+    whole = Feed(model=TransparentModel(metadata))
     whole.feed([reading for reading in readings if reading.offset <= committed])
     replay = whole.replay_offset()
     later = whole.feed([reading for reading in readings if reading.offset > committed])
 
     suffix = [reading for reading in readings if reading.offset >= replay - earlier]
-    replayed = Feed().feed_in_pieces(suffix, cuts)
+    replayed = Feed(model=TransparentModel(metadata)).feed_in_pieces(suffix, cuts)
     event(f"{min(len(later), 3)} later steps or more")
     event(f"{min(whole.detector.counters.bridged_gaps, 2)} bridged gaps or more")
     assert by_device(step for step in replayed if step[5] > committed) == by_device(later)

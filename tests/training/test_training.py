@@ -562,6 +562,8 @@ def test_metadata_must_fit_the_network_and_itself(tmp_path: Path) -> None:
         ({"end_reach": [8, 9]}, "settling"),
         ({"end_threshold": 1.5}, "end_threshold"),
         ({"end_calibration": [0, 0]}, "end_calibration"),
+        ({"support": [0.5]}, "supporting"),
+        ({"waiting": 121}, "waiting"),
         ({"colour": 1}, "colour"),
     ):
         with pytest.raises(ModelError, match=reason):
