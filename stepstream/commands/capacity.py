@@ -23,7 +23,7 @@ STEPS_PER_S = 1.9
 EVENT_BYTES, LEDGER_BYTES = 300, 350
 """Of an event and of the ledger record that goes with it, keys included."""
 BASE_MIB = 130
-DEVICE_KIB = 13.2
+DEVICE_KIB = 13.6
 """Memory of a consumer that processes a backlog, and what each device adds (docs/capacity.md)."""
 REPLAY_S = 5.0
 """Input that is read again when a partition moves: the horizon of the detector, and a margin."""
