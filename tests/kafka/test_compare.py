@@ -45,7 +45,7 @@ def test_a_canary_publishes_apart_and_is_compared_with_the_live_group(
     topics: TopicSet, tmp_path: Path
 ) -> None:
     stricter = tmp_path / "stricter.tflite"
-    put_model(stricter, version="9.9", start_threshold=0.5, end_threshold=0.65)
+    put_model(stricter, version="9.9", start_threshold=0.5, walking_threshold=0.75)
     canary = topics.into("next")
     topics.produce(walk(6, 30.0, batch=20))
     with RunProcess(topics, tmp_path, "live") as live:

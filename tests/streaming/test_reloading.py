@@ -62,7 +62,7 @@ def test_a_file_that_is_not_watched_is_loaded_only_when_asked(tmp_path: Path) ->
     ("change", "reason"),
     [
         ({"window": 136}, "it sees 16 hops"),
-        ({"end_threshold": 0.999}, "self-test"),
+        ({"start_threshold": 0.999}, "self-test"),
         ({}, "no metadata"),
         (None, "No such file"),
     ],
