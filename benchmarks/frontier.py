@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BATCHES = (1, 256)
 ROUNDS = 40
 ROUND_S = 0.05
+START, END = "#2f855a", "#c53030"
 FIGURES = {
     "f1_start": "start",
     "f1_end": "end",
@@ -124,23 +125,26 @@ def _time(points: list[Point]) -> None:
 def _draw(points: list[Point], path: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    both = figure.subplots(1, 2, sharex=True)
-    for axes, names, title in zip(
-        both,
-        (("f1_start", "f1_end"), ("f1_start_tight", "f1_end_tight")),
-        ("within 187.5 ms", "within 100 ms"),
-        strict=True,
-    ):
-        for name, color, label in zip(names, ("#2f855a", "#c53030"), ("start", "end"), strict=True):
-            cost = [point.median_us(max(BATCHES)) for point in points]
-            good = [point.mean(name) for point in points]
-            axes.scatter(cost, good, color=color, label=label)
-            for x, y, point in zip(cost, good, points, strict=True):
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    cost = [point.median_us(max(BATCHES)) for point in points]
+    start, end = (
+        [point.mean(name) for point in points] for name in ("f1_start_tight", "f1_end_tight")
+    )
+    panels = (
+        ("starts and ends within 100 ms", "F1", ((start, "start", START), (end, "end", END))),
+        ("counts", "count error, %", (([100 * p.count_error for p in points], "", END),)),
+        ("false steps", "a minute", (([p.false_per_minute for p in points], "", END),)),
+    )
+    every = figure.subplots(1, len(panels), sharex=True)
+    for axes, (title, unit, series) in zip(every, panels, strict=True):
+        for values, label, color in series:
+            axes.scatter(cost, values, color=color, label=label)
+            for x, y, point in zip(cost, values, points, strict=True):
                 axes.annotate(point.name, (x, y), (4, 4), textcoords="offset points", fontsize=8)
-        axes.set(title=title, xlabel="us a window, batch of 256", ylabel="F1, people left out")
+        axes.set(title=title, xlabel="us a window, batch of 256", ylabel=unit)
+        axes.margins(0.15)
         axes.grid(alpha=0.3)
-    both[0].legend()
+    every[0].legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(path)

@@ -25,7 +25,7 @@ EVENT_BYTES, LEDGER_BYTES = 300, 350
 BASE_MIB = 130
 DEVICE_KIB = 13.6
 """Memory of a consumer that processes a backlog, and what each device adds (docs/capacity.md)."""
-REPLAY_S = 5.0
+REPLAY_S = 6.0
 """Input that is read again when a partition moves: the horizon of the detector, and a margin."""
 PARTITIONS_PER_CONSUMER = 2
 """So the number of consumers can double before keys have to move to other partitions."""

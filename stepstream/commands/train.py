@@ -88,7 +88,9 @@ class Train(CommandSettings):
     """Channels of the network: more cost more, and may be more accurate."""
     thresholds: tuple[float, float, float] = (0.15, 0.95, 0.25)
     """Least probabilities of a start, of an end with the support of those before it, and of an end, if no folds choose them."""
-    calibration: tuple[Annotated[float, Field(gt=0)], float] = (1.0, 0.0)
+    calibration: tuple[
+        Annotated[float, Field(gt=0, le=20)], Annotated[float, Field(ge=-50, le=50)]
+    ] = (1.0, 0.0)
     """Slope and offset for the log odds of an end's probability, so that it says how many steps are right, if no folds choose them; `stepstream evaluate` says what fits best."""
     delay: int = Field(24, ge=8)
     """Look-ahead: samples of 12.5 ms that the model sees after those it predicts; a multiple of 8."""

@@ -68,6 +68,8 @@ _SPARE = 16
 _Positive = Annotated[int, Meta(gt=0)]
 _Probability = Annotated[float, Meta(gt=0, lt=1)]
 _Reach = Annotated[int, Meta(ge=0)]
+_Slope = Annotated[float, Meta(gt=0, le=20)]
+_Offset = Annotated[float, Meta(ge=-50, le=50)]
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -137,7 +139,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     start_reach: tuple[_Reach, _Reach] = (0, 0)
     end_reach: tuple[_Reach, _Reach] = (0, 0)
     waiting: Annotated[int, Meta(ge=0)] = 0
-    end_calibration: tuple[Annotated[float, Meta(gt=0)], float] = (1.0, 0.0)
+    end_calibration: tuple[_Slope, _Offset] = (1.0, 0.0)
     training: dict[str, str] = {}
 
     def __post_init__(self) -> None:

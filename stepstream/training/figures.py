@@ -196,7 +196,7 @@ def fit_calibration(results: Sequence[Result]) -> tuple[float, float]:
         curvature = (terms * (share * (1 - share))[:, np.newaxis]).T @ terms
         step = np.linalg.lstsq(curvature, terms.T @ (wanted - share))[0]
         found += step.clip(-1, 1)
-    slope, offset = found.tolist()
+    slope, offset = found.clip((-20, -50), (20, 50)).tolist()
     return (slope, offset) if slope > 0 else unchanged
 
 
