@@ -96,8 +96,9 @@ FIRST_SEEDS = {
     "keep-what-another-had": 325,
     "offsets-first": 12,
     "drop-what-was-aborted": 6,
-    "drop-the-generation": 20,
-    "forget-what-is-final": 15,
+    "drop-the-generation": 53,
+    "end-ledgers-by-event-only": 3,
+    "forget-what-is-final": 83,
 }
 """Where to begin if most schedules don't notice a mistake; it only spares time."""
 
