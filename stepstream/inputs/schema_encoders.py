@@ -10,8 +10,8 @@ import msgspec
 
 from stepstream.inputs.framing import frame
 from stepstream.inputs.registry import Registered, Registry
-from stepstream.inputs.schema_parsers import UNITS_NS, check_packages, from_json, read_file
-from stepstream.inputs.schemas import SchemaError
+from stepstream.inputs.schema_parsers import UNITS_NS, from_json, read_file
+from stepstream.inputs.schemas import SchemaError, check_packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stepstream.errors import SettingsError
 from stepstream.inputs.framing import HEADER_BYTES, FramedParser
 from stepstream.inputs.layout import Layout
 from stepstream.inputs.registry import Registry
-from stepstream.inputs.schemas import SchemaError
+from stepstream.inputs.schemas import SchemaError, check_packages
 from stepstream.settings.paths import EACH
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "UNITS_NS",
     "JsonSchemaParser",
-    "check_packages",
     "from_json",
     "make_schema_parser",
     "read_file",
@@ -33,7 +31,6 @@ __all__ = [
 
 UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Units of times that are numbers."""
-_PACKAGES = {"avro": ("fastavro",), "protobuf": ("google.protobuf", "grpc_tools")}
 
 
 class JsonSchemaParser:
@@ -71,28 +68,6 @@ def make_schema_parser(settings: InputSettings, registry: RegistrySettings) -> A
         return _make_protobuf(settings, registry, content)
     except SchemaError as error:
         raise SettingsError(f"input.schema: {settings.schema_}: {error}") from None
-
-
-def check_packages(kind: str) -> None:
-    """Check that the packages of a format are there.
-
-    Raises
-    ------
-    SettingsError
-        One isn't.
-    """
-    for package in _PACKAGES.get(kind, ()):
-        if not _is_installed(package):
-            raise SettingsError(
-                f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
-            )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def read_file(path: pathlib.Path) -> bytes:

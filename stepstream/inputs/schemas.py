@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
+
+from stepstream.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RegistryAwayError", "SchemaError", "SchemaId", "Schemas", "fetch_lacking"]
+__all__ = [
+    "RegistryAwayError",
+    "SchemaError",
+    "SchemaId",
+    "Schemas",
+    "check_packages",
+    "fetch_lacking",
+]
 
+_PACKAGES = {"avro": ("fastavro",), "protobuf": ("google.protobuf", "grpc_tools")}
 
 SchemaId = int | UUID
 """How messages name their schema."""
@@ -85,3 +96,25 @@ def fetch_lacking(schemas: Schemas | None, values: Sequence[bytes | None]) -> No
         schemas.forget()
         for schema_id in schemas.lacking(values):
             schemas.admit(schema_id, schemas.fetch(schema_id))
+
+
+def check_packages(kind: str) -> None:
+    """Check that the packages of a format are there.
+
+    Raises
+    ------
+    SettingsError
+        One isn't.
+    """
+    for package in _PACKAGES.get(kind, ()):
+        if not _is_installed(package):
+            raise SettingsError(
+                f"input.format: {kind} needs more packages: pip install 'stepstream[{kind}]'"
+            )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

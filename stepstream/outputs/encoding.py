@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepstream.errors import SettingsError
-from stepstream.inputs.framing import frame
-from stepstream.inputs.registry import Registered, Registry
-from stepstream.inputs.schema_parsers import check_packages
-from stepstream.inputs.schemas import RegistryAwayError, SchemaError
-from stepstream.schemas.outputs import output_schema_text
+from stepstream.inputs.schemas import check_packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["AVRO_TYPE", "JSON", "PROTOBUF_TYPE", "Encoding", "encode_value", "make_encodings"]
 
 AVRO_TYPE, PROTOBUF_TYPE = "application/avro", "application/x-protobuf"
-REGISTRY_TIMEOUT_S = 60.0
-RETRY_S = 1.0
 encode_value = msgspec.json.Encoder().encode
 """Bytes of a value: JSON, fields in their order."""
 
@@ -67,56 +57,7 @@ def make_encodings(settings: Settings) -> Mapping[OutputKind, Encoding]:
     if written == "json":
         return dict.fromkeys(topics, JSON)
     check_packages(written)
-    registry = Registry(settings.registry)
-    make = _avro if written == "avro" else _protobuf
-    try:
-        return {kind: make(kind, registry, topic) for kind, topic in topics.items()}
-    finally:
-        registry.close()
+    # The client of the registry takes a tenth of a second to import.
+    from stepstream.outputs.schema_encodings import register_encodings  # noqa: PLC0415
 
-
-def _avro(kind: OutputKind, registry: Registry, topic: str) -> Encoding:
-    import fastavro  # noqa: PLC0415 - an extra
-
-    text = output_schema_text(kind, "avsc")
-    head = frame(_register(registry, topic, Registered("AVRO", text, {})))
-    schema = fastavro.parse_schema(json.loads(text))
-
-    def encode(value: msgspec.Struct) -> bytes:
-        content = io.BytesIO()
-        content.write(head)
-        fastavro.schemaless_writer(content, schema, msgspec.structs.asdict(value))
-        return content.getvalue()
-
-    return Encoding(AVRO_TYPE, encode)
-
-
-def _protobuf(kind: OutputKind, registry: Registry, topic: str) -> Encoding:
-    from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415 - an extra
-
-    from stepstream.inputs.proto_files import compile_files, indexes_of  # noqa: PLC0415 - an extra
-
-    text = output_schema_text(kind, "proto")
-    number = _register(registry, topic, Registered("PROTOBUF", text, {}))
-    (descriptor,) = compile_files(text, {}).message_types_by_name.values()
-    head = frame(number) + indexes_of(descriptor)
-    message: Any = GetMessageClass(descriptor)
-
-    def encode(value: msgspec.Struct) -> bytes:
-        content: bytes = message(**msgspec.structs.asdict(value)).SerializeToString()
-        return head + content
-
-    return Encoding(PROTOBUF_TYPE, encode)
-
-
-def _register(registry: Registry, topic: str, schema: Registered) -> int:
-    deadline_s = time.monotonic() + REGISTRY_TIMEOUT_S
-    while True:
-        try:
-            return registry.register(f"{topic}-value", schema)
-        except SchemaError as error:
-            raise SettingsError(f"output.format: the schema of {topic}: {error}") from None
-        except RegistryAwayError as error:
-            if time.monotonic() > deadline_s:
-                raise SettingsError(f"registry.url: {error}") from None
-            time.sleep(RETRY_S)
+    return register_encodings(written, settings.registry, topics)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from stepstream.inputs.framing import HEADER_BYTES
-from stepstream.inputs.schema_parsers import check_packages
+from stepstream.inputs.schemas import check_packages
 from stepstream.outputs.encoding import AVRO_TYPE, PROTOBUF_TYPE
 from stepstream.schemas.outputs import output_schema_text
 

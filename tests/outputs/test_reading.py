@@ -17,7 +17,8 @@ from stepstream.outputs import (
     encode_value,
     read_value,
 )
-from stepstream.outputs.encoding import JSON, Encoding, _avro, _protobuf
+from stepstream.outputs.encoding import JSON, Encoding
+from stepstream.outputs.schema_encodings import _avro, _protobuf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
