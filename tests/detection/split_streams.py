@@ -47,16 +47,13 @@ class _Sensor:
         if not begin_us <= self.next_us <= end_us:
             self.next_us = begin_us
         readings: Message = []
+        normal, uniform = random.standard_normal, random.random
         while self.next_us < end_us:
-            bump = random.random(2) < 0.06
-            signal = (
-                float(bump[0] * random.uniform(5, 9.5)),
-                float(bump[1] * random.uniform(5, 9.5)),
-                float(random.normal(0, 1)),
-            )
+            first, second = uniform() < 0.06, uniform() < 0.06
+            signal = (first * (5 + 4.5 * uniform()), second * (5 + 4.5 * uniform()), normal())
             axes = (*signal, 0.0, 0.0, 0.0) if self.bit == ACCELEROMETER else (0.0,) * 3 + signal
             readings.append(Reading(device, round(self.next_us), axes, sensors=self.bit))
-            self.next_us += max(1.0, 1e6 / self.rate_hz * random.normal(1.0, 0.1))
+            self.next_us += max(1.0, 1e6 / self.rate_hz * (1.0 + 0.1 * normal()))
         while readings:
             count = int(random.integers(1, size + 1))
             message, readings = readings[:count], readings[count:]

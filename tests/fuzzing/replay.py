@@ -1,10 +1,11 @@
-"""Growth of memory after many inputs, without a fuzzer, in KiB.
+"""Growth of memory after many inputs, without a fuzzer, in KiB: a line for each target.
 
-``python -m tests.fuzzing.replay decode``
+``python -m tests.fuzzing.replay decode json``
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -34,8 +35,15 @@ def main(target: str) -> None:
         TARGETS[target](bytes(data))
         if run == WARM:
             begin_kib = resident_kib()
-    sys.stdout.write(f"{resident_kib() - begin_kib}\n")
+    sys.stdout.write(f"{target} {resident_kib() - begin_kib}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for name in sys.argv[1:]:
+        # Each in a process that none has used before.
+        child = os.fork()
+        if not child:
+            main(name)
+            sys.exit()
+        if os.waitpid(child, 0)[1]:
+            sys.exit(1)

@@ -234,6 +234,7 @@ def test_live_events_with_the_times_of_their_steps_are_found_however_late_they_a
     topics: TopicSet, tmp_path: Path
 ) -> None:
     """Those times are years ago; only the transaction marker behind them has a time of now."""
+    topics.configure(topics.events, "retention.ms", "-1")
     begin_s = time.time() - 60
     topics.produce(walk(6, 12.0, batch=20))
     with RunProcess(topics, tmp_path, STEPSTREAM_OUTPUT__RECORD_TIME="event") as run:
