@@ -10,7 +10,7 @@ import fastavro
 import pytest
 
 from stepstream.errors import SettingsError
-from stepstream.inputs import make_format, schema_parsers
+from stepstream.inputs import make_format, schemas
 from stepstream.inputs.columns import FIELDS
 from stepstream.settings import InputSettings, RegistrySettings
 from tests.builders import decode
@@ -140,5 +140,5 @@ def test_a_schema_from_two_places_ends_the_start(protobuf_file: str) -> None:
 
 @pytest.mark.parametrize("name", ["avro", "protobuf"])
 def test_a_package_that_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_parsers, "find_spec", lambda _: None)
+    monkeypatch.setattr(schemas, "find_spec", lambda _: None)
     assert f"pip install 'stepstream[{name}]'" in refused(format=name)
