@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Repeatable, so that only a change of the code changes a result; HYPOTHESIS_PROFILE=explore
 # searches for new examples.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
