@@ -29,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_faults_lose_and_repeat_nothing(site: Site, tmp_path: Path, seed: int) -> None:
     report = Round(site, seed, tmp_path, []).run()

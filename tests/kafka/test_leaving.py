@@ -17,7 +17,8 @@ from tests.kafka.test_run import walk
 if TYPE_CHECKING:
     from pathlib import Path
 
-END_S = 10.0
+END_S = 30.0
+"""Of a process that may have to start yet; far less than its session."""
 KNOWN_AFTER_S = 3.0
 JOINING_S = 1.5
 """More than a second: so often the client says that it is joining."""
