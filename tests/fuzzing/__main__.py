@@ -69,7 +69,7 @@ def main(name: str, options: list[str]) -> None:
 
 
 def fuzz_all(arguments: list[str]) -> int:
-    """Fuzz each target in a process of its own; the instrumentation takes seconds, and is done.
+    """Fuzz each target in a process of its own; all share the instrumentation, which takes seconds.
 
     Returns
     -------
